@@ -1,0 +1,16 @@
+"""Models: loading, adapters, the output head, packed forward passes."""
+
+from unisd.models.head import output_head
+from unisd.models.load import end_tokens, has_adapter, load_model, load_tokenizer, max_positions
+from unisd.models.lora import LoraSettings, attach
+
+__all__ = [
+    "LoraSettings",
+    "attach",
+    "end_tokens",
+    "has_adapter",
+    "load_model",
+    "load_tokenizer",
+    "max_positions",
+    "output_head",
+]

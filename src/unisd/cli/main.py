@@ -1,0 +1,75 @@
+"""``unisd``: the entry point, its commands and exit codes (0 done, 1 failed while working, 2 asked something wrong)."""
+
+import argparse
+import importlib
+import os
+import sys
+
+from unisd import __version__
+from unisd.errors import UniSDError, UsageError
+
+COMMANDS = {
+    "demo": "adapt a small real model on real questions, start to end, in minutes",
+    "train": "adapt a model by a recipe",
+    "evaluate": "ask a model a task's questions and grade the answers",
+    "list": "list recipes, tasks or models",
+    "doctor": "check this machine and installation",
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> None:  # type: ignore[override]
+        raise UsageError(f"{message}; see {self.prog} --help")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser; a command's own module is imported only when it is called."""
+    top = _Parser(
+        prog="unisd",
+        description="Adapt a language model by unified self-distillation: the model is its own teacher.",
+        epilog="Start with: unisd demo",
+    )
+    top.add_argument("--version", action="version", version=f"unisd {__version__}")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, summary in COMMANDS.items():
+        module = importlib.import_module(f"unisd.cli.{name}_command")
+        command = commands.add_parser(
+            name,
+            help=summary,
+            description=summary[0].upper() + summary[1:] + ".",
+            epilog=module.EXAMPLE,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        module.add_arguments(command)
+        command.set_defaults(run=module.run)
+    return top
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command and return its exit code."""
+    # Before any library is loaded: their start-up chatter is not ours.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        chosen = parser().parse_args(arguments)
+        code: int = chosen.run(chosen)
+        return code
+    except UsageError as error:
+        print(f"unisd: {error}", file=sys.stderr)
+        return 2
+    except UniSDError as error:
+        print(f"unisd: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"unisd: {error.strerror or error}: {error.filename or ''}; free space or check the path", file=sys.stderr)
+        return 1
+    except MemoryError:
+        print("unisd: out of memory; lower training.tokens_per_row or rollout.batch_size", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("unisd: stopped; go on with --resume", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,45 @@
+"""Tables for people."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+
+def show(table: Table) -> None:
+    """Print a table to standard output."""
+    Console().print(table)
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """Return a plain table; all columns but the first are aligned to the right where they hold figures."""
+    made = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
+    for column in columns:
+        made.add_column(column, overflow="fold")
+    for row in rows:
+        made.add_row(*row)
+    return made
+
+
+def mechanisms_table(acting: Sequence[Any]) -> Table:
+    """Return what each mechanism did."""
+    rows = [(a.mechanism, "yes" if a.acts else "NO", a.evidence) for a in acting]
+    return table("What each mechanism did", ("mechanism", "acts", "measured"), rows or [("none is switched on", "", "")])
+
+
+def interval(share: dict[str, Any]) -> str:
+    """Return a proportion as ``12.0 % [6.2, 21.7] (9/75)``."""
+    return f"{share['value']:.1%} [{100 * share['low']:.1f}, {100 * share['high']:.1f}] ({share['count']}/{share['of']})"
+
+
+def evaluation_rows(named: dict[str, dict[str, Any]]) -> list[tuple[str, str, str, str]]:
+    """Return a row per evaluated model: name, accuracy, parsable, accuracy among the parsable."""
+    return [
+        (name, interval(s["accuracy"]), interval(s["parsable"]), interval(s["accuracy_among_parsable"]))
+        for name, s in named.items()
+    ]
+
+
+EVALUATION_COLUMNS = ("", "correct", "parsable", "correct among parsable")

@@ -1,0 +1,76 @@
+"""``unisd train``."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+EXAMPLE = """example:
+  unisd train --recipe unisd --task cos_e --model smollm2-135m --output runs/first
+  unisd train --recipe unisd --output runs/first --resume
+  unisd train my_run.yaml --output runs/mine --set teacher.decay=0.98 --set training.learning_rate=2e-4"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("file", nargs="?", type=Path, help="a run file (YAML): any settings, as in a run's config.yaml")
+    parser.add_argument("--recipe", help="a recipe (unisd list recipes)")
+    parser.add_argument("--task", help="a task (unisd list tasks); default cos_e")
+    parser.add_argument("--source", help="where the task's data lies: hub, sample, or a folder with the official files")
+    parser.add_argument("--model", help="a short name (unisd list models), a hub id or a folder; default smollm2-135m")
+    parser.add_argument("--output", type=Path, required=True, help="the run's folder")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in the folder, bit for bit")
+    parser.add_argument("--set", action="append", default=[], metavar="GROUP.FIELD=VALUE", help="override a setting")
+    parser.add_argument("--dry-run", action="store_true", help="check and print all settings; load and train nothing")
+    parser.add_argument("--quiet", action="store_true", help="no progress bars and no table")
+    parser.add_argument("--json", action="store_true", help="print the summary as JSON")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train."""
+    from unisd.errors import UsageError
+    from unisd.training.settings import assemble
+
+    given: dict[str, Any] = {}
+    for group, name, value in (
+        ("task", "name", arguments.task),
+        ("task", "source", arguments.source),
+        ("model", "name", arguments.model),
+    ):
+        if value is not None:
+            given.setdefault(group, {})[name] = value
+    chosen = bool(arguments.file or arguments.recipe)
+    if not chosen and not arguments.resume:
+        raise UsageError("train: nothing to train; give --recipe NAME or a run file (unisd list recipes)")
+    settings = assemble(arguments.recipe, arguments.file, arguments.set, given) if chosen else None
+    if arguments.dry_run:
+        return _dry_run(settings, arguments.output)
+    from unisd.training.run import claim_folder, settings_to_resume, train_run
+
+    claim_folder(arguments.output, arguments.resume)
+    if arguments.resume:
+        settings = settings_to_resume(arguments.output, settings)
+    assert settings is not None
+    result = train_run(settings, arguments.output, arguments.resume, quiet=arguments.quiet or arguments.json)
+    if arguments.json:
+        print((arguments.output / "summary.json").read_text(encoding="utf-8"), end="")
+    elif not arguments.quiet:
+        from unisd.cli.tables import mechanisms_table, show
+
+        show(mechanisms_table(result.acting))
+        print(f"{result.steps} steps in {result.seconds:.0f} s; weights in {result.weights}")
+        print(f"next: unisd evaluate {arguments.output} --task {settings.task.name}")
+    return 0
+
+
+def _dry_run(settings: Any, output: Path) -> int:
+    from unisd.errors import UsageError
+
+    if settings is None:
+        raise UsageError("--dry-run: give --recipe NAME or a run file")
+    settings.config(output)
+    from unisd.tasks import get
+
+    get(settings.task.name)
+    print(json.dumps(settings.plain(), indent=2))
+    return 0

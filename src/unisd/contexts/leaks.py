@@ -1,0 +1,76 @@
+"""Whether a context gives away an item's own answer (METHOD 3.3: "that is checked, not hoped for")."""
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from functools import lru_cache
+
+from unisd.contexts.builder import Context
+from unisd.tasks.base import Example
+
+# Chinese and Japanese are written without spaces: there every character counts as a word.
+_WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W_\u3040-\u30ff\u3400-\u9fff]+")
+_RUN = 3
+_LEAST_WORDS = 8
+_SHARE = 0.9
+
+Runs = frozenset[tuple[str, ...]]
+
+
+def words(text: str) -> list[str]:
+    """Return the words of ``text`` in order: runs of letters and digits, compatibility forms and case folded."""
+    return _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
+
+
+def normalised(text: str) -> str:
+    """Return what is compared when two questions are called identical: the words, or all signs if there are none."""
+    return " ".join(words(text)) or "".join(text.split())
+
+
+@lru_cache(maxsize=64)  # the same item is compared with many candidates in a row
+def _runs(sequence: tuple[str, ...]) -> Runs:
+    return frozenset(sequence[i : i + _RUN] for i in range(len(sequence) - _RUN + 1))
+
+
+def _told(secret: Sequence[str], text: str, share: float) -> bool:
+    """Return whether ``share`` of the word runs of ``secret`` stand in ``text``; too short a secret tells nothing."""
+    if len(secret) < _LEAST_WORDS:
+        return False
+    runs = _runs(tuple(secret))
+    return len(runs & _runs(tuple(words(text)))) >= share * len(runs)
+
+
+def repeats(context: Context, text: str) -> bool:
+    """Return whether the context's text holds ``text`` (of eight words or more) as a whole."""
+    return _told(words(text), context.text, 1.0)
+
+
+def leaks(example: Example, context: Context) -> bool:
+    """Return whether ``context`` holds what only ``example``'s own gold context may hold.
+
+    It does when
+
+    1. the context is about the item itself: its question equals the item's prompt or question (case, punctuation and
+       spacing aside), or
+    2. nine tenths of the three-word runs of the item's question stand in the context's question or text, or
+    3. nine tenths of the three-word runs of the item's demonstration (without the answer that closes it), or of its
+       answer, stand in the context's text, or the whole demonstration does.
+
+    The last two need eight words to go by. A bare letter, a number or a short phrase says nothing: with three options
+    a third of all items share the letter, and a rule that kept those out would tell the answer by its absence.
+    """
+    if context.question is not None:
+        asked = normalised(context.question)
+        if asked in (normalised(example.prompt), normalised(example.question)):
+            return True
+    demonstration, answer = example.demonstration or "", words(example.answer)
+    solution, question = words(demonstration), words(example.question)
+    if answer and solution[-len(answer) :] == answer:
+        solution = solution[: -len(answer)]
+    return (
+        _told(question, context.text, _SHARE)
+        or _told(question, context.question or "", _SHARE)
+        or _told(solution, context.text, _SHARE)
+        or _told(answer, context.text, _SHARE)
+        or repeats(context, demonstration)
+    )

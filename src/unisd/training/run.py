@@ -1,0 +1,254 @@
+"""One run, from settings to a trained model in a folder."""
+
+import importlib.metadata
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from torch import nn
+
+from unisd import __version__
+from unisd.contexts import (
+    Context,
+    PromptBuilder,
+    TextStore,
+    induction_contexts,
+    negative_contexts,
+    random_contexts,
+    retrieval_contexts,
+    training_rows,
+)
+from unisd.errors import UsageError
+from unisd.files import stable_integer, write_json, write_text
+from unisd.models import load_model, load_tokenizer
+from unisd.models.load import weights_fingerprint
+from unisd.rollout import SamplingParams, TorchSampler
+from unisd.tasks import Example, Task, get
+from unisd.training.config import GROUPS, UniSDConfig
+from unisd.training.progress import warn
+from unisd.training.settings import RunSettings, assemble, read_run_file
+from unisd.training.telemetry import Acting, peak_memory_bytes
+from unisd.training.trainer import UniSDTrainer
+
+CONFIG_FILE = "config.yaml"
+SUMMARY_FILE = "summary.json"
+
+
+@dataclass
+class Prepared:
+    """Training data with its contexts, ready for the trainer."""
+
+    rows: list[dict[str, Any]]
+    examples: list[Example]
+    dropped: dict[str, int] = field(default_factory=dict)
+    """Contexts that were written or drawn and then dropped, by reason."""
+
+
+@dataclass
+class RunResult:
+    """A finished run."""
+
+    folder: Path
+    weights: Path
+    """Where the adapter (or the whole model) lies."""
+    steps: int
+    seconds: float
+    acting: list[Acting]
+    trainer: UniSDTrainer
+
+
+def claim_folder(folder: Path, resume: bool) -> None:
+    """Make sure that ``folder`` is free, or, to resume, that a run lies in it.
+
+    Raises:
+        UsageError: the folder is in use, or holds no run to resume, or cannot be written.
+    """
+    if resume:
+        if not (folder / CONFIG_FILE).is_file():
+            raise UsageError(f"--resume: {folder} holds no {CONFIG_FILE}, so there is no run to resume; check --output")
+        return
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"--output {folder}: a file of that name exists; choose another folder")
+    if folder.is_dir() and any(folder.iterdir()):
+        raise UsageError(f"--output {folder}: the folder is in use; choose another, or add --resume to go on with its run")
+    parent = next(p for p in [folder, *folder.parents] if p.exists())
+    if not os.access(parent, os.W_OK):
+        raise UsageError(f"--output {folder}: no permission to write in {parent}; choose another folder")
+
+
+def load_examples(settings: RunSettings) -> tuple[Task, list[Example]]:
+    """Load the task and its training items.
+
+    Raises:
+        UsageError: an unknown task, split or source; a task without demonstrations.
+    """
+    task = get(settings.task.name)
+    examples = task.load(settings.task.split or task.splits[0], settings.task.source)
+    seed = int(settings.training.get("seed", 42))
+    if settings.task.limit is not None and settings.task.limit < len(examples):
+        examples = sorted(examples, key=lambda e: stable_integer(seed, "train", e.id))[: settings.task.limit]
+    if any(example.demonstration is None for example in examples):
+        raise UsageError(f"task.name: {task.name} has items without a demonstration; it is for evaluation only")
+    return task, examples
+
+
+def prepare(
+    config: UniSDConfig, task: Task, examples: Sequence[Example], model: nn.Module, tokenizer: Any, progress: bool = True
+) -> Prepared:
+    """Build the contexts that the settings ask for; what the model writes is cached and resumable."""
+    builder = PromptBuilder(tokenizer, config.contexts.layout)
+    sampler = TorchSampler(model, tokenizer, config.rollout.batch_size)
+    writes = config.contrast.on or (config.agreement.on and config.contexts.kind == "induction")
+    store = TextStore.in_cache(task.name, weights_fingerprint(model) if writes else "")
+    dropped: dict[str, int] = {}
+    probes: list[list[Context]] | None = None
+    if config.agreement.on:
+        probes = _probes(config, task, examples, sampler, builder, store, dropped, progress)
+    negatives: list[Context | None] | None = None
+    if config.contrast.on:
+        room = min(config.rollout.max_completion_length, 256)
+        report = negative_contexts(
+            task,
+            examples,
+            sampler,
+            builder,
+            SamplingParams(room, config.rollout.temperature, seed=config.seed),
+            store,
+            per_item=config.contrast.per_item,
+            seed=config.seed,
+            max_prompt_length=config.contexts.max_prompt_length,
+            progress="negatives" if progress else None,
+        )
+        negatives = report.contexts
+        dropped |= {f"negative: {reason}": count for reason, count in report.dropped.items()}
+        if report.without:
+            warn(f"contrast: {report.without} of {len(examples)} items have no verified negative; they train without the term")
+    return Prepared(training_rows(examples, probes, negatives), list(examples), dropped)
+
+
+def _probes(
+    config: UniSDConfig,
+    task: Task,
+    examples: Sequence[Example],
+    sampler: TorchSampler,
+    builder: PromptBuilder,
+    store: TextStore,
+    dropped: dict[str, int],
+    progress: bool,
+) -> list[list[Context]]:
+    kind, count = config.contexts.kind, config.contexts.count
+    if kind == "random":
+        return random_contexts(examples, count, config.seed)
+    if kind == "retrieval":
+        return retrieval_contexts(examples, count, config.contexts.encoder)
+    report = induction_contexts(
+        task.name,
+        examples,
+        count,
+        sampler,
+        builder,
+        store,
+        seed=config.seed,
+        max_prompt_length=config.contexts.max_prompt_length,
+        progress="instructions" if progress else None,
+    )
+    dropped |= {f"induction: {reason}": number for reason, number in report.dropped.items()}
+    return report.contexts
+
+
+def resolved(settings: RunSettings, config: UniSDConfig) -> dict[str, Any]:
+    """Return every setting with its value, versions beside them: what ``config.yaml`` holds."""
+    training = {k: v for k, v in config.to_dict().items() if k not in GROUPS and k not in ("output_dir", "logging_dir")}
+    names = ("torch", "transformers", "peft", "accelerate", "datasets")
+    versions = {"unisd": __version__} | {name: importlib.metadata.version(name) for name in names}
+    return settings.plain() | {"training": training, "versions": versions}
+
+
+def settings_to_resume(folder: Path, asked: RunSettings | None) -> RunSettings:
+    """Return the settings that a run was started with; those asked for now must be the same.
+
+    Raises:
+        UsageError: they differ; the message names the first difference.
+    """
+    kept = assemble(file=folder / CONFIG_FILE)
+    if asked is not None:
+        before = read_run_file(folder / CONFIG_FILE)
+        now = yaml.safe_load(_dump(resolved(asked, asked.config(folder))))
+        for group, values in now.items():
+            if group in ("versions", "description", "recipe"):
+                continue
+            for name, value in values.items():
+                if before.get(group, {}).get(name) != value:
+                    was = before.get(group, {}).get(name)
+                    raise UsageError(f"--resume: {group}.{name} is {value!r} but the run in {folder} has {was!r}; leave it out")
+    return kept
+
+
+def load_model_and_tokenizer(settings: RunSettings) -> tuple[nn.Module, Any]:
+    """Load what is adapted."""
+    name, trust = settings.model.name, settings.model.trust_remote_code
+    return load_model(name, settings.model.dtype, trust), load_tokenizer(name, trust)
+
+
+def train_run(
+    settings: RunSettings,
+    folder: Path,
+    resume: bool = False,
+    quiet: bool = False,
+    loaded: tuple[nn.Module, Any] | None = None,
+) -> RunResult:
+    """Train what ``settings`` say into ``folder`` (config.yaml, metrics.jsonl, checkpoints/, adapter/ or model/).
+
+    Args:
+        settings: the whole run.
+        folder: a free folder, or with ``resume`` that of the run to go on with.
+        resume: go on from the last complete checkpoint.
+        quiet: no progress bars.
+        loaded: the model and the tokenizer, where the caller has them already.
+
+    Raises:
+        UniSDError: with one line that says what is wrong and what to do.
+    """
+    started = time.perf_counter()
+    claim_folder(folder, resume)
+    config = settings.config(folder)
+    config.disable_tqdm = quiet
+    task, examples = load_examples(settings)
+    model, tokenizer = loaded or load_model_and_tokenizer(settings)
+    if not resume:
+        write_text(folder / CONFIG_FILE, _dump(resolved(settings, settings.config(folder))))
+    prepared = prepare(config, task, examples, model, tokenizer, progress=not quiet)
+    trainer = UniSDTrainer(
+        model,
+        config,
+        train_dataset=prepared.rows,
+        processing_class=tokenizer,
+        peft_config=settings.lora.peft_config() if settings.lora.enabled else None,
+    )
+    from unisd.training.checkpoints import checkpoint_folder, last_complete
+
+    trainer.train(resume_from_checkpoint=bool(resume and last_complete(checkpoint_folder(folder))))
+    weights = folder / ("adapter" if settings.lora.enabled else "model")
+    trainer.save_weights(weights)
+    result = RunResult(folder, weights, trainer.state.global_step, time.perf_counter() - started, trainer.acting(), trainer)
+    write_json(folder / SUMMARY_FILE, _summary(result, prepared))
+    return result
+
+
+def _summary(result: RunResult, prepared: Prepared) -> dict[str, Any]:
+    return {
+        "steps": result.steps,
+        "seconds": round(result.seconds, 1),
+        "peak_memory_bytes": peak_memory_bytes(),
+        "items": len(prepared.examples),
+        "dropped": {**prepared.dropped, **result.trainer.dropped},
+        "mechanisms": [vars(acting) for acting in result.acting],
+    }
+
+
+def _dump(values: dict[str, Any]) -> str:
+    return str(yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120))

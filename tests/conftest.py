@@ -1,0 +1,34 @@
+"""Tiny random models of three families and a tokenizer, made in memory."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import pytest
+import tiny
+import torch
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    return tiny.tokenizer()
+
+
+@pytest.fixture(params=sorted(tiny.FAMILIES))
+def any_model(request):
+    return tiny.model(request.param)
+
+
+@pytest.fixture
+def model():
+    return tiny.model("llama")
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("UNISD_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))

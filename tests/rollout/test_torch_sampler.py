@@ -1,0 +1,110 @@
+import pytest
+import torch
+
+import tiny
+from unisd.rollout import Request, SamplingParams, TorchSampler
+
+PROMPTS = [[1, 5, 9], [1, 40, 41, 42, 43, 44, 60], [1, 7], [1, 100, 101, 102]]
+
+
+def greedy_alone(model, prompt, n, ends):
+    ids = list(prompt)
+    for _ in range(n):
+        with torch.no_grad():
+            token = int(model(torch.tensor([ids])).logits[0, -1].argmax())
+        ids.append(token)
+        if token in ends:
+            break
+    return ids[len(prompt) :]
+
+
+def test_greedy_equals_token_by_token_decoding(any_model, tokenizer):
+    sampler = TorchSampler(any_model, tokenizer, batch_size=3)
+    done = sampler.sample([Request(p) for p in PROMPTS], SamplingParams(12, temperature=0.0))
+    for prompt, completion in zip(PROMPTS, done, strict=True):
+        assert completion.ids == greedy_alone(any_model, prompt, 12, sampler.end_tokens)
+
+
+def test_a_completion_does_not_depend_on_its_neighbours(any_model, tokenizer):
+    params = SamplingParams(10, temperature=1.0, seed=3)
+    requests = [Request(p, ("step", i)) for i, p in enumerate(PROMPTS)]
+    together = TorchSampler(any_model, tokenizer, 4).sample(requests, params)
+    one_by_one = TorchSampler(any_model, tokenizer, 1).sample(requests, params)
+    backwards = TorchSampler(any_model, tokenizer, 4).sample(requests[::-1], params)[::-1]
+    assert [c.ids for c in together] == [c.ids for c in one_by_one] == [c.ids for c in backwards]
+
+
+def test_samples_of_one_prompt_differ_and_equal_keys_agree(model, tokenizer):
+    sampler = TorchSampler(model, tokenizer)
+    params = SamplingParams(10, temperature=1.0)
+    a, b, c = sampler.sample([Request(PROMPTS[0], (0, "x", n)) for n in (0, 1, 0)], params)
+    assert a.ids != b.ids
+    assert a.ids == c.ids
+
+
+def test_sampling_follows_the_softmax(model, tokenizer):
+    """Frequencies of the first token match softmax(logits / τ)."""
+    n, temperature = 3000, 0.7
+    with torch.no_grad():
+        expected = (model(torch.tensor([PROMPTS[0]])).logits[0, -1] / temperature).softmax(-1)
+    sampler = TorchSampler(model, tokenizer, batch_size=500)
+    done = sampler.sample([Request(PROMPTS[0], (i,)) for i in range(n)], SamplingParams(1, temperature))
+    counts = torch.bincount(torch.tensor([c.ids[0] for c in done]), minlength=len(expected)) / n
+    assert (counts - expected).abs().max() < 0.03
+    assert (counts - expected).abs().sum() < 0.25
+
+
+def test_top_p_keeps_to_the_nucleus(model, tokenizer):
+    with torch.no_grad():
+        probability = model(torch.tensor([PROMPTS[0]])).logits[0, -1].softmax(-1)
+    ordered, index = probability.sort(descending=True)
+    keep = int((ordered.cumsum(0) < 0.3).sum()) + 1
+    allowed = set(index[:keep].tolist())
+    done = TorchSampler(model, tokenizer, 200).sample(
+        [Request(PROMPTS[0], (i,)) for i in range(400)], SamplingParams(1, 1.0, top_p=0.3)
+    )
+    assert {c.ids[0] for c in done} <= allowed
+
+
+def test_every_end_token_ends_and_is_kept(model, tokenizer):
+    sampler = TorchSampler(model, tokenizer)
+    free = sampler.sample([Request(PROMPTS[1])], SamplingParams(8, temperature=0.0))[0]
+    model.generation_config.eos_token_id = [2, free.ids[3]]
+    stopped = TorchSampler(model, tokenizer).sample([Request(PROMPTS[1])], SamplingParams(8, temperature=0.0))[0]
+    first = free.ids.index(free.ids[3])
+    assert stopped.ids == free.ids[: first + 1]
+    assert stopped.finished
+    assert not free.finished
+
+
+def test_rows_leave_the_batch_without_changing_the_others(model, tokenizer):
+    """Rows end at different steps, so the batch shrinks while the others go on."""
+    sampler = TorchSampler(model, tokenizer, 4)
+    free = sampler.sample([Request(p) for p in PROMPTS], SamplingParams(9, temperature=0.0))
+    model.generation_config.eos_token_id = [2, free[0].ids[1], free[2].ids[4]]
+    sampler = TorchSampler(model, tokenizer, 4)
+    done = sampler.sample([Request(p) for p in PROMPTS], SamplingParams(9, temperature=0.0))
+    assert len({len(c.ids) for c in done}) > 1
+    for prompt, completion in zip(PROMPTS, done, strict=True):
+        assert completion.ids == greedy_alone(model, prompt, 9, sampler.end_tokens)
+
+
+def test_training_mode_is_left_as_it_was(model, tokenizer):
+    model.train()
+    TorchSampler(model, tokenizer).sample([Request(PROMPTS[0])], SamplingParams(2))
+    assert model.training
+
+
+def test_decode_leaves_special_tokens_out(model, tokenizer):
+    from unisd.rollout import Completion
+
+    ids = [*tokenizer.encode("Answer: B", add_special_tokens=False), 2]
+    assert TorchSampler(model, tokenizer).decode(Completion(ids, True)) == "Answer: B"
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.7])
+def test_lora_model(tokenizer, temperature):
+    model = tiny.lora(tiny.model(), dropout=0.5, trained=True)
+    params = SamplingParams(6, temperature)
+    first = TorchSampler(model, tokenizer).sample([Request(PROMPTS[0], (1,))], params)
+    assert first == TorchSampler(model, tokenizer).sample([Request(PROMPTS[0], (1,))], params)

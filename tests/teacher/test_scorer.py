@@ -1,0 +1,34 @@
+import pytest
+import torch
+
+import tiny
+from unisd.models.load import base_model
+from unisd.models.packed import PackedSequence
+from unisd.teacher import View, score
+
+SEQUENCES = [
+    PackedSequence([1, 5, 9, 30], [7, 8, 2]),
+    PackedSequence([1, 40], [11]),
+    PackedSequence(list(range(3, 33)), list(range(60, 80))),
+    PackedSequence([1, 2, 3, 4, 5, 6], [9, 9]),
+]
+
+
+@pytest.mark.parametrize("family", sorted(tiny.FAMILIES))
+@pytest.mark.parametrize("budget", [1, 20, 1000])
+def test_packed_scores_equal_separate_forwards(family, budget):
+    model = tiny.model(family)
+    views = [View(s) for s in SEQUENCES] + [View(s, 1.0) for s in SEQUENCES] + [View(s, 0.7) for s in SEQUENCES]
+    scored = score(model, views, budget)
+    for view, result in zip(views, scored, strict=True):
+        prompt, completion = view.sequence.prompt_ids, view.sequence.completion_ids
+        ids = torch.tensor([[*prompt, *completion]])
+        with torch.no_grad():
+            hidden = base_model(model).get_decoder()(ids).last_hidden_state[0, len(prompt) - 1 : -1]
+            logits = model(ids).logits[0, len(prompt) - 1 : -1]
+        if view.temperature is None:
+            torch.testing.assert_close(result, hidden, rtol=1e-5, atol=1e-5)
+        else:
+            expected = (logits / view.temperature).log_softmax(-1)
+            expected = expected.gather(1, torch.tensor(completion)[:, None])[:, 0]
+            torch.testing.assert_close(result, expected, rtol=1e-5, atol=1e-5)

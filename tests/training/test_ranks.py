@@ -1,0 +1,50 @@
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+SCRIPT = str(Path(__file__).with_name("two_ranks.py"))
+
+
+def run(command, cache):
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "UNISD_CACHE": str(cache)}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def lines(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("kind", ["adapter", "full"])
+def test_two_processes_give_one_processs_loss_and_weights(tmp_path, kind):
+    one, two = tmp_path / "one", tmp_path / "two"
+    run([sys.executable, SCRIPT, str(one), "4", kind], tmp_path)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", f"--master_port={port}"]
+    run([*torchrun, SCRIPT, str(two), "2", kind], tmp_path)
+
+    alone, first, second = (
+        json.loads(path.read_text())
+        for path in (one / "completions-0.json", two / "completions-0.json", two / "completions-1.json")
+    )
+    for step in range(3):
+        shared = sorted(first[step] + second[step])
+        assert shared == sorted(alone[step])
+        assert not {item for item, _ in first[step]} & {item for item, _ in second[step]}
+        assert [ids for _, ids in first[step]] != [ids for _, ids in second[step]]
+    for a, b in zip(lines(one), lines(two), strict=True):
+        for name in a:
+            if not name.startswith(("time/", "memory/")):
+                assert b[name] == pytest.approx(a[name], rel=1e-4, abs=1e-6), name
+    a, b = torch.load(one / "weights.pt"), torch.load(two / "weights.pt")
+    for part in ("student", "ema"):
+        for name, value in a[part].items():
+            torch.testing.assert_close(b[part][name], value, rtol=1e-4, atol=1e-6)

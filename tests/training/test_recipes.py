@@ -1,0 +1,53 @@
+"""Every recipe takes three steps on a tiny random model, and its mechanism is seen to act."""
+
+import json
+
+import pytest
+
+import tiny
+from unisd.training.settings import assemble, recipe_names
+from unisd.training.trainer import UniSDTrainer
+
+
+@pytest.fixture(params=recipe_names())
+def trained(request, tmp_path, tokenizer):
+    settings = assemble(request.param)
+    settings.training |= {
+        "max_steps": 3, "per_device_train_batch_size": 4, "learning_rate": 1e-2, "warmup_steps": 0,
+        "lr_scheduler_type": "constant", "use_cpu": True, "disable_tqdm": True, "save_strategy": "no",
+    }
+    settings.groups["rollout"] |= {"max_completion_length": 40 if request.param.endswith(("sft", "gkd")) else 8}
+    settings.groups["teacher"]["every"] = 1
+    trainer = UniSDTrainer(
+        tiny.model(),
+        settings.config(tmp_path),
+        train_dataset=tiny.rows(8, probes=3),
+        processing_class=tokenizer,
+        peft_config=tiny.lora_config(settings.lora.dropout),
+    )
+    trainer.train()
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    return request.param, trainer, rows
+
+
+def test_three_steps(trained):
+    name, trainer, rows = trained
+    assert [row["step"] for row in rows] == [1, 2, 3]
+    assert all(row["loss"] > 0 and row["grad_norm"] > 0 for row in rows)
+    config = trainer.args
+    last = rows[-1]
+    if config.agreement.on:
+        assert last["agreement/weight_min"] < last["agreement/weight_max"]
+    if config.teacher.kind == "ema":
+        assert last["ema/ema_to_start"] > 0
+    if config.contrast.on:
+        assert sum(row["contrast/live"] for row in rows) > 0
+    if config.features.on:
+        assert last["features/distance"] > 0
+    if config.divergence.clip_quantile:
+        assert last["clip/rate"] > 0
+    if config.divergence.clip:
+        assert last["clip/cap"] == config.divergence.clip
+    if config.features.mode != "only" and config.needs_teacher:
+        assert last["divergence/mean"] > 0
+    assert name

@@ -1,0 +1,106 @@
+import pytest
+import yaml
+
+from unisd.errors import UsageError
+from unisd.training.settings import assemble, load_recipe, model_presets, parse_override, recipe_names
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_recipe_is_complete_and_valid(name, tmp_path):
+    settings = assemble(name)
+    assert settings.description
+    config = settings.config(tmp_path / "out")
+    assert config.rollout.max_completion_length == 1024
+
+
+def test_table_rows_have_recipes():
+    table = {"sft", "sdft", "gkd", "ssd", "opsd", "core", "agreement_token", "agreement_sequence", "ema", "contrast"}
+    table |= {"match_joint", "match_representation", "clip"}
+    assert table | {"unisd", "paper_unisd_star"} <= set(recipe_names())
+    assert {f"paper_{name}" for name in table} <= set(recipe_names())
+
+
+def test_paper_values():
+    star = load_recipe("paper_unisd_star")
+    assert star["agreement"] == {"granularity": "token", "gamma": 0.001, "statistic": "variance"}
+    assert star["contrast"] == {"weight": 0.01, "margin": 0.1}
+    assert star["features"]["weight"] == 0.01
+    assert star["teacher"] == {"kind": "ema", "decay": 0.98, "every": 10}
+    assert star["training"]["per_device_train_batch_size"] == 8
+    assert star["training"]["learning_rate"] == 2e-5
+    assert "clip" not in star["divergence"]
+    assert star["lora"] == {"r": 64, "alpha": 128, "dropout": 0.05}
+
+
+def test_six_models_of_three_families_keep_the_batch():
+    names = [p["name"] for p in model_presets().values()]
+    assert sum("Qwen2.5" in n for n in names) == 4
+    assert any("Llama-3.1-8B" in n for n in names)
+    assert any("gemma-3-4b" in n for n in names)
+    for name in names:
+        training = assemble("paper_core", given={"model": {"name": name}}).training
+        assert training["per_device_train_batch_size"] * training.get("gradient_accumulation_steps", 1) == 16
+    star = assemble("paper_unisd_star", given={"model": {"name": "qwen2.5-7b"}})
+    assert star.model.name == "Qwen/Qwen2.5-7B-Instruct"
+    assert star.training["per_device_train_batch_size"] * star.training["gradient_accumulation_steps"] == 8
+
+
+def test_overrides_are_read_as_yaml():
+    assert parse_override("training.bf16=False") == {"training": {"bf16": False}}
+    assert parse_override("training.learning_rate=1e-4") == {"training": {"learning_rate": 1e-4}}
+    assert parse_override("task.limit=null") == {"task": {"limit": None}}
+    assert parse_override("model.name=a=b") == {"model": {"name": "a=b"}}
+
+
+def test_rank_of_values(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text("recipe: ema\nteacher: {decay: 0.5}\ntraining: {learning_rate: 1e-3, max_steps: 7}\n")
+    settings = assemble(None, file, ["teacher.every=4"], {"task": {"source": "sample"}})
+    assert settings.groups["teacher"] == {"kind": "ema", "decay": 0.5, "every": 4}
+    assert settings.training["learning_rate"] == 1e-3
+    assert settings.task.source == "sample"
+
+
+@pytest.mark.parametrize(
+    ("recipe", "overrides", "named"),
+    [
+        ("unisdd", [], "unknown recipe 'unisdd'; did you mean 'unisd'"),
+        ("_paper", ["x.y=1"], "unknown settings group 'x'"),
+        ("core", ["teecher.kind=ema"], "did you mean 'teacher'"),
+        ("core", ["teacher.kindd=ema"], "did you mean 'kind'"),
+        ("core", ["teacher"], "group.field=value"),
+        ("core", ["teacher.kind=[ema"], "not YAML"),
+        ("core", ["training.learning_rat=1"], "did you mean 'learning_rate'"),
+        ("core", ["training.learning_rate=fast"], "not a number"),
+        ("core", ["training.bf16=maybe"], "not true or false"),
+        ("core", ["lora.r=0"], r"lora\.r"),
+        ("core", ["task.limit=0"], r"task\.limit"),
+        ("core", ["model.name=5"], r"model\.name"),
+    ],
+)
+def test_bad_words_are_named(recipe, overrides, named):
+    with pytest.raises(UsageError, match=named) as raised:
+        assemble(recipe, overrides=overrides)
+    assert "\n" not in str(raised.value)
+
+
+def test_broken_run_files(tmp_path):
+    file = tmp_path / "run.yaml"
+    with pytest.raises(UsageError, match="cannot read"):
+        assemble(file=file)
+    file.write_text("teacher: [1, 2\nlora: 3")
+    with pytest.raises(UsageError, match="line"):
+        assemble(file=file)
+    file.write_text("- a\n- b\n")
+    with pytest.raises(UsageError, match="mapping"):
+        assemble(file=file)
+    file.write_text("teacher: 3\n")
+    with pytest.raises(UsageError, match="teacher: a group"):
+        assemble(file=file)
+
+
+def test_plain_settings_make_the_same_settings_again(tmp_path):
+    settings = assemble("unisd", overrides=["teacher.decay=0.7"])
+    file = tmp_path / "run.yaml"
+    file.write_text(yaml.safe_dump(settings.plain()))
+    assert assemble(file=file) == settings

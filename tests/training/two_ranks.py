@@ -1,0 +1,47 @@
+"""Run by test_ranks.py under torchrun and alone: trains a tiny model and writes what it did, per rank."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+import tiny
+import torch
+
+from unisd.training.config import UniSDConfig
+from unisd.training.trainer import UniSDTrainer
+
+
+def main(folder: Path, batch: int, adapter: bool) -> None:
+    torch.set_num_threads(1)
+    args = UniSDConfig(
+        output_dir=str(folder), max_steps=3, per_device_train_batch_size=batch, learning_rate=1e-2, use_cpu=True,
+        disable_tqdm=True, save_strategy="no", tokens_per_row=200,
+        rollout={"max_completion_length": 8}, contexts={"layout": "turn", "count": 2},
+        divergence={"clip_quantile": 0.9}, teacher={"kind": "ema", "decay": 0.5, "every": 1},
+        agreement={"granularity": "token", "gamma": 2.0}, contrast={"weight": 0.1}, features={"weight": 0.1},
+    )
+    trainer = UniSDTrainer(
+        tiny.model(), args, train_dataset=tiny.rows(), processing_class=tiny.tokenizer(),
+        peft_config=tiny.lora_config() if adapter else None,
+    )
+    seen = []
+    plan = trainer.planner.plan
+
+    def watched(rows, step):
+        made = plan(rows, step)
+        seen.append([[row.id, list(s.completion_ids)] for row, s in zip(rows, made.sequences, strict=True)])
+        return made
+
+    trainer.planner.plan = watched
+    trainer.train()
+    rank = int(os.environ.get("RANK", 0))
+    (folder / f"completions-{rank}.json").write_text(json.dumps(seen))
+    if rank == 0:
+        trained = {n: p.detach() for n, p in trainer.model.named_parameters() if p.requires_grad}
+        torch.save({"student": trained, "ema": trainer.teacher._shadow}, folder / "weights.pt")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "adapter")
