@@ -61,13 +61,13 @@ FAMILIES = {
 
 
 def model(family: str = "llama", seed: int = 0) -> torch.nn.Module:
-    """A random model with logits wide enough that distributions differ."""
+    """A random model whose attention and logits are wide enough that contexts make a difference."""
     torch.manual_seed(seed)
     made = FAMILIES[family]().eval()
     with torch.no_grad():
         for parameter in made.parameters():
             if parameter.dim() > 1:
-                parameter.mul_(6.0)
+                parameter.mul_(15.0)
     return made
 
 

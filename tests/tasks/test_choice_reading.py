@@ -1,9 +1,10 @@
 """What a person would read in an output: a table of outputs, then properties that hold for every string."""
 
+import re
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from unisd.tasks.choice import demonstration, extract_choice, letters_for, prompt
@@ -71,6 +72,17 @@ DECLARED = [
     ("Answer: A is the one.", "A"),
     ("Answer: A because it sells lanterns", "A"),
     ("Answer (letter): C", "C"),
+    ("Answer: <B>", "B"),
+    ("Answer: ~~A~~ B", "B"),
+    ("Answer: It could be B", "B"),
+    ("Answer:\n- B", "B"),
+    ("Answer:\n* **B. house**", "B"),
+    ("Answer: Dark Place (C)", "C"),
+    ("Answer: C. dark place\n\nNote that A and B are also possible.", "C"),
+    ("Correct answer: B\nIncorrect answers: A, C", "B"),
+    ("Is this the final answer? Yes.\nAnswer: C", "C"),
+    ("The option that best fits is B.", "B"),
+    ("Selected answer: B", "B"),
     ("Ans: C", "C"),
     ("Ans. C", "C"),
     ("Correct option: B", "B"),
@@ -107,6 +119,17 @@ NOTATIONS = [
     ('{"answer": "C"}', "C"),
     ('{"reasoning": "A shop sells it.", "answer": "b"}', "B"),
     ("{'correct_answer': 'B'}", "B"),
+    ("{'answer': ['B']}", "B"),
+    ('{"answer": "house"}', "B"),
+    ('```json\n{"answer": "B"}\n```', "B"),
+    ("Final Answer: The final answer is $\\boxed{B}$. I hope it is correct.", "B"),
+    ("<answer> A </answer> No. <answer>B</answer>", "B"),
+    ("【答案】B", "B"),
+    ("回答：选项 B", "B"),
+    ("B。", "B"),
+    ("Answer: \U0001d401", "B"),
+    ("\ufeffAnswer:\u00a0B\u200b", "B"),
+    ("Réponse : la lettre C", "C"),
     ("<answer>C</answer>", "C"),
     ("<reasoning>A shop sells.</reasoning>\n<answer>\nC\n</answer>", "C"),
     ("<final_answer>(c)</final_answer>", "C"),
@@ -161,6 +184,13 @@ SEVERAL = [
     ("Answer: A? No, B.", "B"),
     ("Answer: A\nActually, it should be B.", "B"),
     ("Answer: A\nNo, A is right.", "A"),
+    ("Answer: B. No wait, C.", "C"),
+    ("Answer: B... Actually C is better.", "C"),
+    ("Answer: A\nCorrection: C", "C"),
+    ("Answer: A. Let me think again. The answer should be C.", "C"),
+    ("Answer: B or C. No, B.", "B"),
+    ("The answer is C, but B is also possible.", "C"),
+    ("The answer is either A or C, but A is more likely.", "A"),
     ("Answer: B\nNo, I am sure.", "B"),
     ("The answer is A. On second thought, the answer is C.", "C"),
     ("If it were for sale, the answer would be A. It is not.\nAnswer: B", "B"),
@@ -203,6 +233,10 @@ DENIED = [
     ("not B", None),
     ("It is neither A nor C.", None),
     ("B isn't the best choice.", None),
+    ("So A is out.", None),
+    ("A. antique shop is wrong because it is not for sale.", None),
+    ("It's not A. It's not C. So it's B.", "B"),
+    ("Not A, not C. B.", "B"),
 ]
 
 PROSE = [
@@ -218,6 +252,9 @@ PROSE = [
     ("I pick B, since it is used there.", "B"),
     ("I choose B over C.", "B"),
     ("I'd say (C).", "C"),
+    ("I'm not sure, but I think B.", "B"),
+    ("Thus, option C (dark place) is the best answer.", "C"),
+    ("It's A dog", None),
     ("Option A sells things. Option C is vague. I choose option B.", "B"),
     ("A is a shop, where things are for sale. B is a house. C is a dark place. So the answer must be B.", "B"),
     ("A is a shop. B is a house. C is a dark place.", None),
@@ -249,6 +286,9 @@ LONE = [
     ("Option B: house", "B"),
     ("B, because it is used there.", "B"),
     ("B because it is used there.", "B"),
+    ("[B]", "B"),
+    ("<B>", "B"),
+    ("It is used there. B", "B"),
     ("B\n\nBecause it is not for sale.", "B"),
     ("It is not for sale.\n\nB", "B"),
     ("It is not for sale.\n(B)", "B"),
@@ -287,6 +327,9 @@ NOTHING = [
     (f"Answer:\n{ECHO}", None),
     (f"Answer: {ECHO}", None),
     ("Answer choices: A. antique shop B. house C. dark place", None),
+    ("A. antique shop\nB. house", None),
+    (f"{ECHO}\n" + "\n".join(f"{letter}. dark place" for letter in "DEFGH"), None),
+    ("The poker dealer spread the flop of cards across the table, and the answer is X.", None),
     (f"{ECHO}\n\nB", "B"),
     (f"{ECHO}\n\nB. house", "B"),
     (f"{ECHO}\n\nThe answer is A. antique shop", "A"),
@@ -332,3 +375,159 @@ TABLE = [
 def test_reads_as_a_person_would(text, options, expected):
     letters = letters_for(len(options)) if options else ["A", "B", "C"]
     assert extract_choice(text, letters, options) == expected
+
+
+LETTERS = st.sampled_from(["A", "B", "C"])
+PIECES = st.sampled_from(
+    [
+        "Answer",
+        ":",
+        "answer is",
+        "not",
+        "B",
+        "b",
+        "(b)",
+        "A",
+        "a",
+        "C",
+        "X",
+        "I",
+        "or",
+        "and",
+        "no",
+        "wait",
+        "so",
+        "isn't",
+        "option",
+        "house",
+        "the",
+        "dark place",
+        "best",
+        ".",
+        ",",
+        "\n",
+        "\n\n",
+        "**",
+        "$",
+        "\\boxed{",
+        "}",
+        "<answer>",
+        "~~",
+        "'",
+        "</think>",
+        "<|im_end|>",
+        "答案",
+        "：",
+        "Antwort",
+        "Question:",
+        "A.",
+        "B.",
+        "C.",
+        '"',
+        "correct",
+        "-",
+        "because",
+        "is",
+    ]
+)
+quick = settings(deadline=None)
+
+
+def read(text: str) -> str | None:
+    return extract_choice(text, ["A", "B", "C"], LANTERN)
+
+
+@given(st.text())
+@quick
+def test_any_text_is_read_without_an_error(text):
+    assert read(text) in {None, "A", "B", "C"}
+
+
+@given(st.lists(PIECES, max_size=40).map(" ".join))
+@settings(max_examples=300, deadline=None)
+def test_any_mix_of_telling_pieces_is_read_without_an_error(text):
+    assert read(text) in {None, "A", "B", "C"}
+    assert read(text) == read(text)
+
+
+@given(st.text(), LETTERS)
+@quick
+def test_a_last_answer_line_decides(text, letter):
+    # Text in which a new question begins is another matter: there the first answer counts.
+    assume(not re.search(r"question|user|human|instruction|problem|q|<|answer", text, re.IGNORECASE))
+    assert read(f"{text}\nAnswer: {letter}") == letter
+
+
+@given(LETTERS, LETTERS, st.sampled_from(["", "**", "(", "$"]))
+@quick
+def test_letter_case_and_marks_do_not_matter(letter, other, mark):
+    close = {"(": ")"}.get(mark, mark)
+    for one in (letter, letter.lower()):
+        assert read(f"Answer: {other}\nWait.\nAnswer: {mark}{one}{close}") == letter
+
+
+@given(st.lists(st.text(alphabet="abcdefgh ", min_size=1, max_size=12), min_size=2, max_size=26))
+@quick
+def test_the_prompt_itself_holds_no_answer(options):
+    assume(all(option.strip() for option in options))
+    letters = letters_for(len(options))
+    asked = prompt("Where is it?", options)
+    assert extract_choice(asked, letters, options) is None
+    assert extract_choice(f"{asked}\n\nAnswer: {letters[-1]}", letters, options) == letters[-1]
+
+
+@given(st.integers(2, 26), st.data())
+@quick
+def test_every_letter_of_every_size_is_read(count, data):
+    letters = letters_for(count)
+    letter = data.draw(st.sampled_from(letters))
+    assert extract_choice(demonstration("It fits.", letter), letters, ["same"] * count) == letter
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "a",
+        "A ",
+        "B is ",
+        "answer ",
+        "answer: ",
+        "answer (",
+        "((((B",
+        "\\boxed{",
+        "<a",
+        "~~",
+        "\n",
+        " ",
+        "\t",
+        "question ",
+        "not ",
+        "no, ",
+        "most x ",
+        "A. ",
+        "A. x\n",
+        "B or ",
+        "B's",
+        "[",
+        "答案",
+        "answer to a a a a a ",
+        "i ",
+        "<|im_end|>",
+        '"',
+        "</think>",
+        "house or ",
+        "option B ",
+        "B is the very of ",
+        "so B ",
+        "it is ",
+    ],
+)
+def test_time_is_in_proportion_to_length(piece):
+    def seconds(length: int) -> float:
+        text = (piece * length)[:length]
+        start = time.process_time()
+        read(text)
+        return time.process_time() - start
+
+    # Quadratic work would take 100 times as long for 10 times the text, and minutes for 100,000 characters.
+    assert seconds(100_000) < 40 * seconds(10_000) + 0.5

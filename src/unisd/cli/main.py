@@ -4,6 +4,7 @@ import argparse
 import importlib
 import os
 import sys
+import warnings
 
 from unisd import __version__
 from unisd.errors import UniSDError, UsageError
@@ -50,6 +51,8 @@ def main(arguments: list[str] | None = None) -> int:
     # Before any library is loaded: their start-up chatter is not ours.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    for library in ("transformers", "peft", "torch", "accelerate"):
+        warnings.filterwarnings("ignore", module=library)
     try:
         chosen = parser().parse_args(arguments)
         code: int = chosen.run(chosen)

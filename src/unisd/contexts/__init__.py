@@ -3,7 +3,7 @@
 from unisd.contexts.builder import Context, Kind, Layout, Prompt, PromptBuilder, messages_of
 from unisd.contexts.columns import Columns, read_columns
 from unisd.contexts.induction import InductionReport, induction_contexts
-from unisd.contexts.leaks import leaks
+from unisd.contexts.leakage import leaks
 from unisd.contexts.negative import NegativeReport, negative_contexts
 from unisd.contexts.probes import Encoder, random_contexts, retrieval_contexts
 from unisd.contexts.rows import DropReport, Limits, PreparedRow, prepare_rows, training_rows

@@ -67,12 +67,11 @@ def messages_of(prompt: Prompt) -> list[dict[str, Any]]:
     Raises:
         UsageError: the prompt is empty, is not text or messages, holds no user message, or ends with the assistant's.
     """
-    messages: list[dict[str, Any]] = []
     if isinstance(prompt, str):
-        messages.append({"role": "user", "content": prompt})
+        messages: list[dict[str, Any]] = [{"role": "user", "content": prompt}]
     elif isinstance(prompt, Sequence) and prompt and all(isinstance(message, Mapping) for message in prompt):
-        for message in cast(Sequence[Mapping[str, Any]], prompt):
-            messages.append({key: value for key, value in message.items() if value is not None})
+        given = cast(Sequence[Mapping[str, Any]], prompt)
+        messages = [{key: value for key, value in message.items() if value is not None} for message in given]
     else:
         raise UsageError(f"a prompt must be text or a non-empty list of messages, not {type(prompt).__name__}")
     for message in messages:

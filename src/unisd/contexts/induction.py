@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from unisd.contexts.builder import Context, PromptBuilder
 from unisd.contexts.draws import draws
-from unisd.contexts.leaks import leaks, normalised
+from unisd.contexts.leakage import leaks, normalised
 from unisd.contexts.store import TextStore
 from unisd.errors import UniSDError, UsageError
 from unisd.files import stable_integer

@@ -5,7 +5,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
-from unisd.contexts.leaks import words
+from unisd.contexts.leakage import words
 
 _DIGITS = 9  # scores that agree to so many digits are a tie, however their sums were rounded
 _SLACK = 2e-9  # more than rounding to those digits and the order of additions can cost

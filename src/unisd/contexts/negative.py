@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from unisd.contexts.builder import Context, PromptBuilder
-from unisd.contexts.leaks import normalised
+from unisd.contexts.leakage import normalised
 from unisd.contexts.store import TextStore
 from unisd.errors import UsageError
 from unisd.files import stable_integer

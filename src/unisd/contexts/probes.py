@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 
 from unisd.contexts.builder import Context, Kind
 from unisd.contexts.draws import draws
-from unisd.contexts.leaks import leaks, normalised
+from unisd.contexts.leakage import leaks, normalised
 from unisd.contexts.lexical import LexicalIndex
 from unisd.errors import UniSDError, UsageError
 from unisd.tasks.base import Example

@@ -7,7 +7,7 @@ from typing import Any
 
 from unisd.contexts.builder import Context, PromptBuilder
 from unisd.contexts.columns import AUXILIARY_KINDS, Columns, read_columns
-from unisd.contexts.leaks import normalised, repeats
+from unisd.contexts.leakage import normalised, repeats
 from unisd.errors import UsageError
 from unisd.tasks.base import Example
 

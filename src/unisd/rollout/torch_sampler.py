@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from unisd.files import stable_integer
+from unisd.models.inference import merged_weights
 from unisd.models.load import end_tokens
 from unisd.rollout.base import Completion, Request, SamplingParams
 
@@ -40,7 +41,7 @@ class TorchSampler:
         training = self.model.training
         self.model.eval()
         try:
-            with torch.inference_mode(), tqdm(
+            with torch.no_grad(), merged_weights(self.model), tqdm(
                 total=len(requests), desc=progress, disable=progress is None, unit="answer", leave=False
             ) as bar:
                 for start in range(0, len(order), self.batch_size):

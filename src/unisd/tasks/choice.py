@@ -13,36 +13,28 @@ from unisd.tasks.base import Example, Grade, NegativeRequest
 
 
 def letters_for(count: int) -> list[str]:
-    """Return the letters of ``count`` options, A first.
-
-    Raises:
-        UsageError: fewer than 2 options or more than 26.
-    """
+    """Return the letters of ``count`` options, A first; UsageError unless there are 2 to 26."""
     if not 2 <= count <= len(ascii_uppercase):
         raise UsageError(f"a multiple-choice item needs 2 to 26 options, not {count}")
     return list(ascii_uppercase[:count])
 
 
-def prompt(question: str, options: Sequence[str], context: str = "", ask: str | None = None) -> str:
-    """Return a user turn: question, context if any, lettered options, and what is asked (by default, to choose one).
-
-    Raises:
-        UsageError: fewer than 2 options or more than 26.
-    """
+def prompt(question: str, options: Sequence[str], context: str = "") -> str:
+    """Return the student's user turn: question, context if any, lettered options (2 to 26), and the answer's form."""
     lettered = "\n".join(f"{letter}. {text}" for letter, text in zip(letters_for(len(options)), options, strict=True))
     blank = "X" if len(options) < 24 else "?"  # it stands for the letter, so it must be none
-    choose = (
+    ask = (
         f'Reason in at most three short sentences, then end with a last line "Answer: {blank}", '
         f"where {blank} is the letter of your choice."
     )
-    return "\n\n".join(part for part in (question.strip(), context.strip(), lettered, ask or choose) if part)
+    return "\n\n".join(part for part in (question.strip(), context.strip(), lettered, ask) if part)
 
 
 def demonstration(rationale: str, letter: str) -> str:
     """Return a worked answer in the format that the prompt asks for; it ends with ``Answer: <letter>``.
 
-    The rationale becomes one paragraph that starts and ends as a sentence does, so that gold and negative demonstrations
-    differ in what they say and not in how they are set. An empty one leaves the answer line alone.
+    The rationale becomes one paragraph that starts and ends as a sentence does, so that a gold and a negative
+    demonstration differ in what they say and not in how they are set. An empty one leaves the answer line alone.
     """
     text = " ".join(rationale.split())
     if text and text[-1].isalnum():
@@ -55,10 +47,8 @@ def demonstration(rationale: str, letter: str) -> str:
 def shuffled_options(item_id: str, seed: int, options: Sequence[str], answer_index: int) -> tuple[list[str], int]:
     """Return the options in an order that depends only on item id and seed, and where the answer went.
 
-    For benchmarks that put the answer first (GPQA). No other item changes the order, so that caches survive.
-
-    Raises:
-        ValueError: ``answer_index`` names no option.
+    For benchmarks that put the answer first (GPQA). No other item changes the order, so that caches survive. ValueError
+    where ``answer_index`` names no option.
     """
     order = sorted(range(len(options)), key=lambda i: stable_integer("options", item_id, seed, i))
     return [options[i] for i in order], order.index(answer_index)
@@ -106,37 +96,35 @@ def grade_choice(example: Example, text: str) -> Grade:
 def negative_requests(example: Example) -> list[NegativeRequest]:
     """Return four requests to argue for a wrong option, round-robin over the wrong ones in an order of the item's own.
 
-    Where there are fewer than four a target comes back with the same prompt: give each request a random stream of its
-    own, so that the second text is another one.
+    Fewer than four wrong options come back with the same prompt: give each request a random stream of its own. The
+    prompt leaves the other options out, which small models copy instead of arguing.
     """
     texts = dict(zip(example.fields["letters"], example.fields["options"], strict=True))
     wrong = [letter for letter in texts if letter != example.answer]
     wrong.sort(key=lambda letter: stable_integer("negative", example.id, letter))
     requests = []
     for target in (wrong * 4)[:4]:
-        ask = f'Argue in at most three short sentences that the answer is "{texts[target]}". '
-        ask += f'End with a last line "Answer: {target}".'
-        whole = prompt(example.question, example.fields["options"], example.fields.get("context", ""), ask)
-        requests.append(NegativeRequest(whole, target))
+        ask = f'Argue in at most three short sentences that the answer is "{texts[target]}", '
+        ask += f'then end with a last line "Answer: {target}".'
+        parts = (example.question, example.fields.get("context", "").strip(), ask)
+        requests.append(NegativeRequest("\n\n".join(part for part in parts if part), target))
     return requests
 
 
 def negative(example: Example, request: NegativeRequest, text: str) -> str | None:
     """Turn the model's argument into a demonstration that ends with the wrong letter, or None if that is unsafe.
 
-    What the model says of the answer itself (answer lines, echoes of the question and the request) is dropped, three
+    What the model says of the answer itself (answer lines, echoes of question, request and options) is dropped, three
     sentences are kept, and the wrong letter's answer line is set below them. None where too little is left, where the
-    text names another option as the answer or speaks for the key alone, or where the whole does not read as the target.
+    text names another option as the answer or speaks of others alone, or where the whole does not read as the target.
     """
     key, target = example.answer, request.target
     reader = _Reader(example.fields["letters"], example.fields["options"])
     if target == key or target not in reader.letters or reader.read(text) == key:
         return None
     argument = _argument(reader, request, text)
-    if len(re.findall(r"[^\W\d_]{2,}", argument)) < 3:  # "Yes." or a lone option is no argument
-        return None
     spoken_of = reader.spoken_of(argument)
-    if key in spoken_of and target not in spoken_of:
+    if len(_words(argument)) < 3 or (spoken_of and target not in spoken_of):
         return None
     built = demonstration(argument, target)
     return built if reader.read(built) == target else None
@@ -144,23 +132,25 @@ def negative(example: Example, request: NegativeRequest, text: str) -> str | Non
 
 def _argument(reader: "_Reader", request: NegativeRequest, text: str) -> str:
     """Return up to three sentences of argument; nothing where one of them names another option than the target."""
-    asked = {_bare(_clean(line)) for line in re.split(r"\n|(?<=[.?!]) ", request.prompt)}
     for turn in _TURN.split(text):
-        lines = [_HEADING.sub("", line, count=1) for line in _clean(turn).split("\n")]
-        own = " ".join(line.strip() for line in _without_lists(lines) if not line.rstrip().endswith(":"))
         kept: list[str] = []
-        for sentence in re.split(r"(?<=[.!?]) +", own):
-            named = reader.read(sentence)
-            if named not in (None, request.target):
+        lines = _without_lists([_HEADING.sub("", line, count=1).strip() for line in _clean(turn).split("\n")])
+        for sentence in (part for line in lines if line[-1:] != ":" for part in re.split(r"(?<=[.!?]) ", line)):
+            if reader.read(sentence) not in (None, request.target):
                 return ""
-            # A bare answer is dropped; one with its reason ("The answer is torn because …") is the argument itself.
-            if _bare(sentence) not in asked and not (named and len(sentence.split()) < 7) and "Answer:" not in sentence:
+            # "The answer is torn." is no argument; "The answer is torn, because sharp objects tear cloth." is one.
+            declares = len(sentence.split()) < 9 and _LABEL.search(f"\n{sentence}\n")
+            if not declares and _words(sentence) - _words(request.prompt):
                 kept.append(sentence)
-        if len(kept) > 1 and kept[-1][-1:].isalnum():
+        if len(kept) > 1 and kept[-1][-1].isalnum():
             kept.pop()  # cut by the length limit
-        if any(kept):
+        if kept:
             return " ".join(kept[:3])
     return ""
+
+
+def _words(text: str) -> set[str]:
+    return set(re.findall(r"[^\W\d_]{2,}", text.casefold()))
 
 
 class ChoiceTask:
@@ -176,12 +166,12 @@ def extract_choice(text: str, letters: Sequence[str], options: Sequence[str] | N
     """Read the chosen letter out of an output as a person would; None where a person could not say.
 
     In this order: an answer that is declared (``Answer: B``, ``the correct answer is (b)``, ``\\boxed{B}``,
-    ``{"answer": "B"}``, the same in other languages), of several the last conclusive one; a first or last line that is
-    only a letter, or a letter and its own option; a conclusion in prose ("so B is the best"); a first line that starts
-    with a letter; a last line that is an option's text; a letter in brackets or after "option" that ends a sentence.
-    Not read: articles and pronouns, denied letters ("not B"), several at once ("B or C"), letters that are no option,
-    echoes of the option list. Where the output goes on to ask and answer a further question, the first answer counts.
-    Where a letter and an option's text disagree the letter counts, since a letter is asked for.
+    ``{"answer": "B"}``, in other languages too), of several the last conclusive one; a first or last line that is only
+    a letter, or a letter and its own option; a conclusion in prose ("so B is the best"); a first line that starts with
+    a letter; a last line that is an option's text; a letter in brackets or after "option" that ends a sentence. Not
+    read: articles and pronouns, denied letters, several at once ("B or C"), letters that are no option, echoes of the
+    options. Where an output goes on to ask and answer a further question, its first answer counts. Where a letter and
+    an option's text disagree the letter counts, since a letter is asked for.
 
     ``options`` are the options' texts, in the order of ``letters``; without them only letters are read. Never raises,
     and takes time in proportion to the length of ``text``.
@@ -193,17 +183,16 @@ def extract_choice(text: str, letters: Sequence[str], options: Sequence[str] | N
 _W = "A-Za-z0-9À-ɏ"  # a word's characters; narrower than \w, for a letter may stand between Chinese characters
 _NAME = r"(?i:option|choice|answer|letter) "
 _TURN = re.compile(
-    r"<\|(?:im_start|im_end|endoftext|eot_id|start_header_id|end|user)\|>|</?(?:start|end)_of_turn>"
-    r"|^[ \t#*]{0,9}(?:question|user|human|instruction|problem|q)[ \t]?\d{0,4}[ \t*]{0,4}:",
-    re.IGNORECASE | re.MULTILINE,
+    r"(?im)<\|\w{2,20}\|>|</?(?:start|end)_of_turn>"
+    r"|^[ \t#*]{0,9}(?:question|user|human|instruction|problem|q)[ \t]?\d{0,4}[ \t*]{0,4}:"
 )
 _BOX = re.compile(r"\\f?boxed\s?\{|<(?:final[_ ]?)?answer>", re.IGNORECASE)
 _MARKUP = re.compile(
     r"\\(?:text|math|mbox)[a-z]*\s?\{|\\[()\[\]]|\\(?=\s|$)|</?(?:[a-z|]|[A-Z]{2})[^<>\n]{0,60}>|[*`#$]|~~[^~\n]{0,60}~~"
 )
 _LABEL = re.compile(
-    rf"(?:(?<![{_W}])(?P<no>(?:wrong|incorrect|false|possible|another|worst) )?(?:answers?|ans|antwort|lösung|réponse|"
-    r"reponse|respuesta|resposta|risposta|antwoord|svar|cevap|jawaban|odpowiedź|đáp án|ответ|الجواب|الإجابة|उत्तर|"
+    rf"(?i)(?:(?<![{_W}])(?P<no>(?:wrong|incorrect|false|possible|another|worst) )?(?:answers?|ans|antwort|lösung|"
+    r"réponse|reponse|respuesta|resposta|risposta|antwoord|svar|cevap|jawaban|odpowiedź|đáp án|ответ|الجواب|उत्तर|"
     r"(?:correct|right|best|final|true|(?:most|only) \w{1,15}|logical|likely|suitable|appropriate|my) "
     r"(?:choice|option|selection|pick|solution)|(?:choice|option)(?= (?:that|which) )|"
     r"(?<=\n)(?:choice|option|selection|solution|conclusion|a)(?=:))"
@@ -216,42 +205,37 @@ _LABEL = re.compile(
     r"|(?P<soft>'s| ?(?:是|为|は|는|은)| (?:is|was|ist|est|es|è|é|är|er|(?:would|should|must|will|has to|have to) be)"
     rf"(?![{_W}])))"
     # or a correction, which counts once there is something to correct
-    r"|(?<=[.!?;,(—–\n-])(?P<fix> ?(?:no|wait|actually|sorry|correction|i mean|make that|on second thought)\b)",
-    re.IGNORECASE,
+    r"|(?<=[.!?;,(—–\n-])(?P<fix> ?(?:no|wait|actually|sorry|correction|i mean|make that|on second thought)\b)"
 )
-_FILL = (
-    r"(?:[^\w\n]|选项|(?:option|choice|answer|letter|the|correct|best|right|final|most|likely|probably|definitely|"
-    r"clearly|therefore|thus|so|is|it|it's|this|that|be|would|should|must|could|might|may|simply|just|choose|pick|select|think|believe|guess|"
-    r"say|with|go|going|i'd|i'll|i'm|i(?= [a-z])|actually|wait|no|die|der|das|la|le|el|lettre|letra|opción|alternativa)"
-    rf"(?![{_W}]))*+"
+_FILL = re.compile(
+    r"(?i)(?:[^\w\n]|选项|(?:option|choice|answer|letter|the|correct|best|right|final|most|likely|probably|indeed|clearly|"
+    r"therefore|thus|so|is|it|it's|this|that|be|would|should|must|could|might|may|just|choose|pick|select|think|believe|"
+    rf"guess|say|with|go|going|i'd|i'll|i'm|i(?= [a-z])|actually|wait|no|die|der|das|la|le|el|lettre|letra)(?![{_W}]))*"
 )
-_VALUE = re.compile(
-    rf"{_FILL}(?P<denied>(?:not|isn't|never|neither)\b{_FILL})?(?:(?P<letter>[A-Za-z])(?!['’-]?[{_W}]))?", re.IGNORECASE
-)
+_NOT = re.compile(r"(?:not|isn't|never|neither)\b", re.IGNORECASE)
+_LETTER = re.compile(rf"([A-Za-z])(?!['’-]?[{_W}])")
 _GOES_ON = r"(?:is|was|isn't|because|since|as|would|and|or|but|due|seems|makes|fits|works|over|rather|not)\b"
 _WORDLIKE = re.compile(rf" (?!{_GOES_ON})[{_W}]")
-_ENDED = re.compile(rf"""["'”)\]]*(?: ?$| ?[^{_W} ]| (?:because|since|as|due|over|rather|not)\b)""", re.MULTILINE)
+_ENDED = re.compile(rf"""(?m)["'”)\]]*(?: ?$| ?[^{_W} ]| (?:because|since|as|due|over|rather|not)\b)""")
 _OTHER = re.compile(
-    rf"""["')\]]* ?(?:,|,? ?(?P<or>\b(?:or|and|oder|ou|und|et|o|y|и|или)\b|[/&])) ?(?:{_NAME})?["'(\[]*"""
-    r"""(?P<letter>[A-Za-z])(?!\w)(?P<end>["')\]]*(?: ?$| ?[^\w ]| (?:or|and)\b))?""",
-    re.IGNORECASE,
+    rf"""(?i)["')\]]* ?(?:,|,? ?(?P<or>\b(?:or|and|oder|ou|und|et|o|y|и|или)\b|[/&])) ?(?:{_NAME})?["'(\[]*"""
+    r"""(?P<letter>[A-Za-z])(?!\w)(?P<end>["')\]]*(?: ?$| ?[^\w ]| (?:or|and)\b))?"""
 )
 _REFUSED = re.compile(r"""["')\]]* (?:isn't|wasn't|(?:is|was) (?:\w+ )?(?:not|wrong|incorrect|false|unlikely))\b""")
 _MENTION = re.compile(
     rf"""(?<![{_W}'’-])(?P<mark>{_NAME}["'“(\[]?|["'“(\[](?=[A-Za-z]["'”)\]]))?["'“(\[]?(?P<letter>[A-Za-z])"""
     rf"""["'”)\]]?(?!['’-]?[{_W}])"""
 )
-_DENIAL = r"(?:not|cannot|never|neither|nor|than|except|without|\w+n't|eliminate|exclude|instead|least|less|whether|if|no)\b"
+_DENIAL = r"(?:not|cannot|never|neither|nor|than|except|without|\w+n't|eliminate|instead|least|less|whether|if|no)\b"
 _DENIED = re.compile(rf"(?i:\b{_DENIAL})(?:(?! and | but | so )[^.!?;:,\n]){{0,25}}$")
 _LEADS = re.compile(
-    r"\b(?:so|therefore|thus|hence|choose|chose|pick|picked|select|selected|it's|that's|say|think|believe|guess|leaves|(?:it|that|this) is|"
-    r"(?:must|should) be|has to be|(?:go|going|went|stick) with|opt for|settle on),? (?:the )?$",
-    re.IGNORECASE,
+    r"(?i)\b(?:so|therefore|thus|hence|choose|chose|pick|picked|select|selected|it's|that's|say|think|believe|guess|"
+    r"leaves|(?:it|that|this) is|(?:must|should|has to) be|(?:go|going|went|stick) with|opt for|settle on),? (the )?$"
 )
 _PRAISED = re.compile(
     rf"[.:]?(?: (?!{_DENIAL})[a-z'-]{{1,20}},?){{0,6}}? (?:is|seems|appears|makes|fits|works|looks|must|would)"
-    rf"(?: (?!{_DENIAL})[a-z'-]{{1,20}}){{0,5}}? (?:correct|right|best|better|answer|suitable|likely|appropriate|logical|"
-    r"reasonable|valid|true|plausible|accurate|sensible|sense|choice|option)\b"
+    rf"(?: (?!{_DENIAL})[a-z'-]{{1,20}}){{0,5}}? (?:correct|right|best|better|answer|suitable|likely|appropriate|"
+    r"logical|reasonable|valid|true|plausible|accurate|sensible|sense|choice|option)\b"
 )
 _LETTERED = re.compile(
     rf"""[ "'(\[<•-]*(?:{_NAME})?["'(\[]?([A-Za-z])(["'\])]*[.):,]|["'\])>]+|$| [-–—] | (?=because\b|since\b))"""
@@ -261,7 +245,7 @@ _MARKER = re.compile(rf"(?<![{_W}])([A-Z])[.):](?= \S)")
 _LONE = re.compile("[a-z]?")  # as an option's text it would be taken for a letter
 _LEAD_WORDS = re.compile(r"^(?:(?:it is|it's|is|would be|in|at|on|to|a|an|the|der|die|das|la|le|el) )+")
 _REASON = re.compile(r"$|[.,](?!\d)|[;:!?()–—]| (?:because|since|as|which|is|for|due|so|[-–—(])")
-_HEADING = re.compile(r" ?(?:[-•] |\d{1,2}[.)] |(?i:reasoning|argument) ?: ?)?")  # and what stands for a list's mark
+_HEADING = re.compile(r" ?(?:[-•] |\d{1,2}[.)] |(?i:reasoning|argument|a) ?: ?)?")  # or the mark of a list
 _CLOSES = re.compile(r" ?(?:$|[.!?;\n]|because\b|since\b)")
 
 
@@ -286,7 +270,7 @@ class _Reader:
         return None
 
     def spoken_of(self, text: str) -> set[str]:
-        """Return the options that a text names, by a letter it does not deny or by text (of two nested ones the longer)."""
+        """Return the options that a text names, by a letter it does not deny or by text (of two nested the longer)."""
         found, rest = {letter for letter, _ in self._mentions(text)}, text.casefold()
         for letter, option in sorted(self.texts.items(), key=lambda item: -len(item[1])):
             if (cut := re.sub(rf"(?<!\w){re.escape(option)}(?!\w)", "|", rest)) != rest:
@@ -311,23 +295,26 @@ class _Reader:
         """Read what is declared: a letter, "" (several, or no option) or None (nothing), and whether it is affirmed."""
         if named := self._by_text(line, whole=True):
             return named, True
-        found = _VALUE.match(line)
-        if not found or not found["letter"] or _is_word(found["letter"], line, found.end()):
-            named = None if found and found["denied"] else self._by_text(line) or self._marked(line)
+        rest = _FILL.sub("", line, count=1)
+        if denied := _NOT.match(rest):
+            rest = _FILL.sub("", rest[denied.end() :], count=1)
+        found = _LETTER.match(rest)
+        if not found or _is_word(found[1], rest, 1):
+            named = None if denied else self._by_text(line) or self._marked(line)
             return named, named is not None
-        letter = found["letter"].upper()
-        if found["denied"]:
-            instead = re.search(r"\b(?:but|rather)\b", line)
-            return self._value(line[instead.end() :], "") if instead else (letter, False)
+        letter = found[1].upper()
+        if denied:
+            instead = re.search(r"\b(?:but|rather)\b", rest)
+            return self._value(rest[instead.end() :], "") if instead else (letter, False)
         if letter not in self.letters:
             return (None, False) if letter in "XYZ" else ("", True)
-        other = _OTHER.match(line, found.end())
+        other = _OTHER.match(rest, 1)
         if other and other["letter"].upper() in self.letters and (other["or"] or other["end"] is not None):
             return "", True  # "B or C"; but "B, C is vague" names B
         # "Answer: A. torn", then "B. wet clothes": the list of options, not a choice.
         if letter == self.letters[0] and _MARKER.findall(f"{line}\n{following}")[:2] == self.letters[:2]:
             return None, False
-        return letter, not _REFUSED.match(line, found.end())
+        return letter, not _REFUSED.match(rest, 1)
 
     def _undeclared(self, lines: list[str]) -> str | None:
         own = _without_lists(lines)

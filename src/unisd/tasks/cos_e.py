@@ -28,8 +28,8 @@ class CosE(ChoiceTask):
 
     Sources: ``hub`` (the default), version 1.11; ``sample``, 300 training and 150 validation items of version 1.0 that
     come with the package; or a folder with the official files of either version: CommonsenseQA's
-    ``train_rand_split.jsonl`` and ``dev_rand_split.jsonl``, and CoS-E's ``cose_train_v*.jsonl`` and ``cose_dev_v*.jsonl``
-    (there or in its folders ``train`` and ``dev``), joined by ``id``.
+    ``train_rand_split.jsonl`` and ``dev_rand_split.jsonl``, and CoS-E's ``cose_train_v*.jsonl`` and
+    ``cose_dev_v*.jsonl`` (there or in its folders ``train`` and ``dev``), joined by ``id``.
 
     Nothing is filtered, and no item goes missing silently: the official files of one version match one to one, so a
     question without an explanation, or an explanation without a question, is an error. An explanation that is empty
@@ -84,8 +84,8 @@ def _hub_rows(split: str) -> list[Mapping[str, Any]]:
     except Exception as error:  # the client raises many kinds of errors for one fact: the data cannot be had
         cause = " ".join(str(error).split())[:200] or type(error).__name__
         raise UniSDError(
-            f"cannot load {HUB_ID} ({HUB_VERSION}) from the hub: {cause}; check the network, or use the source 'sample' "
-            "or a folder with the official files"
+            f"cannot load {HUB_ID} ({HUB_VERSION}) from the hub: {cause}; check the network, or use the source "
+            "'sample' or a folder with the official files"
         ) from error
 
 
@@ -94,9 +94,7 @@ def _from_row(row: Mapping[str, Any], place: object) -> Example:
     try:
         choices = list(row["choices"])
         rationale = row["abstractive_explanation"] or ""
-        return choice_example(
-            row["id"], row["question"], choices, choices.index(row["answer"]), rationale=rationale
-        )
+        return choice_example(row["id"], row["question"], choices, choices.index(row["answer"]), rationale=rationale)
     except KeyError as error:
         raise UsageError(f"{place}: the field {error} is missing; get the data again") from error
     except (ValueError, TypeError, AttributeError, UsageError) as error:
@@ -128,7 +126,7 @@ def _explanations_path(folder: Path, part: str) -> Path:
         if (match := pattern.fullmatch(path.name))
     ]
     if not found:
-        raise UsageError(f"{folder}: no file cose_{part}_v1.0.jsonl or cose_{part}_v1.11.jsonl; put the official one there")
+        raise UsageError(f"{folder}: no cose_{part}_v1.0.jsonl or cose_{part}_v1.11.jsonl; put the official file there")
     if len(versions := sorted({version for _, version, _ in found})) > 1:
         raise UsageError(f"{folder}: explanations of {' and '.join(versions)}; keep one version in a folder")
     return min(found)[2]

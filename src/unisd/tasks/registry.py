@@ -66,8 +66,9 @@ def get(name: str) -> Task:
             module, _, attribute = source.partition(":")
             source = getattr(importlib.import_module(module), attribute)
         task: object = source() if callable(source) else source
-    except Exception as error:  # it may be somebody else's code: say which task, and let the cause be seen
-        raise UniSDError(f"task '{name}' cannot be loaded: {type(error).__name__}: {error}; repair its package") from error
+    except Exception as error:  # it may be somebody else's code: say which task it is
+        cause = f"{type(error).__name__}: {error}"
+        raise UniSDError(f"task '{name}' cannot be loaded: {cause}; repair the package it comes from") from error
     if not isinstance(task, Task):
         parts = {*Task.__annotations__, *(part for part in vars(Task) if not part.startswith("_"))}
         lacking = ", ".join(sorted(part for part in parts if not hasattr(task, part)))

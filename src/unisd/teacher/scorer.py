@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from unisd.models.head import output_head
+from unisd.models.inference import merged_weights
 from unisd.models.packed import PackedSequence, completion_states, pack
 from unisd.objective import sampled_logprobs
 
@@ -38,7 +39,7 @@ def score(model: nn.Module, views: Sequence[View], budget: int) -> list[Tensor]:
     results: list[Tensor | None] = [None] * len(views)
     head = output_head(model)
     device = head.weight.device
-    with torch.no_grad():
+    with torch.no_grad(), merged_weights(model, head=False):
         for row in pack([len(view.sequence) for view in views], budget):
             states = completion_states(model, [views[i].sequence for i in row])
             start = 0

@@ -103,8 +103,13 @@ class UniSDTrainer(Trainer):
             self.model.enable_input_require_grads()
 
     def _prepare(self, dataset: Any, args: UniSDConfig, model: nn.Module) -> list[PreparedRow]:
+        used = {"id", "prompt"}
+        used |= {"privileged_context"} if args.needs_teacher else set()
+        used |= {"auxiliary_contexts"} if args.agreement.on else set()
+        used |= {"negative_context"} if args.contrast.on else set()
+        used |= {"completion"} if args.rollout.source in ("gold", "mix") else set()
         rows, report = prepare_rows(
-            dataset,
+            ({name: value for name, value in row.items() if name in used} for row in dataset),
             self._builder,
             max_prompt_length=args.contexts.max_prompt_length,
             max_completion_length=args.rollout.max_completion_length,

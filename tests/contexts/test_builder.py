@@ -1,0 +1,277 @@
+import re
+import warnings
+
+import pytest
+from datasets import Dataset
+
+from contexts import families
+from unisd.contexts import Context, PromptBuilder, messages_of
+from unisd.errors import UsageError
+
+QUESTION = "Why is the sky blue today?"
+OTHER = "Where do bees live?"
+CONTEXTS = {
+    "gold": Context("gold", "Light scatters."),
+    "negative": Context("negative", "Paint."),
+    "retrieval": Context("retrieval", "They live in hives.", OTHER),
+    "random": Context("random", "They live in hives.", OTHER),
+    "induction": Context("induction", "Think about causes."),
+}
+CHAT = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "Hello there."},
+    {"role": "assistant", "content": "Good day."},
+    {"role": "user", "content": QUESTION},
+]
+LAYOUTS = ["paper", "turn", "system"]
+
+every_family = pytest.mark.parametrize("family", families.FAMILIES)
+every_layout = pytest.mark.parametrize("layout", LAYOUTS)
+every_kind = pytest.mark.parametrize("kind", CONTEXTS)
+
+
+def builder(family, layout="turn"):
+    return PromptBuilder(families.FAMILIES[family](), layout)
+
+
+def text(made, ids):
+    return made.tokenizer.decode(ids)
+
+
+@every_family
+def test_student_ids_are_a_plain_list_of_the_template(family):
+    made = builder(family)
+    ids = made.student_ids(QUESTION)
+    assert type(ids) is list
+    assert all(type(token) is int for token in ids)
+    assert text(made, ids).count(QUESTION) == 1
+    opened = ("<|im_start|>assistant\n", "assistant<|end_header_id|>\n\n", "<start_of_turn>model\n")
+    assert text(made, ids).endswith(opened)
+    assert ids == made.student_ids([{"role": "user", "content": QUESTION}])
+
+
+@every_family
+@every_layout
+@every_kind
+def test_question_and_context_are_in_every_teacher_prompt(family, layout, kind):
+    made = builder(family, layout)
+    seen = text(made, made.teacher_ids(QUESTION, CONTEXTS[kind]))
+    assert QUESTION in seen
+    assert CONTEXTS[kind].text in seen
+    if kind in ("retrieval", "random"):
+        assert OTHER in seen
+    asked_last = seen.rfind(QUESTION) > seen.rfind(CONTEXTS[kind].text)
+    assert asked_last == (layout != "paper")
+
+
+@every_layout
+@every_kind
+@pytest.mark.parametrize("family", families.OPENING)
+def test_the_opening_token_stands_once(family, layout, kind):
+    made = builder(family, layout)
+    opening = made.tokenizer.convert_tokens_to_ids(families.OPENING[family])
+    chat = [message for message in CHAT if message["role"] != "system"]
+    context = CONTEXTS[kind]
+    for ids in (made.student_ids(QUESTION), made.teacher_ids(QUESTION, context), made.teacher_ids(chat, context)):
+        assert ids[0] == opening
+        assert ids.count(opening) == 1
+
+
+@every_family
+@every_layout
+def test_gold_and_negative_differ_only_in_the_demonstration(family, layout):
+    made = builder(family, layout)
+    right, wrong = CONTEXTS["gold"], CONTEXTS["negative"]
+    gold = text(made, made.teacher_ids(QUESTION, right))
+    negative = text(made, made.teacher_ids(QUESTION, wrong))
+    assert gold.count(right.text) == 1
+    assert negative == gold.replace(right.text, wrong.text)
+
+
+@every_family
+@every_kind
+def test_system_layout_ends_with_exactly_the_students_ids(family, kind):
+    made = builder(family, "system")
+    prompts = [QUESTION, CHAT[1:]] + ([CHAT] if family != "gemma2" else [])
+    for prompt in prompts:
+        student = made.student_ids(prompt)
+        if family in families.OPENING:
+            student = student[1:]
+        ids = made.teacher_ids(prompt, CONTEXTS[kind])
+        assert ids[-len(student) :] == student
+        block = text(made, ids[: -len(student)])
+        assert CONTEXTS[kind].text in block
+        assert QUESTION not in block
+        assert ("system" in block.split(CONTEXTS[kind].text)[0]) == (not family.startswith("gemma"))
+
+
+def test_the_token_that_opens_every_message_is_not_an_opening_token():
+    made = builder("smollm", "system")
+    seen = text(made, made.teacher_ids(QUESTION, CONTEXTS["gold"]))
+    assert seen.count("<|im_start|>system\n") == 2  # the context's block, and the student's default one, whole
+    assert seen.count("<|im_start|>") == 4
+
+
+@every_family
+def test_a_completion_ends_as_the_template_ends_a_reply(family):
+    made = builder(family)
+    ids = made.completion_ids(" Light scatters.\n")
+    assert text(made, ids) == " Light scatters.\n" + families.END_OF_TURN[family]
+    assert made.end_of_turn_id == ids[-1]
+    assert len(ids) == len(" Light scatters.\n") + 1  # no opening token, one for the end
+
+
+def test_end_of_turn_falls_back_to_the_end_of_text():
+    bare = "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '\n' }}{% endfor %}"
+    made = PromptBuilder(families.make(["<eos>"], bare, None, "<eos>"), "turn")
+    assert text(made, [made.end_of_turn_id]) == "<eos>"
+    endless = PromptBuilder(families.make(["<x>"], bare, None, None), "turn")
+    with pytest.raises(UsageError, match="eos_token"):
+        endless.completion_ids("a")
+
+
+def test_end_of_turn_is_not_the_next_turns_header_nor_white_space():
+    spaced = "{% for m in messages %}{{ '<head>' + m['content'] + '\n\n<end>\n' }}{% endfor %}"
+    tokenizer = families.make(["<eos>", "<head>", "<end>"], spaced, None, "<eos>")
+    tokenizer.add_tokens(["\n\n"])
+    made = PromptBuilder(tokenizer, "turn")
+    assert text(made, [made.end_of_turn_id]) == "<end>"
+    unclosed = "{% for m in messages %}{{ '<head>' + m['content'] }}{% endfor %}"
+    made = PromptBuilder(families.make(["<eos>", "<head>"], unclosed, None, "<eos>"), "turn")
+    assert text(made, [made.end_of_turn_id]) == "<eos>"
+
+
+def test_paper_layout_keeps_the_order_of_the_method():
+    made = builder("qwen", "paper")
+    seen = text(made, made.teacher_ids(QUESTION, CONTEXTS["gold"]))
+    turn = seen.split("<|im_start|>user\n")[1].split("<|im_end|>")[0]
+    question, reference, instruction = turn.split("\n\n")
+    assert question == QUESTION
+    assert reference.endswith(":\nLight scatters.")
+    assert "own way" in instruction
+
+
+@every_layout
+@every_kind
+def test_earlier_messages_are_kept(layout, kind):
+    made = builder("llama", layout)
+    seen = text(made, made.teacher_ids(CHAT, CONTEXTS[kind]))
+    for message in CHAT:
+        assert message["content"] in seen
+    assert seen.index("Hello there.") < seen.index("Good day.") < seen.rindex(QUESTION)
+
+
+def turns_of(made, ids):
+    return re.findall(r"<\|im_start\|>(\w+)\n(.*?)<\|im_end\|>", text(made, ids), flags=re.DOTALL)
+
+
+def test_turn_layout_of_a_conversation():
+    made = builder("qwen", "turn")
+    system, *earlier, last = [(message["role"], message["content"]) for message in CHAT]
+    gold = turns_of(made, made.teacher_ids(CHAT, CONTEXTS["gold"]))
+    assert gold == [system, *earlier, last, ("assistant", "Light scatters."), last]
+    probe = turns_of(made, made.teacher_ids(CHAT, CONTEXTS["retrieval"]))
+    assert probe == [system, ("user", OTHER), ("assistant", "They live in hives."), *earlier, last]
+    guided = turns_of(made, made.teacher_ids(CHAT, CONTEXTS["induction"]))
+    assert [role for role, _ in guided[1:3]] == ["user", "assistant"]
+    assert guided[2][1] == "Think about causes."
+    assert guided[3:] == [*earlier, last]
+
+
+def test_building_prompts_leaves_the_messages_alone():
+    chat = [dict(message) for message in CHAT]
+    for layout in LAYOUTS:
+        builder("qwen", layout).teacher_ids(chat, CONTEXTS["gold"])
+    assert chat == CHAT
+
+
+def test_messages_may_come_from_a_dataset():
+    chat = [*CHAT, {"role": "user", "content": QUESTION, "name": "Ann"}]
+    stored = Dataset.from_list([{"prompt": chat}])[0]["prompt"]
+    assert stored[0]["name"] is None
+    assert messages_of(stored) == chat
+
+
+def test_templates_that_print_the_date_print_the_same_one_every_day():
+    made = builder("llama")
+    assert "Today Date: 26 Jul 2024\n" in text(made, made.student_ids(QUESTION))
+    dated = "{{ strftime_now('%Y-%m-%d') }}{{ messages[0].content }}"
+    iso = PromptBuilder(families.make(["<e>"], dated, None, "<e>"), "turn")
+    assert text(iso, iso.student_ids("a")) == "2024-07-26a"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert builder("qwen").chat_template == families.CHATML
+
+
+@pytest.mark.parametrize("adds_bos", [True, False])
+def test_a_base_model_gets_a_plain_format_and_says_so(adds_bos):
+    tokenizer = families.make(["<bos>", "<eos>"], None, "<bos>", "<eos>", adds_bos)
+    with pytest.warns(UserWarning, match="no chat template"):
+        made = PromptBuilder(tokenizer, "turn")
+    opening = "<bos>" if adds_bos else ""
+    assert text(made, made.student_ids(QUESTION)) == f"{opening}User:\n{QUESTION}\n\nAssistant:\n"
+    seen = text(made, made.teacher_ids(CHAT[:1] + CHAT[-1:], CONTEXTS["gold"]))
+    asked = f"User:\n{QUESTION}\n\nAssistant:\n"
+    assert seen == f"{opening}Be brief.\n\n{asked}Light scatters.<eos>\n\n{asked}"
+    assert text(made, made.completion_ids("a")) == "a<eos>"
+    assert tokenizer.chat_template is None
+    for layout in LAYOUTS:
+        with pytest.warns(UserWarning, match="no chat template"):
+            other = PromptBuilder(tokenizer, layout)
+        assert text(other, other.teacher_ids(QUESTION, CONTEXTS["gold"])).count("<bos>") == adds_bos
+
+
+def test_several_templates():
+    named = {"default": families.CHATML, "tool_use": "never"}
+    made = PromptBuilder(families.make(["<|im_start|>", "<|im_end|>"], named, None, "<|im_end|>"), "turn")
+    assert QUESTION in text(made, made.student_ids(QUESTION))
+    with pytest.raises(UsageError, match=r"no default \(\['rag', 'tool_use'\]\)"):
+        PromptBuilder(families.make(["<e>"], {"tool_use": "a", "rag": "b"}, None, "<e>"), "turn")
+
+
+def test_a_refusal_of_the_template_is_said_in_words():
+    with pytest.raises(UsageError, match=r"refuses messages of the roles system, user, .*no system role"):
+        builder("gemma2").student_ids(CHAT)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "said"),
+    [
+        ("", "empty"),
+        (" \n", "empty"),
+        ([], "non-empty list"),
+        (None, "NoneType"),
+        (3, "int"),
+        (["text"], "list of messages"),
+        ([{"content": "a"}], "role"),
+        ([{"role": "user"}], "content"),
+        ([{"role": "user", "content": [{"type": "image"}]}], "only text"),
+        ([{"role": "system", "content": "a"}], "must hold a user message"),
+        ([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], "end with the assistant"),
+    ],
+)
+def test_malformed_prompts_are_refused(prompt, said):
+    with pytest.raises(UsageError, match=said):
+        builder("qwen").student_ids(prompt)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("golden", "a"), "unknown kind"),
+        (("gold", " "), "non-empty"),
+        (("gold", None), "non-empty"),
+        (("gold", "a", "q"), "no question of its own"),
+        (("induction", "a", "q"), "no question of its own"),
+        (("retrieval", "a"), "needs the other item's prompt"),
+        (("random", "a", " "), "needs the other item's prompt"),
+    ],
+)
+def test_malformed_contexts_are_refused(arguments, said):
+    with pytest.raises(UsageError, match=said):
+        Context(*arguments)
+
+
+def test_unknown_layouts_are_refused():
+    with pytest.raises(UsageError, match="paper, turn, system"):
+        builder("qwen", "chat")

@@ -1,0 +1,131 @@
+"""Tasks by name: cheap to list, imported when asked for, and wrong names answered with the nearest."""
+
+import subprocess
+import sys
+from importlib.metadata import EntryPoint
+
+import pytest
+
+from unisd.errors import UniSDError, UsageError
+from unisd.tasks import Task, get, names, register, registry, summary
+from unisd.tasks.cos_e import CosE
+
+
+@pytest.fixture(autouse=True)
+def own_table(monkeypatch):
+    monkeypatch.setattr(registry, "_TASKS", dict(registry._TASKS))
+
+
+@pytest.fixture
+def installed(monkeypatch):
+    def install(**points: str) -> None:
+        made = [EntryPoint(name, value, "unisd.tasks") for name, value in points.items()]
+        monkeypatch.setattr(registry, "entry_points", lambda group: made if group == "unisd.tasks" else [])
+
+    return install
+
+
+def test_the_built_in_tasks_are_tasks_under_their_own_names():
+    assert "cos_e" in names()
+    assert names() == sorted(names())
+    for name in names():
+        task = get(name)
+        assert isinstance(task, Task)
+        assert task.name == name
+        assert summary(name)
+
+
+def test_each_call_makes_a_task_of_its_own():
+    assert isinstance(get("cos_e"), CosE)
+    assert get("cos_e") is not get("cos_e")
+
+
+@pytest.mark.parametrize("name", ["cose", "cos-e", "COS_E", "coss_e"])
+def test_a_name_nearly_right_is_answered_with_the_right_one(name):
+    for call in (get, summary):
+        with pytest.raises(UsageError, match=f"no task '{name}'; did you mean 'cos_e'"):
+            call(name)
+
+
+def test_a_name_far_off_is_answered_with_all_names():
+    with pytest.raises(UsageError, match=r"no task 'zebra'; choose one of .*cos_e"):
+        get("zebra")
+    with pytest.raises(UsageError):
+        get("")
+
+
+def test_listing_imports_no_task_and_nothing_heavy():
+    code = (
+        "import sys; from unisd.tasks import names, summary; [summary(name) for name in names()]; "
+        "heavy = {'torch', 'transformers', 'datasets', 'unisd.tasks.cos_e'} & set(sys.modules); assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_task_can_be_registered_by_class_by_path_and_by_function():
+    register("mine", CosE, "a task of mine")
+    register("theirs", "unisd.tasks.cos_e:CosE")
+    register("made", lambda: CosE())
+    assert all(isinstance(get(name), CosE) for name in ("mine", "theirs", "made"))
+    assert summary("mine") == "a task of mine"
+    assert {"mine", "theirs", "made"} < set(names())
+
+
+def test_a_taken_name_is_replaced_only_on_purpose():
+    with pytest.raises(UsageError, match="there is a task 'cos_e' already"):
+        register("cos_e", CosE)
+    register("cos_e", lambda: CosE(), "mine", replace=True)
+    assert summary("cos_e") == "mine"
+
+
+@pytest.mark.parametrize("name", ["", " ", "two words", "line\n"])
+def test_a_name_must_be_one_word(name):
+    with pytest.raises(UsageError, match="one word"):
+        register(name, CosE)
+
+
+@pytest.mark.parametrize("path", ["unisd.tasks.cos_e", "unisd.tasks.cos_e:", ":CosE", ""])
+def test_a_path_must_name_module_and_class(path):
+    with pytest.raises(UsageError, match="'package.module:Class' was expected"):
+        register("mine", path)
+
+
+@pytest.mark.parametrize(
+    ("factory", "message"),
+    [
+        ("no_such_module_of_mine:Task", "ModuleNotFoundError"),
+        ("unisd.tasks.cos_e:NoSuchTask", "AttributeError"),
+        (lambda: 1 / 0, "ZeroDivisionError"),
+    ],
+)
+def test_a_task_that_cannot_be_made_is_named(factory, message):
+    register("mine", factory)
+    with pytest.raises(UniSDError, match=f"task 'mine' cannot be loaded: {message}") as caught:
+        get("mine")
+    assert not isinstance(caught.value, UsageError)
+
+
+def test_what_is_no_task_is_told_what_it_lacks():
+    class Half:
+        name = "half"
+        splits = ("train",)
+        max_new_tokens = 1
+
+        def load(self, split, source=None):
+            return []
+
+    register("half", Half)
+    with pytest.raises(UsageError, match="task 'half' is no task: it lacks grade, negative, negative_requests"):
+        get("half")
+
+
+def test_entry_points_are_found_and_do_not_displace_names_of_ones_own(installed):
+    installed(cos_e="no_such_module:Task", plugin="unisd.tasks.cos_e:CosE", broken="no_such_module:Task")
+    assert {"cos_e", "plugin", "broken"} <= set(names())
+    assert isinstance(get("plugin"), CosE)
+    assert summary("plugin") == "from unisd.tasks.cos_e:CosE"
+    assert isinstance(get("cos_e"), CosE)
+    with pytest.raises(UniSDError, match="task 'broken' cannot be loaded"):
+        get("broken")
+    with pytest.raises(UsageError, match="there is a task 'plugin' already"):
+        register("plugin", CosE)
