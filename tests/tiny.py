@@ -36,24 +36,27 @@ def tokenizer() -> PreTrainedTokenizerFast:
     return made
 
 
-_SHARED = dict(
-    vocab_size=VOCABULARY,
-    hidden_size=32,
-    intermediate_size=48,
-    num_hidden_layers=2,
-    num_attention_heads=4,
-    num_key_value_heads=2,
-    max_position_embeddings=2048,
-    eos_token_id=2,
-    bos_token_id=1,
-    pad_token_id=0,
-)
+_SHARED = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 2048,
+    "eos_token_id": 2,
+    "bos_token_id": 1,
+    "pad_token_id": 0,
+}
 FAMILIES = {
     "llama": lambda: LlamaForCausalLM(LlamaConfig(**_SHARED, tie_word_embeddings=True)),
     "qwen2": lambda: Qwen2ForCausalLM(Qwen2Config(**_SHARED, tie_word_embeddings=False)),
     "gemma3": lambda: Gemma3ForCausalLM(
         Gemma3TextConfig(
-            **_SHARED, head_dim=8, sliding_window=8, layer_types=["sliding_attention", "full_attention"],
+            **_SHARED,
+            head_dim=8,
+            sliding_window=8,
+            layer_types=["sliding_attention", "full_attention"],
             query_pre_attn_scalar=8,
         )
     ),
@@ -91,16 +94,14 @@ def lora_config(dropout: float = 0.0) -> LoraConfig:
 
 def rows(n: int = 8, probes: int = 2, negative: bool = True) -> list[dict]:
     """Training rows of questions whose answer is a word, each with every context."""
-    made = []
-    for i in range(n):
-        made.append(
-            {
-                "id": f"item-{i}",
-                "prompt": f"What is {i} plus {i}?",
-                "privileged_context": f"Adding gives {2 * i}.\nAnswer: {2 * i}",
-                "completion": f"Adding gives {2 * i}.\nAnswer: {2 * i}",
-                "auxiliary_contexts": [f"Another example {k}: {k + i} and so on." for k in range(probes)],
-                "negative_context": f"Adding gives {2 * i + 1}.\nAnswer: {2 * i + 1}" if negative else None,
-            }
-        )
-    return made
+    return [
+        {
+            "id": f"item-{i}",
+            "prompt": f"What is {i} plus {i}?",
+            "privileged_context": f"Adding gives {2 * i}.\nAnswer: {2 * i}",
+            "completion": f"Adding gives {2 * i}.\nAnswer: {2 * i}",
+            "auxiliary_contexts": [f"Another example {k}: {k + i} and so on." for k in range(probes)],
+            "negative_context": f"Adding gives {2 * i + 1}.\nAnswer: {2 * i + 1}" if negative else None,
+        }
+        for i in range(n)
+    ]

@@ -19,8 +19,10 @@ def choice(name: str, question: str, reason: str, letter: str, options: str = "A
 
 def numbered(count: int) -> list[Example]:
     """Items whose questions and reasons all differ."""
+    letters = "ABC"
     return [
-        choice(f"item-{i}", f"What holds thing number {i}?", f"thing {i} is made so.", "ABC"[i % 3]) for i in range(count)
+        choice(f"item-{i}", f"What holds thing number {i}?", f"thing {i} is made so.", letters[i % 3])
+        for i in range(count)
     ]
 
 

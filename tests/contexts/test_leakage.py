@@ -51,6 +51,13 @@ def test_a_copied_demonstration_leaks_whatever_its_letter(letter):
     assert leaks(LANTERN, Context("induction", f"Solve it so. {copied}"))
 
 
+def test_a_copied_reason_leaks_without_the_words_of_the_format():
+    assert leaks(LANTERN, Context("induction", "A house is the only place that is not likely to sell things. Think."))
+    call = "Thought: I need the weather of Paris\nAction Input: today and tomorrow"
+    tool = Example("t", "Which call?", "Which?", "x", call)
+    assert leaks(tool, other(text="I need the weather of Paris\ntoday and tomorrow"))
+
+
 def test_a_copied_item_leaks():
     assert leaks(LANTERN, Context("random", "Something else.", LANTERN.prompt))
     assert leaks(LANTERN, Context("random", "Something else.", f"  {LANTERN.prompt.upper()}!"))

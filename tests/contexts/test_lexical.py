@@ -17,12 +17,13 @@ WORDS = ["sky", "bee", "sea", "the", "of", "is", "Sky", "a b"]
 def by_hand(texts, query, count):
     """TF-IDF cosine as its formula says, without an index."""
     bags = [Counter(words(text)) for text in texts]
+    spread = Counter(term for bag in bags for term in bag)
 
     def vector(bag):
-        known = {term: n for term, n in bag.items() if any(term in other for other in bags)}
         weights = {
-            term: (1 + math.log(n)) * math.log((len(texts) + 1) / (sum(term in other for other in bags) + 0.5))
-            for term, n in known.items()
+            term: (1 + math.log(n)) * math.log((len(texts) + 1) / (spread[term] + 0.5))
+            for term, n in bag.items()
+            if term in spread
         }
         length = math.sqrt(sum(weight**2 for weight in weights.values()))
         return {term: weight / length for term, weight in weights.items()}

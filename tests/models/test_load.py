@@ -69,8 +69,16 @@ def test_head_of_soft_capped_model():
     from transformers import Gemma2Config, Gemma2ForCausalLM
 
     model = Gemma2ForCausalLM(
-        Gemma2Config(vocab_size=64, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
-                     num_key_value_heads=1, head_dim=8, final_logit_softcapping=3.0)
+        Gemma2Config(
+            vocab_size=64,
+            hidden_size=16,
+            intermediate_size=16,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            head_dim=8,
+            final_logit_softcapping=3.0,
+        )
     )
     ids = torch.tensor([[1, 5, 9]])
     head = output_head(model)

@@ -5,7 +5,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from unisd.errors import UsageError
-from unisd.tasks.base import Example, NegativeRequest
+from unisd.tasks.base import Example, Grade, NegativeRequest
 from unisd.tasks.choice import (
     choice_example,
     demonstration,
@@ -192,6 +192,12 @@ USABLE = [
     (f"If a lantern is not for sale, where is it likely to be?\n{ARGUMENT}", ARGUMENT),
     (f"{ARGUMENT} It is cheap. It is light. It is old.", f"{ARGUMENT} It is cheap."),
     (f"{ARGUMENT} And furthermore it can", ARGUMENT),
+    ("A dark place needs light. People bring", "A dark place needs light."),
+    (f"{ARGUMENT} The answer is obviously a dark place.", ARGUMENT),
+    ("Caves need light.", "Caves need light."),
+    # Eight words with the answer are an answer line, nine are an argument.
+    (f"{ARGUMENT} The answer is dark place because people hide.", ARGUMENT),
+    ("The answer is dark place because people hide there.", "The answer is dark place because people hide there."),
     (f"{ARGUMENT}\n\nQuestion: Where is it now?\nIt is in the sea, where fish live.", ARGUMENT),
     ("the answer is a dark place because a lantern gives light there", None),
     ("A dark place is better than a house, as light is needed there.", None),
@@ -219,6 +225,8 @@ UNUSABLE = [
     "The answer is C.",
     'The answer is "dark place".',
     "Yes.",
+    "Dark caves.",
+    'The answer is obviously "dark place".',
     "A. antique shop\nB. house\nC. dark place",
     "If a lantern is not for sale, where is it likely to be?",
     'Argue in at most three short sentences that the answer is "dark place", then end with a last line "Answer: C".',
@@ -245,14 +253,35 @@ def test_an_unusable_argument_is_refused(text):
 
 def test_a_request_for_the_key_or_for_no_option_is_refused():
     for target in ("B", "D", "c", ""):
-        assert negative(example(), NegativeRequest("Argue.", target), ARGUMENT) is None
+        assert negative(example(), NegativeRequest("Argue.", target), "People light their homes with it.") is None
 
 
-def test_of_nested_option_texts_the_longer_is_meant():
-    item = choice_example("shop", "Where is it sold?", ["antique shop", "shop", "street"], 0)
-    request = next(request for request in negative_requests(item) if request.target == "B")
+@pytest.mark.parametrize("options", [["antique shop", "shop", "street"], ["shop", "antique shop", "street"]])
+def test_of_nested_option_texts_the_longer_is_meant(options):
+    item = choice_example("shop", "Where is it sold?", options, options.index("antique shop"))
+    short = "AB"[options.index("shop")]
+    request = next(request for request in negative_requests(item) if request.target == short)
     assert negative(item, request, "Only an antique shop keeps such old lamps.") is None
     assert negative(item, request, "Any shop keeps such old lamps.") is not None
+
+
+def test_what_would_not_be_graded_as_the_target_is_refused(monkeypatch):
+    monkeypatch.setattr("unisd.tasks.choice.demonstration", lambda rationale, letter: f"{rationale}\nAnswer: A or C")
+    assert negative(example(), request_for("C"), ARGUMENT) is None
+
+
+def test_grading_compares_with_the_key():
+    assert grade_choice(example(), "Answer: B") == Grade(correct=True, parsed="B")
+    assert grade_choice(example(), "Answer: house") == Grade(correct=True, parsed="B")
+    assert grade_choice(example(), "Answer: C") == Grade(correct=False, parsed="C")
+    assert grade_choice(example(), "I do not know.") == Grade(correct=False, parsed=None)
+
+
+def test_options_of_bare_signs_are_never_spoken_of():
+    item = choice_example("sign", "Which mark ends a question?", ["?", "!", "comma"], 0)
+    request = next(request for request in negative_requests(item) if request.target == "B")
+    assert negative(item, request, "People shout when they really want to know.") is not None
+    assert negative(item, request, "A comma is what people write there.") is None
 
 
 PIECES = st.sampled_from(

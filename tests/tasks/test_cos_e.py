@@ -173,8 +173,8 @@ def test_a_question_without_an_explanation_is_an_error_and_so_is_the_reverse(fol
 
 
 def test_missing_and_mixed_files_are_named(folder):
+    write(folder / "cose_train_v1.11.jsonl", [explanation("q1")])
     with pytest.raises(UsageError, match=r"explanations of v1.0 and v1.11"):
-        write(folder / "cose_train_v1.11.jsonl", [explanation("q1")])
         CosE().load("train", str(folder))
     (folder / "cose_dev_v1.0.jsonl").unlink()
     with pytest.raises(UsageError, match=r"no cose_dev_v1.0.jsonl or cose_dev_v1.11.jsonl"):

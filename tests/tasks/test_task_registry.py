@@ -86,7 +86,7 @@ def test_a_name_must_be_one_word(name):
 
 @pytest.mark.parametrize("path", ["unisd.tasks.cos_e", "unisd.tasks.cos_e:", ":CosE", ""])
 def test_a_path_must_name_module_and_class(path):
-    with pytest.raises(UsageError, match="'package.module:Class' was expected"):
+    with pytest.raises(UsageError, match=r"'package\.module:Class' was expected"):
         register("mine", path)
 
 

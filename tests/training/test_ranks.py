@@ -47,4 +47,5 @@ def test_two_processes_give_one_processs_loss_and_weights(tmp_path, kind):
     a, b = torch.load(one / "weights.pt"), torch.load(two / "weights.pt")
     for part in ("student", "ema"):
         for name, value in a[part].items():
-            torch.testing.assert_close(b[part][name], value, rtol=1e-4, atol=1e-6)
+            # Adam divides by the size of the gradient, which lifts rounding where that is near zero.
+            torch.testing.assert_close(b[part][name], value, rtol=1e-3, atol=2e-5)

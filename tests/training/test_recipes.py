@@ -13,8 +13,14 @@ from unisd.training.trainer import UniSDTrainer
 def trained(request, tmp_path, tokenizer):
     settings = assemble(request.param)
     settings.training |= {
-        "max_steps": 3, "per_device_train_batch_size": 4, "learning_rate": 1e-2, "warmup_steps": 0,
-        "lr_scheduler_type": "constant", "use_cpu": True, "disable_tqdm": True, "save_strategy": "no",
+        "max_steps": 3,
+        "per_device_train_batch_size": 4,
+        "learning_rate": 1e-2,
+        "warmup_steps": 0,
+        "lr_scheduler_type": "constant",
+        "use_cpu": True,
+        "disable_tqdm": True,
+        "save_strategy": "no",
     }
     settings.groups["rollout"] |= {"max_completion_length": 40 if request.param.endswith(("sft", "gkd")) else 8}
     settings.groups["teacher"]["every"] = 1

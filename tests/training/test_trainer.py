@@ -288,7 +288,13 @@ def test_metrics_show_every_mechanism_acting(tmp_path, tokenizer):
     assert last["contrast/tokens_with_negative"] == 1.0
     assert last["features/distance"] > 0
     assert 0.02 < last["clip/rate"] <= 0.15
-    assert {a.mechanism.split()[0] for a in trainer.acting()} == {"agreement", "ema", "contrast", "features", "clipping"}
+    assert {a.mechanism.split()[0] for a in trainer.acting()} == {
+        "agreement",
+        "ema",
+        "contrast",
+        "features",
+        "clipping",
+    }
     assert all(a.acts for a in trainer.acting())
     assert {"time/sample", "time/score", "time/learn", "time/step", "memory/peak_bytes"} <= set(last)
 

@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-import tiny
 import torch
 
+import tiny
 from unisd.training.config import UniSDConfig
 from unisd.training.trainer import UniSDTrainer
 
@@ -16,14 +16,27 @@ from unisd.training.trainer import UniSDTrainer
 def main(folder: Path, batch: int, adapter: bool) -> None:
     torch.set_num_threads(1)
     args = UniSDConfig(
-        output_dir=str(folder), max_steps=3, per_device_train_batch_size=batch, learning_rate=1e-2, use_cpu=True,
-        disable_tqdm=True, save_strategy="no", tokens_per_row=200,
-        rollout={"max_completion_length": 8}, contexts={"layout": "turn", "count": 2},
-        divergence={"clip_quantile": 0.9}, teacher={"kind": "ema", "decay": 0.5, "every": 1},
-        agreement={"granularity": "token", "gamma": 2.0}, contrast={"weight": 0.1}, features={"weight": 0.1},
+        output_dir=str(folder),
+        max_steps=3,
+        per_device_train_batch_size=batch,
+        learning_rate=1e-2,
+        use_cpu=True,
+        disable_tqdm=True,
+        save_strategy="no",
+        tokens_per_row=200,
+        rollout={"max_completion_length": 8},
+        contexts={"layout": "turn", "count": 2},
+        divergence={"clip_quantile": 0.9},
+        teacher={"kind": "ema", "decay": 0.5, "every": 1},
+        agreement={"granularity": "token", "gamma": 2.0},
+        contrast={"weight": 0.1},
+        features={"weight": 0.1},
     )
     trainer = UniSDTrainer(
-        tiny.model(), args, train_dataset=tiny.rows(), processing_class=tiny.tokenizer(),
+        tiny.model(),
+        args,
+        train_dataset=tiny.rows(),
+        processing_class=tiny.tokenizer(),
         peft_config=tiny.lora_config() if adapter else None,
     )
     seen = []

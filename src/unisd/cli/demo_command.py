@@ -13,7 +13,9 @@ EXAMPLE = """example:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("--output", type=Path, default=Path("runs/demo"), help="the run's folder (default runs/demo)")
-    parser.add_argument("--items", type=int, default=100, help="held-out questions, asked before and after (default 100)")
+    parser.add_argument(
+        "--items", type=int, default=100, help="held-out questions, asked before and after (default 100)"
+    )
     parser.add_argument("--headroom-items", type=int, default=32, help="questions for the headroom (default 32)")
     parser.add_argument("--set", action="append", default=[], metavar="GROUP.FIELD=VALUE", help="override a setting")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
@@ -53,7 +55,9 @@ def run(arguments: argparse.Namespace) -> int:
 def _print(found: Any, page: Path, output: Path) -> None:
     from unisd.cli.tables import EVALUATION_COLUMNS, evaluation_rows, mechanisms_table, show, table
 
-    names = {("student, alone" if k == "student" else f"teacher, layout {k}"): v.summary() for k, v in found.headroom.items()}
+    names = {
+        ("student, alone" if k == "student" else f"teacher, layout {k}"): v.summary() for k, v in found.headroom.items()
+    }
     show(table("Headroom on training questions (95 % intervals)", EVALUATION_COLUMNS, evaluation_rows(names)))
     both = {"before": found.before.summary(), "after": found.after.summary()}
     show(table("Held-out questions (95 % intervals)", EVALUATION_COLUMNS, evaluation_rows(both)))
@@ -61,4 +65,6 @@ def _print(found: Any, page: Path, output: Path) -> None:
     for line in found.verdict():
         print(line)
     print(f"\n{found.seconds:.0f} s, peak memory {found.peak_memory_bytes / 2**30:.2f} GiB")
-    print(f"adapter (loads with plain PEFT): {found.run.weights}\npage: {page}\nnext: unisd train --recipe unisd --help")
+    print(
+        f"adapter (loads with plain PEFT): {found.run.weights}\npage: {page}\nnext: unisd train --recipe unisd --help"
+    )

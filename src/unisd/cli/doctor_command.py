@@ -10,7 +10,14 @@ import sys
 EXAMPLE = """example:
   unisd doctor"""
 
-_MINIMUM = {"torch": "2.6", "transformers": "5.0", "peft": "0.19", "accelerate": "1.10", "datasets": "4.0", "safetensors": "0.5"}
+_MINIMUM = {
+    "torch": "2.6",
+    "transformers": "5.0",
+    "peft": "0.19",
+    "accelerate": "1.10",
+    "datasets": "4.0",
+    "safetensors": "0.5",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,7 +68,11 @@ def _device() -> tuple[str, bool, str]:
     if torch.cuda.is_available():
         memory = torch.cuda.get_device_properties(0).total_memory / 2**30
         return "device", True, f"{torch.cuda.get_device_name(0)}, {memory:.0f} GiB"
-    return "device", True, f"CPU, {os.cpu_count()} cores, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
+    return (
+        "device",
+        True,
+        f"CPU, {os.cpu_count()} cores, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}",
+    )
 
 
 def _disk() -> tuple[str, bool, str]:

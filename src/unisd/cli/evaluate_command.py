@@ -46,7 +46,11 @@ def run(arguments: argparse.Namespace) -> int:
     sampler = TorchSampler(load_model(found.weights, found.dtype), tokenizer, arguments.batch_size)
     quiet = arguments.quiet or arguments.json
     result = evaluate(
-        task, examples, sampler, PromptBuilder(tokenizer, "paper"), arguments.max_new_tokens,
+        task,
+        examples,
+        sampler,
+        PromptBuilder(tokenizer, "paper"),
+        arguments.max_new_tokens,
         progress=None if quiet else "evaluating",
     )
     output = arguments.output or (found.run / "evaluation" / f"{task.name}.json" if found.run else None)

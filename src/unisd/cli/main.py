@@ -64,7 +64,9 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"unisd: {error}", file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"unisd: {error.strerror or error}: {error.filename or ''}; free space or check the path", file=sys.stderr)
+        print(
+            f"unisd: {error.strerror or error}: {error.filename or ''}; free space or check the path", file=sys.stderr
+        )
         return 1
     except MemoryError:
         print("unisd: out of memory; lower training.tokens_per_row or rollout.batch_size", file=sys.stderr)

@@ -26,12 +26,16 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
 def mechanisms_table(acting: Sequence[Any]) -> Table:
     """Return what each mechanism did."""
     rows = [(a.mechanism, "yes" if a.acts else "NO", a.evidence) for a in acting]
-    return table("What each mechanism did", ("mechanism", "acts", "measured"), rows or [("none is switched on", "", "")])
+    return table(
+        "What each mechanism did", ("mechanism", "acts", "measured"), rows or [("none is switched on", "", "")]
+    )
 
 
 def interval(share: dict[str, Any]) -> str:
     """Return a proportion as ``12.0 % [6.2, 21.7] (9/75)``."""
-    return f"{share['value']:.1%} [{100 * share['low']:.1f}, {100 * share['high']:.1f}] ({share['count']}/{share['of']})"
+    return (
+        f"{share['value']:.1%} [{100 * share['low']:.1f}, {100 * share['high']:.1f}] ({share['count']}/{share['of']})"
+    )
 
 
 def evaluation_rows(named: dict[str, dict[str, Any]]) -> list[tuple[str, str, str, str]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from unisd.contexts.builder import Context, PromptBuilder
 from unisd.contexts.draws import draws
-from unisd.contexts.leakage import leaks, normalised
+from unisd.contexts.leakage import leaks, normalised, words
 from unisd.contexts.store import TextStore
 from unisd.errors import UniSDError, UsageError
 from unisd.files import stable_integer
@@ -148,7 +148,7 @@ def _whole_sentences(text: str) -> str:
 
 def _fault(instruction: str, group: Sequence[Example]) -> str | None:
     """Return why an instruction cannot be used, or None."""
-    if not normalised(instruction):
+    if not words(instruction):
         return "it has no whole sentence"
     if _CODE.search(instruction):
         return "it holds code"

@@ -2,7 +2,6 @@
 
 import re
 import unicodedata
-from collections.abc import Sequence
 from functools import lru_cache
 
 from unisd.contexts.builder import Context
@@ -10,6 +9,8 @@ from unisd.tasks.base import Example
 
 # Chinese and Japanese are written without spaces: there every character counts as a word.
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W_\u3040-\u30ff\u3400-\u9fff]+")
+# "Reasoning:", "Action Input:": the words of a format, the same in all items.
+_LABEL = re.compile(r"^[^\S\n]*\w+(?: \w+){0,2}:", re.MULTILINE)
 _RUN = 3
 _LEAST_WORDS = 8
 _SHARE = 0.9
@@ -27,22 +28,26 @@ def normalised(text: str) -> str:
     return " ".join(words(text)) or "".join(text.split())
 
 
+def _content(text: str) -> tuple[str, ...]:
+    return tuple(words(_LABEL.sub("", text)))
+
+
 @lru_cache(maxsize=64)  # the same item is compared with many candidates in a row
 def _runs(sequence: tuple[str, ...]) -> Runs:
     return frozenset(sequence[i : i + _RUN] for i in range(len(sequence) - _RUN + 1))
 
 
-def _told(secret: Sequence[str], text: str, share: float) -> bool:
-    """Return whether ``share`` of the word runs of ``secret`` stand in ``text``; too short a secret tells nothing."""
+def _told(secret: tuple[str, ...], place: tuple[str, ...], share: float = _SHARE) -> bool:
+    """Return whether ``share`` of the word runs of ``secret`` stand in ``place``; too short a secret tells nothing."""
     if len(secret) < _LEAST_WORDS:
         return False
-    runs = _runs(tuple(secret))
-    return len(runs & _runs(tuple(words(text)))) >= share * len(runs)
+    runs = _runs(secret)
+    return len(runs & _runs(place)) >= share * len(runs)
 
 
 def repeats(context: Context, text: str) -> bool:
     """Return whether the context's text holds ``text`` (of eight words or more) as a whole."""
-    return _told(words(text), context.text, 1.0)
+    return _told(tuple(words(text)), tuple(words(context.text)), share=1.0)
 
 
 def leaks(example: Example, context: Context) -> bool:
@@ -53,8 +58,8 @@ def leaks(example: Example, context: Context) -> bool:
     1. the context is about the item itself: its question equals the item's prompt or question (case, punctuation and
        spacing aside), or
     2. nine tenths of the three-word runs of the item's question stand in the context's question or text, or
-    3. nine tenths of the three-word runs of the item's demonstration (without the answer that closes it), or of its
-       answer, stand in the context's text, or the whole demonstration does.
+    3. nine tenths of the three-word runs of the item's demonstration (without labels such as "Reasoning:" and
+       without the answer that closes it), or of its answer, stand in the context's text; or the whole demonstration.
 
     The last two need eight words to go by. A bare letter, a number or a short phrase says nothing: with three options
     a third of all items share the letter, and a rule that kept those out would tell the answer by its absence.
@@ -63,14 +68,15 @@ def leaks(example: Example, context: Context) -> bool:
         asked = normalised(context.question)
         if asked in (normalised(example.prompt), normalised(example.question)):
             return True
-    demonstration, answer = example.demonstration or "", words(example.answer)
-    solution, question = words(demonstration), words(example.question)
+    demonstration, answer = example.demonstration or "", tuple(words(example.answer))
+    question, solution = tuple(words(example.question)), _content(demonstration)
     if answer and solution[-len(answer) :] == answer:
         solution = solution[: -len(answer)]
+    text = tuple(words(context.text))
     return (
-        _told(question, context.text, _SHARE)
-        or _told(question, context.question or "", _SHARE)
-        or _told(solution, context.text, _SHARE)
-        or _told(answer, context.text, _SHARE)
+        _told(question, text)
+        or _told(question, tuple(words(context.question or "")))
+        or _told(solution, _content(context.text))
+        or _told(answer, text)
         or repeats(context, demonstration)
     )

@@ -106,13 +106,24 @@ def evaluate(
         prompts = [builder.student_ids(example.prompt) for example in examples]
     else:
         prompts = [builder.teacher_ids(e.prompt, context) for e, context in zip(examples, contexts, strict=True)]
-    written = sampler.sample([Request(ids, (e.id,)) for ids, e in zip(prompts, examples, strict=True)], params, progress)
+    written = sampler.sample(
+        [Request(ids, (e.id,)) for ids, e in zip(prompts, examples, strict=True)], params, progress
+    )
     items = []
     for example, done in zip(examples, written, strict=True):
         text = sampler.decode(done)
         grade = task.grade(example, text)
         items.append(
-            Item(example.id, example.prompt, example.answer, text, grade.parsed, grade.correct, done.finished, len(done.ids))
+            Item(
+                example.id,
+                example.prompt,
+                example.answer,
+                text,
+                grade.parsed,
+                grade.correct,
+                done.finished,
+                len(done.ids),
+            )
         )
     return Evaluation(task.name, "accuracy", items)
 

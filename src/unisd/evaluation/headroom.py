@@ -30,7 +30,11 @@ def measure(
         cannot reach by itself and the gold context gives.
     """
     builder = PromptBuilder(tokenizer, layouts[0])
-    found = {"student": evaluate(task, examples, sampler, builder, max_new_tokens, progress="headroom: student" if progress else None)}
+    found = {
+        "student": evaluate(
+            task, examples, sampler, builder, max_new_tokens, progress="headroom: student" if progress else None
+        )
+    }
     for layout in layouts:
         builder = PromptBuilder(tokenizer, layout)
         shown = f"headroom: teacher, {layout}" if progress else None

@@ -178,12 +178,12 @@ def _check_pairs(who: str, before: Sequence[object], after: Sequence[object]) ->
         raise UsageError(
             f"{who}: the two sides must be the same items in the same order, not {len(before)} and {len(after)} values"
         )
-    if not before:
+    if len(before) == 0:
         raise UsageError(f"{who}: no items to compare")
 
 
 def _check_values(who: str, values: Sequence[float]) -> None:
-    if not values:
+    if len(values) == 0:
         raise UsageError(f"{who}: at least one value is needed")
     if not all(math.isfinite(value) for value in values):
         raise UsageError(f"{who}: every value must be finite; remove or repair NaN and infinite scores")

@@ -1,8 +1,8 @@
 """Faster forward passes without gradient: adapters merged, weights packed for thin products.
 
-An unmerged adapter triples the number of matrix products, and the usual CPU products are slow for a few rows. While the
-context is open, each linear layer runs on a merged and (on a CPU) packed copy of its weight. The layer's own tensors are
-not touched, so nothing drifts and the model is as it was, bit for bit, when the context closes.
+An unmerged adapter triples the number of matrix products, and the usual CPU products are slow for a few rows.
+While the context is open, each linear layer runs on a merged and (on a CPU) packed copy of its weight. The
+layer's own tensors are not touched, so nothing drifts and the model is as it was, bit for bit, when the context closes.
 """
 
 import contextlib

@@ -99,11 +99,10 @@ def max_positions(model: nn.Module) -> int | None:
 def end_tokens(model: nn.Module, tokenizer: Any) -> frozenset[int]:
     """Return every token id that ends a turn: the generation config's, the model config's and the tokenizer's."""
     inner: Any = base_model(model)
-    declared: list[Any] = [getattr(tokenizer, "eos_token_id", None)]
-    for config in (getattr(inner, "generation_config", None), inner.config):
-        declared.append(getattr(config, "eos_token_id", None))
+    declared = (tokenizer, getattr(inner, "generation_config", None), inner.config)
     ids: set[int] = set()
-    for value in declared:
+    for holder in declared:
+        value = getattr(holder, "eos_token_id", None)
         if value is not None:
             ids.update([value] if isinstance(value, int) else value)
     for token in ("<|im_end|>", "<|eot_id|>", "<end_of_turn>"):
@@ -121,7 +120,9 @@ def weights_fingerprint(model: nn.Module) -> str:
     digest = hashlib.blake2b(digest_size=8)
     for name, tensor in model.named_parameters():
         values = tensor.detach().double()
-        digest.update(json.dumps([name, list(tensor.shape), values.sum().item(), values.square().sum().item()]).encode())
+        digest.update(
+            json.dumps([name, list(tensor.shape), values.sum().item(), values.square().sum().item()]).encode()
+        )
     return digest.hexdigest()
 
 
@@ -136,4 +137,6 @@ def _named_errors(name: str, what: str) -> Iterator[None]:
         yield
     except (OSError, ValueError, KeyError, ImportError) as error:
         cause = str(error).strip().split("\n")[0]
-        raise UniSDError(f"cannot load the {what} '{name}': {cause}; give a folder, a hub id or {default.NAME}") from error
+        raise UniSDError(
+            f"cannot load the {what} '{name}': {cause}; give a folder, a hub id or {default.NAME}"
+        ) from error

@@ -18,7 +18,6 @@ from unisd.objective.contrast import Contrast, contrast_loss, contrast_slope, li
 from unisd.objective.divergence import DivergenceKind
 from unisd.objective.head import (
     Head,
-    allocates,
     finish_logits,
     hidden_gradient,
     project,
@@ -106,10 +105,7 @@ class Sweep:
         like = torch.empty(0, dtype=self.dtype, device=problem.student.device)
         count, vocabulary = problem.student.shape[0], problem.student_head.weight.shape[0]
         self.chunk, block = plan(count, vocabulary, like, len(heads), problem.chunk_tokens)
-        # Where the product allocates its result itself there is nothing to provide.
-        self.logits = [
-            None if allocates(used, self.dtype) else like.new_empty(self.chunk, vocabulary) for used in heads
-        ]
+        self.logits = [like.new_empty(self.chunk, vocabulary) for _ in heads]
         needs_slope = problem.student_head.softcap is not None and problem.want_gradient
         self.scratch = [like.new_empty(block, vocabulary) for _ in range(4 if needs_slope else 3)]
         self.block = block
@@ -144,20 +140,16 @@ class Sweep:
     def _chunk(self, tokens: slice) -> None:
         problem = self.problem
         size = tokens.stop - tokens.start
-        z = self._project(problem.student[tokens], problem.student_head, self.logits[0])
+        z = project(problem.student[tokens], problem.student_head, problem.temperature, self.logits[0])
         teacher_z = None
         if problem.teacher is not None and problem.teacher_head is not None:
-            teacher_z = self._project(problem.teacher[tokens], problem.teacher_head, self.logits[1])
+            teacher_z = project(problem.teacher[tokens], problem.teacher_head, problem.temperature, self.logits[1])
         for first in range(0, size, self.block):
             last = min(first + self.block, size)
             rows = slice(tokens.start + first, tokens.start + last)
             self._block(z[first:last], None if teacher_z is None else teacher_z[first:last], rows)
         if problem.want_gradient:
             self._collect(z, tokens)
-
-    def _project(self, hidden: Tensor, head: Head, out: Tensor | None) -> Tensor:
-        room = None if out is None else out[: hidden.shape[0]]
-        return project(hidden, head, self.problem.temperature, self.dtype, room)
 
     def _block(self, z: Tensor, teacher_z: Tensor | None, tokens: slice) -> None:
         """Values of a few rows; `z` holds the student's logits and then, if wanted, the gradient in them."""

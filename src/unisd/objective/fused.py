@@ -19,7 +19,7 @@ from unisd.objective._sweep import Outcome, Problem, Sweep, plan, token_logprob
 from unisd.objective.clipping import clip
 from unisd.objective.contrast import Contrast
 from unisd.objective.divergence import DivergenceKind, check_kind, check_temperature
-from unisd.objective.head import Head, allocates, finish_logits, project, working_dtype
+from unisd.objective.head import Head, finish_logits, project, working_dtype
 
 
 @dataclass(frozen=True)
@@ -166,13 +166,12 @@ def sampled_logprobs(
     result = torch.empty(hidden.shape[0], dtype=dtype, device=hidden.device)
     vocabulary = head.weight.shape[0]
     chunk, block = plan(hidden.shape[0], vocabulary, result, 1, chunk_tokens)
-    room = None if allocates(head, dtype) else result.new_empty(chunk, vocabulary)
+    room = result.new_empty(chunk, vocabulary)
     scratch = result.new_empty(block, vocabulary)
     with torch.autocast(hidden.device.type, enabled=False):
         for start in range(0, hidden.shape[0], chunk):
             rows = hidden[start : start + chunk]
-            out = None if room is None else room[: rows.shape[0]]
-            logits = project(rows, head, temperature, dtype, out)
+            logits = project(rows, head, temperature, room)
             for first in range(0, rows.shape[0], block):
                 z = finish_logits(logits[first : first + block], head, temperature)
                 tokens = slice(start + first, start + first + z.shape[0])

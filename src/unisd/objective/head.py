@@ -7,8 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-# Half-precision weights are widened a tile at a time, so that no full copy of them is ever made.
-_TILE_BYTES = 8 * 2**20
+# The weight is read in parts of about this size: half-precision weights are widened a part at a time, never in full,
+# and on a CPU a part that stays in the cache is multiplied faster than the whole.
+_TILE_BYTES = 4 * 2**20
+_MIN_TILE = 1024
 
 
 @dataclass(frozen=True)
@@ -46,37 +48,31 @@ def working_dtype(*tensors: Tensor | None) -> torch.dtype:
     return torch.float64 if any(t is not None and t.dtype == torch.float64 for t in tensors) else torch.float32
 
 
-def project(hidden: Tensor, head: Head, temperature: float, dtype: torch.dtype, out: Tensor | None) -> Tensor:
-    """Logits / temperature up to the soft-cap, which `finish_logits` applies.
+def project(hidden: Tensor, head: Head, temperature: float, out: Tensor) -> Tensor:
+    """Write logits / temperature to `out` [C, V] (float32 or float64), all but the soft-cap: see `finish_logits`.
 
     Args:
-        hidden: [C, H].
+        hidden: [C, H], any float dtype; C may be smaller than the first dimension of `out`.
         head: the head.
         temperature: the softmax temperature.
-        dtype: float32 or float64: what to compute in and to return.
-        out: [C, V] of `dtype` to write to; None if `allocates` says that it would not be used.
+        out: storage of [C or more, V] in the dtype to compute in.
 
     Returns:
-        [C, V] of `dtype`: `out`, or a new tensor.
+        The first C rows of `out`.
     """
+    logits = out[: hidden.shape[0]]
+    weight, dtype = head.weight.detach(), out.dtype
     factor = head.scale / (temperature if head.softcap is None else head.softcap)
-    bias = None if head.bias is None else head.bias.to(dtype) * factor
-    # Scaling the narrow hidden states saves a pass over the wide logits.
-    scaled = hidden.to(dtype) * factor
-    if allocates(head, dtype):
-        return _thin_product(scaled, head.weight, bias)
-    if out is None:
-        out = scaled.new_empty(hidden.shape[0], head.weight.shape[0])
-    if head.weight.dtype == dtype:
-        torch.mm(scaled, head.weight.t(), out=out)
-    elif _has_wide_output(hidden, head.weight):
+    if _has_wide_output(hidden, weight):
         # The device multiplies 16-bit numbers exactly and adds in float32, so the inputs stay as they are.
-        torch.mm(hidden, head.weight.t(), out_dtype=dtype, out=out)
-        out.mul_(factor)
+        torch.mm(hidden, weight.t(), out_dtype=dtype, out=logits)
+        logits.mul_(factor)
     else:
-        for start, stop in _tiles(head.weight, dtype):
-            torch.mm(scaled, head.weight[start:stop].to(dtype).t(), out=out[:, start:stop])
-    return out if bias is None else out.add_(bias)
+        # Scaling the narrow hidden states saves a pass over the wide logits.
+        scaled = hidden.to(dtype).mul(factor)
+        for rows in _tiles(weight, dtype):
+            _product(scaled, weight[rows].to(dtype), logits[:, rows])
+    return logits if head.bias is None else logits.add_(head.bias.detach().to(dtype).mul(factor))
 
 
 def finish_logits(logits: Tensor, head: Head, temperature: float) -> Tensor:
@@ -95,41 +91,43 @@ def softcap_slope(logits: Tensor, head: Head, temperature: float, out: Tensor) -
 
 def hidden_gradient(logit_gradient: Tensor, head: Head) -> Tensor:
     """[C, V] times [V, H]: the gradient in the hidden states, up to scale / temperature, in the dtype of the former."""
-    weight, dtype = head.weight, logit_gradient.dtype
-    if allocates(head, dtype):
-        return _thin_product(logit_gradient, weight.t(), None)
-    if weight.dtype == dtype:
-        return torch.mm(logit_gradient, weight)
+    weight, dtype = head.weight.detach(), logit_gradient.dtype
     if _has_wide_output(weight, weight):
         # Rounding the finished gradient to 16 bits costs what any half-precision backward pass costs.
         return torch.mm(logit_gradient.to(weight.dtype), weight, out_dtype=dtype)
-    total = logit_gradient.new_zeros(logit_gradient.shape[0], weight.shape[1])
-    for start, stop in _tiles(weight, dtype):
-        total.addmm_(logit_gradient[:, start:stop], weight[start:stop].to(dtype))
+    total = logit_gradient.new_empty(logit_gradient.shape[0], weight.shape[1])
+    if weight.dtype == dtype:
+        return _product(logit_gradient, weight.t(), total)
+    total.zero_()
+    for rows in _tiles(weight, dtype):
+        total.addmm_(logit_gradient[:, rows], weight[rows].to(dtype))
     return total
 
 
-def allocates(head: Head, dtype: torch.dtype) -> bool:
-    """Whether `project` returns a tensor of its own rather than writing to `out`."""
-    weight = head.weight
-    return weight.device.type == "cpu" and weight.dtype == dtype == torch.float32 and _has_thin_product()
+def _product(left: Tensor, right: Tensor, out: Tensor) -> Tensor:
+    """Write left rightᵀ to `out`; all three of one dtype."""
+    if left.device.type == "cpu" and left.dtype == torch.float32 and _has_onednn_product():
+        return out.copy_(_onednn_product(left, right))
+    return torch.mm(left, right.t(), out=out)
 
 
-def _thin_product(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Return rows weightᵀ + bias by oneDNN: up to twice as fast as `F.linear` (MKL) for few rows on some CPUs."""
-    result: Tensor = torch.ops.mkldnn._linear_pointwise(rows, weight.detach(), bias, "none", [], "")
+def _onednn_product(left: Tensor, right: Tensor) -> Tensor:
+    result: Tensor = torch.ops.mkldnn._linear_pointwise(left, right, None, "none", [], "")
     return result
 
 
 @functools.cache
-def _has_thin_product() -> bool:
-    """Whether the operator, which PyTorch keeps for its compiler, exists here and does what is expected of it."""
-    rows, weight, bias = torch.arange(6.0).view(2, 3), torch.arange(12.0).view(4, 3), torch.arange(4.0)
+def _has_onednn_product() -> bool:
+    """Whether oneDNN's product, up to twice as fast as the default for few rows on some CPUs, can be called here.
+
+    PyTorch keeps the operator for its own compiler, so it is checked for being there and for doing what is expected.
+    """
+    left, right = torch.arange(6.0).view(2, 3), torch.arange(12.0).view(4, 3)
     try:
-        plain, turned = _thin_product(rows, weight, bias), _thin_product(rows, weight.view(3, 4).t(), None)
+        plain, turned = _onednn_product(left, right), _onednn_product(left, right.view(3, 4).t())
     except (AttributeError, RuntimeError, TypeError):
         return False
-    return torch.equal(plain, rows @ weight.t() + bias) and torch.equal(turned, rows @ weight.view(3, 4))
+    return torch.equal(plain, left @ right.t()) and torch.equal(turned, left @ right.view(3, 4))
 
 
 def _has_wide_output(left: Tensor, right: Tensor) -> bool:
@@ -138,6 +136,10 @@ def _has_wide_output(left: Tensor, right: Tensor) -> bool:
     return half and left.device.type == "cuda" and hasattr(torch.ops.aten.mm, "dtype_out")
 
 
-def _tiles(weight: Tensor, dtype: torch.dtype) -> list[tuple[int, int]]:
-    rows = max(1, _TILE_BYTES // (weight.shape[1] * dtype.itemsize))
-    return [(start, min(start + rows, weight.shape[0])) for start in range(0, weight.shape[0], rows)]
+def _tiles(weight: Tensor, dtype: torch.dtype) -> list[slice]:
+    """Cut the vocabulary into parts that stay in a cache; only a CPU gains from cutting what need not be widened."""
+    count = weight.shape[0]
+    if weight.device.type != "cpu" and weight.dtype == dtype:
+        return [slice(0, count)]
+    step = max(_MIN_TILE, _TILE_BYTES // (weight.shape[1] * dtype.itemsize))
+    return [slice(start, min(start + step, count)) for start in range(0, count, step)]

@@ -40,7 +40,9 @@ class Completion:
 class Sampler(Protocol):
     """Writes completions. A completion depends on its own prompt, key and parameters only, never on its neighbours."""
 
-    def sample(self, requests: Sequence[Request], params: SamplingParams, progress: str | None = None) -> list[Completion]:
+    def sample(
+        self, requests: Sequence[Request], params: SamplingParams, progress: str | None = None
+    ) -> list[Completion]:
         """Write one completion per request, in the order of the requests.
 
         ``progress`` names a progress bar; None shows none.

@@ -41,9 +41,11 @@ class TorchSampler:
         training = self.model.training
         self.model.eval()
         try:
-            with torch.no_grad(), merged_weights(self.model), tqdm(
-                total=len(requests), desc=progress, disable=progress is None, unit="answer", leave=False
-            ) as bar:
+            with (
+                torch.no_grad(),
+                merged_weights(self.model),
+                tqdm(total=len(requests), desc=progress, disable=progress is None, unit="answer", leave=False) as bar,
+            ):
                 for start in range(0, len(order), self.batch_size):
                     chosen = order[start : start + self.batch_size]
                     batch = _Batch(self.model, self.end_tokens, [requests[i] for i in chosen], params)
@@ -70,7 +72,7 @@ class _Batch:
         self.ends = torch.tensor(sorted(ends), device=self.device)
         width = max(len(request.prompt_ids) for request in requests)
         pad = [width - len(request.prompt_ids) for request in requests]
-        # Left padding: every row's newest token stands in the last column. Padding is masked, so its id is of no matter.
+        # Left padding: every row's newest token stands in the last column. Padding is masked; its id does not matter.
         self.ids = torch.tensor(
             [[0] * space + list(request.prompt_ids) for space, request in zip(pad, requests, strict=True)],
             device=self.device,
@@ -116,7 +118,7 @@ class _Batch:
         return [Completion(ids, done) for ids, done in zip(self.outputs, self.finished, strict=True)]
 
     def _choose(self, logits: Tensor) -> Tensor:
-        """Pick a token per living row, ``[B, V]`` to ``[B]``: the maximum of logits plus that row's own Gumbel noise."""
+        """Pick a token per living row, ``[B, V]`` to ``[B]``: the maximum of logits plus the row's own Gumbel noise."""
         if self.params.temperature == 0:
             return logits.argmax(-1)
         scores = logits / self.params.temperature

@@ -59,11 +59,14 @@ def curve(points: Sequence[tuple[float, float]], x_label: str, y_label: str) -> 
         _, y = at(xs[0], value)
         marks.append(f'<line x1="{left}" x2="{width - right}" y1="{y:.1f}" y2="{y:.1f}" stroke="var(--line)"/>')
         marks.append(f'<text x="{left - 8}" y="{y + 4:.1f}" text-anchor="end">{value:.3g}</text>')
-    for x in dict.fromkeys([xs[0], xs[len(xs) // 2], xs[-1]]):
-        marks.append(f'<text x="{at(x, 0)[0]:.1f}" y="{height - bottom + 18}" text-anchor="middle">{x:g}</text>')
+    marks += [
+        f'<text x="{at(x, 0)[0]:.1f}" y="{height - bottom + 18}" text-anchor="middle">{x:g}</text>'
+        for x in dict.fromkeys([xs[0], xs[len(xs) // 2], xs[-1]])
+    ]
     line = " ".join(f"{px:.1f},{py:.1f}" for px, py in (at(x, y) for x, y in points))
+    label = f"{html.escape(y_label)} over {html.escape(x_label)}"
     return (
-        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{html.escape(y_label)} over {html.escape(x_label)}" '
+        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{label}" '
         f'font-size="12" fill="var(--soft)" font-family="system-ui, sans-serif">{"".join(marks)}'
         f'<polyline points="{line}" fill="none" stroke="var(--accent)" stroke-width="2"/>'
         f'<text x="{(left + width - right) / 2}" y="{height - 6}" text-anchor="middle">{html.escape(x_label)}</text>'
@@ -76,10 +79,16 @@ def side_by_side(pairs: Sequence[tuple[Any, Any]]) -> str:
     """Return questions with the answers before and after beside each other."""
     rows = []
     for before, after in pairs:
-        cells = "".join(f"<td>{_verdict(item)}<div class='answer'>{html.escape(item.output)}</div></td>" for item in (before, after))
+        cells = "".join(
+            f"<td>{_verdict(item)}<div class='answer'>{html.escape(item.output)}</div></td>" for item in (before, after)
+        )
         question = html.escape(before.prompt)
-        rows.append(f"<tr><td><div class='answer'>{question}</div><p class='soft'>key: {html.escape(before.gold)}</p></td>{cells}</tr>")
-    return f'<div class="scroll"><table><tr><th>question</th><th>before</th><th>after</th></tr>{"".join(rows)}</table></div>'
+        rows.append(
+            f"<tr><td><div class='answer'>{question}</div><p class='soft'>key: {html.escape(before.gold)}</p></td>"
+            f"{cells}</tr>"
+        )
+    head = "<tr><th>question</th><th>before</th><th>after</th></tr>"
+    return f'<div class="scroll"><table>{head}{"".join(rows)}</table></div>'
 
 
 def _verdict(item: Any) -> str:

@@ -68,11 +68,14 @@ class Quickstart:
         rose = self.after.parsable - self.before.parsable
         lines = [
             f"Correct answers: {self.before.correct} before, {self.after.correct} after, of {self.after.n} "
-            f"({gain['difference']:+.1%}, 95 % interval {gain['low']:+.1%} to {gain['high']:+.1%}, McNemar p = {gain['mcnemar_p']:.2g}).",
+            f"({gain['difference']:+.1%}, 95 % interval {gain['low']:+.1%} to {gain['high']:+.1%}, "
+            f"McNemar p = {gain['mcnemar_p']:.2g}).",
             f"Format: {rose:+d} answers became readable. A guesser in the right format would score {chance:.0%}.",
         ]
         if right["low"] > chance:
-            lines.append(f"Among readable answers {right['value']:.0%} are correct, above chance: more than format was gained.")
+            lines.append(
+                f"Among readable answers {right['value']:.0%} are correct, above chance: more than format was gained."
+            )
         else:
             lines.append(
                 f"Among readable answers {right['value']:.0%} are correct, with an interval that holds chance: "
@@ -82,7 +85,12 @@ class Quickstart:
 
 
 def run_quickstart(
-    settings: RunSettings, folder: Path, items: int, headroom_items: int, say: Callable[[str], None], quiet: bool = False
+    settings: RunSettings,
+    folder: Path,
+    items: int,
+    headroom_items: int,
+    say: Callable[[str], None],
+    quiet: bool = False,
 ) -> Quickstart:
     """Measure, train and measure again into ``folder``.
 
@@ -111,13 +119,19 @@ def run_quickstart(
     say(f"3/5 before: {len(held_out)} held-out questions")
     shown = None if quiet else "before"
     before = evaluate(task, held_out, sampler, builder, room, progress=shown)
-    say(f"4/5 training: {config.max_steps} steps of {config.per_device_train_batch_size} questions, all five mechanisms")
+    say(
+        f"4/5 training: {config.max_steps} steps of {config.per_device_train_batch_size} questions, all five mechanisms"
+    )
     run = train_run(settings, folder, quiet=quiet, loaded=(model, tokenizer))
     say(f"5/5 after: the same {len(held_out)} questions")
     after = evaluate(task, held_out, run.trainer.sampler, builder, room, progress=None if quiet else "after")
     chance = sum(1 / len(example.fields["options"]) for example in held_out) / len(held_out)
     found = Quickstart(headroom, before, after, run, chance, time.perf_counter() - started, peak_memory_bytes())
-    for name, evaluation in {"before": before, "after": after, **{f"headroom-{k}": v for k, v in headroom.items()}}.items():
+    for name, evaluation in {
+        "before": before,
+        "after": after,
+        **{f"headroom-{k}": v for k, v in headroom.items()},
+    }.items():
         evaluation.write(folder / "evaluation" / f"{task.name}-{name}.json")
     write_json(folder / "evaluation" / "summary.json", found.summary())
     return found

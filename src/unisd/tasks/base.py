@@ -70,4 +70,4 @@ class Task(Protocol):
         """Return requests for wrong demonstrations, best first; empty where the task has none."""
 
     def negative(self, example: Example, request: NegativeRequest, text: str) -> str | None:
-        """Turn the model's ``text`` into a wrong demonstration in the gold format, or None if it is not surely wrong."""
+        """Turn the model's ``text`` into a wrong demonstration in the gold format; None if it is not surely wrong."""

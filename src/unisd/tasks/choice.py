@@ -120,7 +120,7 @@ def negative(example: Example, request: NegativeRequest, text: str) -> str | Non
     """
     key, target = example.answer, request.target
     reader = _Reader(example.fields["letters"], example.fields["options"])
-    if target == key or target not in reader.letters or reader.read(text) == key:
+    if target == key or reader.read(text) == key:
         return None
     argument = _argument(reader, request, text)
     spoken_of = reader.spoken_of(argument)
@@ -166,9 +166,9 @@ def extract_choice(text: str, letters: Sequence[str], options: Sequence[str] | N
     """Read the chosen letter out of an output as a person would; None where a person could not say.
 
     In this order: an answer that is declared (``Answer: B``, ``the correct answer is (b)``, ``\\boxed{B}``,
-    ``{"answer": "B"}``, in other languages too), of several the last conclusive one; a first or last line that is only
-    a letter, or a letter and its own option; a conclusion in prose ("so B is the best"); a first line that starts with
-    a letter; a last line that is an option's text; a letter in brackets or after "option" that ends a sentence. Not
+    ``{"answer": "B"}``, in other languages too), of several the last conclusive one; a line that is only a letter,
+    or a letter and its own option; a conclusion in prose ("so B is the best"); a first line that starts with a letter;
+    a line that is an option's text; a letter in brackets or after "option" that ends a sentence. Not
     read: articles and pronouns, denied letters, several at once ("B or C"), letters that are no option, echoes of the
     options. Where an output goes on to ask and answer a further question, its first answer counts. Where a letter and
     an option's text disagree the letter counts, since a letter is asked for.
@@ -193,9 +193,9 @@ _MARKUP = re.compile(
 _LABEL = re.compile(
     rf"(?i)(?:(?<![{_W}])(?P<no>(?:wrong|incorrect|false|possible|another|worst) )?(?:answers?|ans|antwort|lösung|"
     r"réponse|reponse|respuesta|resposta|risposta|antwoord|svar|cevap|jawaban|odpowiedź|đáp án|ответ|الجواب|उत्तर|"
-    r"(?:correct|right|best|final|true|(?:most|only) \w{1,15}|logical|likely|suitable|appropriate|my) "
-    r"(?:choice|option|selection|pick|solution)|(?:choice|option)(?= (?:that|which) )|"
-    r"(?<=\n)(?:choice|option|selection|solution|conclusion|a)(?=:))"
+    r"(?:correct|right|best|final|true|(?:most|only) \w{1,15}|logical|likely|suitable|appropriate|remaining|my) "
+    r"(?:choice|option|selection|pick|solution|one)|(?:choice|option)(?= (?:that|which) )|"
+    r"(?<=\n)(?:(?:choice|option|selection|solution|conclusion)(?=:)|a(?=:.{0,400}\n(?!\s?\(?b\b))))"
     r"|答案|答え|回答|正解|정답|답)"
     # "answer to the question", "answer that fits best", "answer (letter)"
     r"(?: (?:key|choice|option|letter|here|to|for|that|which|correct[ae]|corretta)(?: [a-z']{1,15}){0,7}?)?"
@@ -208,8 +208,8 @@ _LABEL = re.compile(
     r"|(?<=[.!?;,(—–\n-])(?P<fix> ?(?:no|wait|actually|sorry|correction|i mean|make that|on second thought)\b)"
 )
 _FILL = re.compile(
-    r"(?i)(?:[^\w\n]|选项|(?:option|choice|answer|letter|the|correct|best|right|final|most|likely|probably|indeed|clearly|"
-    r"therefore|thus|so|is|it|it's|this|that|be|would|should|must|could|might|may|just|choose|pick|select|think|believe|"
+    r"(?i)(?:[^\w\n]|选项|(?:option|choice|answer|letter|number|the|correct|best|right|final|most|likely|probably|indeed|"
+    r"clearly|therefore|thus|so|is|it|it's|this|that|be|would|should|must|could|might|may|just|choose|pick|select|think|believe|"
     rf"guess|say|with|go|going|i'd|i'll|i'm|i(?= [a-z])|actually|wait|no|die|der|das|la|le|el|lettre|letra)(?![{_W}]))*"
 )
 _NOT = re.compile(r"(?:not|isn't|never|neither)\b", re.IGNORECASE)
@@ -230,7 +230,8 @@ _DENIAL = r"(?:not|cannot|never|neither|nor|than|except|without|\w+n't|eliminate
 _DENIED = re.compile(rf"(?i:\b{_DENIAL})(?:(?! and | but | so )[^.!?;:,\n]){{0,25}}$")
 _LEADS = re.compile(
     r"(?i)\b(?:so|therefore|thus|hence|choose|chose|pick|picked|select|selected|it's|that's|say|think|believe|guess|"
-    r"leaves|(?:it|that|this) is|(?:must|should|has to) be|(?:go|going|went|stick) with|opt for|settle on),? (the )?$"
+    r"leaves|leaving|(?:it|that|this) is|(?:must|should|has to) be|(?:go|going|went|stick) with|"
+    r"(?:opt|settle|lean) (?:for|on|towards?)),? (the )?$"
 )
 _PRAISED = re.compile(
     rf"[.:]?(?: (?!{_DENIAL})[a-z'-]{{1,20}},?){{0,6}}? (?:is|seems|appears|makes|fits|works|looks|must|would)"
@@ -273,7 +274,7 @@ class _Reader:
         """Return the options that a text names, by a letter it does not deny or by text (of two nested the longer)."""
         found, rest = {letter for letter, _ in self._mentions(text)}, text.casefold()
         for letter, option in sorted(self.texts.items(), key=lambda item: -len(item[1])):
-            if (cut := re.sub(rf"(?<!\w){re.escape(option)}(?!\w)", "|", rest)) != rest:
+            if option and (cut := re.sub(rf"(?<!\w){re.escape(option)}(?!\w)", "|", rest)) != rest:
                 found, rest = found | {letter}, cut
         return found
 
@@ -300,7 +301,7 @@ class _Reader:
             rest = _FILL.sub("", rest[denied.end() :], count=1)
         found = _LETTER.match(rest)
         if not found or _is_word(found[1], rest, 1):
-            named = None if denied else self._by_text(line) or self._marked(line)
+            named = self._by_text(line) or self._marked(line)
             return named, named is not None
         letter = found[1].upper()
         if denied:
@@ -317,12 +318,12 @@ class _Reader:
         return letter, not _REFUSED.match(rest, 1)
 
     def _undeclared(self, lines: list[str]) -> str | None:
+        """Return what lines without a declaration settle on; "" where the first of them names several options."""
         own = _without_lists(lines)
-        for line in own[-1:] + own[:1]:
-            if match := _LETTERED.match(line):
-                letter, rest = match[1].upper(), _bare(line[match.end() :])
-                if letter in self.letters and (not rest or rest == self.texts.get(letter)):
-                    return letter
+        lone = [self._lone(line) for line in own]
+        if named := set(lone) - {None}:
+            if lone[-1] or len(named) == 1:
+                return lone[-1] or named.pop()
         if own and (match := _FINAL.search(own[-1])) and match[1] in self.letters:
             return match[1]
         text = "\n".join(lines)
@@ -332,14 +333,19 @@ class _Reader:
             if (_LEADS.search(text, max(0, match.start() - 30), match.start()) and _ENDED.match(text, match.end()))
             or _PRAISED.match(text, match.end())
         ]
-        if concluded or not own:
-            return concluded[-1] if concluded else None
-        starts = [match for line in own if (match := _LETTERED.match(line)) and (match[1].isupper() or ")" in match[2])]
-        alone = len({match[1] for match in starts}) == 1 and starts[0].string == own[0]
-        if alone and not _REFUSED.search(own[0]):
-            return starts[0][1].upper() if starts[0][1].upper() in self.letters else None
-        named = self._by_text(own[-1], whole=True) if own[-1] == lines[-1] else None
-        return named or self._marked("\n".join(own))
+        if concluded:
+            return concluded[-1]
+        starts = {match[1].upper() for line in own if (match := _LETTERED.match(line))}
+        if len(starts) == 1 and _LETTERED.match(own[0]) and not _REFUSED.search(own[0]):
+            return self._value(own[0], "")[0]
+        texts = {self._by_text(line, whole=True) for line in lines} - {None}
+        return texts.pop() if len(texts) == 1 else self._marked("\n".join(own))
+
+    def _lone(self, line: str) -> str | None:
+        """Return the letter of a line that holds nothing else, or besides it only the option's own text."""
+        match = _LETTERED.match(line)
+        letter, rest = (match[1].upper(), _bare(line[match.end() :])) if match else ("", "")
+        return letter if letter in self.letters and rest in ("", self.texts.get(letter)) else None
 
     def _mentions(self, text: str) -> Iterator[tuple[str, re.Match[str]]]:
         """Yield the options' letters in running text that are neither words nor denied."""
@@ -363,7 +369,7 @@ class _Reader:
         for letter, text in self.texts.items():
             stem = _LEAD_WORDS.sub("", text)
             begins = stripped.startswith(stem) and (stripped == stem if whole else _REASON.match(stripped, len(stem)))
-            if (begins or said == text) and not _LONE.fullmatch(stem):
+            if begins and not _LONE.fullmatch(stem):
                 fits[letter] = (said == text, len(stem))
         found = [letter for letter, fit in fits.items() if fit == max(fits.values())]
         return found[0] if len(found) == 1 else None
@@ -388,7 +394,7 @@ def _bare(text: str) -> str:
 
 def _without_lists(lines: list[str]) -> list[str]:
     """Return the lines that are no list of options (letters in alphabetical order, on one line or on several)."""
-    starts = [match[1].upper() if (match := _LETTERED.match(line)) and match[2].strip() else "-" for line in lines]
+    starts = [match[1].upper() if (match := _LETTERED.match(line)) else "-" for line in lines]
     listed = {j for i, pair in enumerate(pairwise(starts)) if "".join(pair) in ascii_uppercase for j in (i, i + 1)}
     marks = ["".join(_MARKER.findall(line)[:2]) for line in lines]
     inline = {i for i, pair in enumerate(marks) if len(pair) == 2 and pair in ascii_uppercase}

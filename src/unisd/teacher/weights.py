@@ -86,7 +86,7 @@ class Teacher:
 
     @torch.no_grad()
     def follow(self, step: int) -> bool:
-        """Move the average toward the student after optimizer step ``step`` (counted from 1); return whether it moved."""
+        """Move the average toward the student after optimizer step ``step`` (from 1); return whether it moved."""
         if self.kind != "ema" or step % self.every:
             return False
         for name, parameter in self._trained().items():
@@ -96,7 +96,7 @@ class Teacher:
 
     @torch.no_grad()
     def distances(self) -> dict[str, float]:
-        """Return relative L2 distances of the average: to the student and, under LoRA, to the start. Empty if no EMA."""
+        """Return relative L2 distances of the average: to the student and, under LoRA, to the start; {} without EMA."""
         if self.kind != "ema":
             return {}
         pairs = {"ema_to_student": self._trained()}
@@ -125,10 +125,14 @@ class Teacher:
             return
         path = folder / EMA_FILE
         if not path.is_file():
-            raise UniSDError(f"{path} is missing: this checkpoint was written without an EMA teacher; resume with teacher.kind as it was")
+            raise UniSDError(
+                f"{path} is missing: this checkpoint has no EMA teacher; resume with teacher.kind as it was"
+            )
         tensors = load_file(path)
         if {key.removeprefix("shadow.") for key in tensors if key.startswith("shadow.")} != set(self._shadow):
-            raise UniSDError(f"{path} belongs to another model or adapter; resume with the model and lora settings as they were")
+            raise UniSDError(
+                f"{path} belongs to another model or adapter; resume with model and lora settings as they were"
+            )
         for key, value in tensors.items():
             part, name = key.split(".", 1)
             (self._shadow if part == "shadow" else self._start)[name].copy_(value)

@@ -21,10 +21,11 @@ def mark_complete(checkpoint: Path, step: int) -> None:
 
 def last_complete(folder: Path) -> Path | None:
     """Return the latest checkpoint that was written whole, or None; one torn by a kill is passed over."""
-    found = []
-    for mark in folder.glob(f"checkpoint-*/{_MARK}"):
-        if match := re.fullmatch(r"checkpoint-(\d+)", mark.parent.name):
-            found.append((int(match[1]), mark.parent))
+    found = [
+        (int(match[1]), mark.parent)
+        for mark in folder.glob(f"checkpoint-*/{_MARK}")
+        if (match := re.fullmatch(r"checkpoint-(\d+)", mark.parent.name))
+    ]
     return max(found)[1] if found else None
 
 

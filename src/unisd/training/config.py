@@ -39,14 +39,26 @@ class DivergenceConfig:
 
     def validate(self) -> None:
         """Raise UsageError for a value out of range."""
-        _check(0 < self.alpha < 1, "divergence.alpha", self.alpha, "use a value between 0 and 1, or kind forward_kl or reverse_kl for the ends")
+        _check(
+            0 < self.alpha < 1,
+            "divergence.alpha",
+            self.alpha,
+            "use a value between 0 and 1, or kind forward_kl or reverse_kl for the ends",
+        )
         _check(self.temperature > 0, "divergence.temperature", self.temperature, "use a value above 0")
         _check(self.clip is None or self.clip > 0, "divergence.clip", self.clip, "use a cap above 0 nats, or null")
         _check(
             self.clip_quantile is None or 0 < self.clip_quantile < 1,
-            "divergence.clip_quantile", self.clip_quantile, "use a quantile between 0 and 1, or null",
+            "divergence.clip_quantile",
+            self.clip_quantile,
+            "use a quantile between 0 and 1, or null",
         )
-        _check(self.clip is None or self.clip_quantile is None, "divergence.clip_quantile", self.clip_quantile, "choose either clip or clip_quantile, not both")
+        _check(
+            self.clip is None or self.clip_quantile is None,
+            "divergence.clip_quantile",
+            self.clip_quantile,
+            "choose either clip or clip_quantile, not both",
+        )
 
     def clips(self) -> bool:
         """Return whether divergence clipping is switched on."""
@@ -135,7 +147,9 @@ class FeaturesConfig:
     def validate(self) -> None:
         """Raise UsageError for a value out of range."""
         _check(self.weight >= 0, "features.weight", self.weight, "use 0 (off) or more")
-        _check(self.mode != "only" or self.weight > 0, "features.weight", self.weight, "mode only needs a weight above 0")
+        _check(
+            self.mode != "only" or self.weight > 0, "features.weight", self.weight, "mode only needs a weight above 0"
+        )
 
     @property
     def on(self) -> bool:
@@ -166,7 +180,12 @@ class RolloutConfig:
         _check(0 <= self.mix <= 1, "rollout.mix", self.mix, "use a share in [0, 1]")
         _check(self.temperature > 0, "rollout.temperature", self.temperature, "use a value above 0")
         _check(0 < self.top_p <= 1, "rollout.top_p", self.top_p, "use a value in (0, 1]")
-        _check(self.max_completion_length >= 1, "rollout.max_completion_length", self.max_completion_length, "use 1 or more tokens")
+        _check(
+            self.max_completion_length >= 1,
+            "rollout.max_completion_length",
+            self.max_completion_length,
+            "use 1 or more tokens",
+        )
         _check(self.batch_size >= 1, "rollout.batch_size", self.batch_size, "use 1 or more")
 
 
@@ -189,7 +208,9 @@ class ContextsConfig:
     def validate(self) -> None:
         """Raise UsageError for a value out of range."""
         _check(self.count >= 1, "contexts.count", self.count, "use 1 or more (2 or more for agreement)")
-        _check(self.max_prompt_length >= 1, "contexts.max_prompt_length", self.max_prompt_length, "use 1 or more tokens")
+        _check(
+            self.max_prompt_length >= 1, "contexts.max_prompt_length", self.max_prompt_length, "use 1 or more tokens"
+        )
 
 
 GROUPS: dict[str, type[Any]] = {
@@ -224,8 +245,8 @@ class UniSDConfig(TrainingArguments):
     logging_steps: float = 1
     remove_unused_columns: bool | None = False
     tokens_per_row: int = 0
-    """Token budget of a packed row, in scoring and in learning. Changes memory and speed, never the result. 0: chosen by
-    device (512 on a CPU, 8192 elsewhere)."""
+    """Token budget of a packed row, in scoring and in learning. Changes memory and speed, never the result. 0: chosen
+    by device (512 on a CPU, 8192 elsewhere)."""
     divergence: DivergenceConfig = field(default_factory=DivergenceConfig)
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     agreement: AgreementConfig = field(default_factory=AgreementConfig)
@@ -251,7 +272,7 @@ class UniSDConfig(TrainingArguments):
             )
         if self.divergence.kind == "cross_entropy" and self.uses_teacher_views:
             raise UsageError(
-                "divergence.kind: cross_entropy has no teacher, so agreement, contrast, features and clipping must be off"
+                "divergence.kind: cross_entropy has no teacher; switch agreement, contrast, features and clipping off"
             )
         if self.features.mode == "only" and (self.divergence.clips() or self.contrast.on):
             raise UsageError("features.mode: 'only' is the whole loss; switch contrast and clipping off, or use joint")
@@ -290,11 +311,11 @@ def inert_settings(config: UniSDConfig, steps: int | None = None) -> list[str]:
     clip = config.divergence.clip
     if clip is not None and bound is not None and clip >= bound:
         warnings.append(
-            f"divergence.clip: {clip:g} nats can never bind, since {config.divergence.kind} is at most {bound:.3f}; lower it"
+            f"divergence.clip: {clip:g} nats can never bind: {config.divergence.kind} is at most {bound:.3f}; lower it"
         )
     if config.teacher.kind == "ema" and steps is not None and steps < config.teacher.every:
         warnings.append(
-            f"teacher.every: the average is first updated after {config.teacher.every} steps, the run has {steps}; lower it"
+            f"teacher.every: the average first moves after {config.teacher.every} steps, the run has {steps}; lower it"
         )
     if config.agreement.on and config.agreement.gamma == 0:
         warnings.append("agreement.gamma: 0 gives every token weight 1; raise it or set granularity to none")

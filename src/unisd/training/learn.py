@@ -98,10 +98,11 @@ class Learner:
         self, model: nn.Module, plan: Plan, tokens: Tensor, states: Tensor, cap: Tensor | float | None
     ) -> FusedResult:
         divergence, contrast = self.config.divergence, None
-        if plan.negative_logprobs is not None and plan.contrast_coefficient is not None:
-            negative = plan.negative_logprobs[tokens]
-            coefficients = (self.config.contrast.weight * plan.contrast_coefficient).expand_as(negative)
-            contrast = Contrast(negative, coefficients, self.config.contrast.margin)
+        if plan.negative_logprobs is not None and plan.has_negative is not None:
+            assert plan.contrast_coefficient is not None
+            coefficients = (self.config.contrast.weight * plan.contrast_coefficient).expand(len(tokens))
+            negative, present = plan.negative_logprobs[tokens], plan.has_negative[tokens]
+            contrast = Contrast(negative, present, coefficients, self.config.contrast.margin)
         return fused_objective(
             states,
             output_head(getattr(model, "module", model)),
@@ -117,7 +118,7 @@ class Learner:
         )
 
     def _cap(self, model: nn.Module, plan: Plan, rows: Sequence[Sequence[int]]) -> Tensor | float | None:
-        """Return the divergence cap; a quantile takes a pass of its own, under the very dropout that learning will draw."""
+        """Return the divergence cap; a quantile takes a pass of its own, under the dropout that learning will draw."""
         settings = self.config.divergence
         if settings.clip_quantile is None:
             return settings.clip

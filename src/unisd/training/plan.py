@@ -50,7 +50,9 @@ class Plan:
     """The teacher's final hidden states in the gold context, ``[N, H]``."""
     teacher_head: Head | None = None
     negative_logprobs: Tensor | None = None
-    """Log-probabilities in the negative context, ``[N]`` fp32; NaN where an item has none."""
+    """Log-probabilities in the negative context, ``[N]`` fp32; 0 where an item has none."""
+    has_negative: Tensor | None = None
+    """Whether a token's item has a negative, ``[N]`` bool."""
     contrast_coefficient: Tensor | None = None
     """1 / number of tokens with a negative, on all ranks."""
     metrics: dict[str, float] = field(default_factory=dict)
@@ -58,7 +60,9 @@ class Plan:
 
     def tokens_of(self, sequences: Sequence[int]) -> Tensor:
         """Return the flat positions of the tokens of some completions, in their order."""
-        return torch.cat([torch.arange(self.offsets[i], self.offsets[i + 1]) for i in sequences]).to(self.targets.device)
+        return torch.cat([torch.arange(self.offsets[i], self.offsets[i + 1]) for i in sequences]).to(
+            self.targets.device
+        )
 
     @contextlib.contextmanager
     def timing(self, phase: str) -> Iterator[None]:
@@ -170,13 +174,13 @@ class Planner:
         probes = [torch.cat(scored[n * (1 + k) : n * (2 + k)]) for k in range(config.probes)]
         if config.contrast.on:
             rest = iter(scored[n * (1 + config.probes) :])
-            absent = torch.full_like(plan.targets, torch.nan, dtype=torch.float32)
-            plan.negative_logprobs = torch.cat(
-                [
-                    next(rest) if row.negative_ids is not None else absent[plan.offsets[i] : plan.offsets[i + 1]]
-                    for i, row in enumerate(rows)
-                ]
-            )
+            plan.negative_logprobs = torch.zeros_like(plan.targets, dtype=torch.float32)
+            plan.has_negative = torch.zeros_like(plan.targets, dtype=torch.bool)
+            for i, row in enumerate(rows):
+                if row.negative_ids is not None:
+                    tokens = slice(plan.offsets[i], plan.offsets[i + 1])
+                    plan.negative_logprobs[tokens] = next(rest)
+                    plan.has_negative[tokens] = True
         return torch.stack(probes) if probes else None
 
     def _weigh(self, plan: Plan, rows: Sequence[PreparedRow], probes: Tensor | None) -> None:
@@ -204,8 +208,8 @@ class Planner:
                 "agreement/weight_max": float(weights.max()),
                 "agreement/effective_sample_size": float(effective_sample_size(weights)),
             }
-        if plan.negative_logprobs is not None:
-            known = (~plan.negative_logprobs.isnan()).sum().float()
+        if plan.has_negative is not None:
+            known = plan.has_negative.sum().float()
             plan.contrast_coefficient = 1.0 / self.ranks.sum(known).clamp(min=1.0)
 
     def _describe(self, plan: Plan, completions: Sequence[Completion], total: Tensor) -> None:

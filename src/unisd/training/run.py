@@ -28,6 +28,8 @@ from unisd.models import load_model, load_tokenizer
 from unisd.models.load import weights_fingerprint
 from unisd.rollout import SamplingParams, TorchSampler
 from unisd.tasks import Example, Task, get
+from unisd.training.card import model_card
+from unisd.training.checkpoints import checkpoint_folder, last_complete
 from unisd.training.config import GROUPS, UniSDConfig
 from unisd.training.progress import warn
 from unisd.training.settings import RunSettings, assemble, read_run_file
@@ -74,7 +76,9 @@ def claim_folder(folder: Path, resume: bool) -> None:
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--output {folder}: a file of that name exists; choose another folder")
     if folder.is_dir() and any(folder.iterdir()):
-        raise UsageError(f"--output {folder}: the folder is in use; choose another, or add --resume to go on with its run")
+        raise UsageError(
+            f"--output {folder}: the folder is in use; choose another, or add --resume to go on with its run"
+        )
     parent = next(p for p in [folder, *folder.parents] if p.exists())
     if not os.access(parent, os.W_OK):
         raise UsageError(f"--output {folder}: no permission to write in {parent}; choose another folder")
@@ -97,7 +101,12 @@ def load_examples(settings: RunSettings) -> tuple[Task, list[Example]]:
 
 
 def prepare(
-    config: UniSDConfig, task: Task, examples: Sequence[Example], model: nn.Module, tokenizer: Any, progress: bool = True
+    config: UniSDConfig,
+    task: Task,
+    examples: Sequence[Example],
+    model: nn.Module,
+    tokenizer: Any,
+    progress: bool = True,
 ) -> Prepared:
     """Build the contexts that the settings ask for; what the model writes is cached and resumable."""
     builder = PromptBuilder(tokenizer, config.contexts.layout)
@@ -126,7 +135,9 @@ def prepare(
         negatives = report.contexts
         dropped |= {f"negative: {reason}": count for reason, count in report.dropped.items()}
         if report.without:
-            warn(f"contrast: {report.without} of {len(examples)} items have no verified negative; they train without the term")
+            warn(
+                f"contrast: {report.without} of {len(examples)} items have no verified negative; they train without one"
+            )
     return Prepared(training_rows(examples, probes, negatives), list(examples), dropped)
 
 
@@ -184,7 +195,9 @@ def settings_to_resume(folder: Path, asked: RunSettings | None) -> RunSettings:
             for name, value in values.items():
                 if before.get(group, {}).get(name) != value:
                     was = before.get(group, {}).get(name)
-                    raise UsageError(f"--resume: {group}.{name} is {value!r} but the run in {folder} has {was!r}; leave it out")
+                    raise UsageError(
+                        f"--resume: {group}.{name} is {value!r} but the run in {folder} has {was!r}; leave it out"
+                    )
     return kept
 
 
@@ -229,12 +242,12 @@ def train_run(
         processing_class=tokenizer,
         peft_config=settings.lora.peft_config() if settings.lora.enabled else None,
     )
-    from unisd.training.checkpoints import checkpoint_folder, last_complete
-
     trainer.train(resume_from_checkpoint=bool(resume and last_complete(checkpoint_folder(folder))))
     weights = folder / ("adapter" if settings.lora.enabled else "model")
     trainer.save_weights(weights)
-    result = RunResult(folder, weights, trainer.state.global_step, time.perf_counter() - started, trainer.acting(), trainer)
+    acting = trainer.acting()
+    write_text(weights / "README.md", model_card(settings, trainer.state.global_step, len(examples), acting))
+    result = RunResult(folder, weights, trainer.state.global_step, time.perf_counter() - started, acting, trainer)
     write_json(folder / SUMMARY_FILE, _summary(result, prepared))
     return result
 

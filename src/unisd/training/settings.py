@@ -64,7 +64,8 @@ class RunSettings:
         from unisd.errors import UniSDError
 
         try:
-            return UniSDConfig(output_dir=str(output_dir), **self.training, **self.groups)
+            values: dict[str, Any] = {**self.training, **self.groups}
+            return UniSDConfig(output_dir=str(output_dir), **values)
         except UniSDError:
             raise
         except (TypeError, ValueError, ImportError) as error:
@@ -163,7 +164,9 @@ def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     """Return ``base`` with ``over`` laid on top, group by group."""
     result = dict(base)
     for key, value in over.items():
-        result[key] = merge(result[key], value) if isinstance(value, dict) and isinstance(result.get(key), dict) else value
+        result[key] = (
+            merge(result[key], value) if isinstance(value, dict) and isinstance(result.get(key), dict) else value
+        )
     return result
 
 

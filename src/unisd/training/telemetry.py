@@ -31,8 +31,8 @@ def step_metrics(learned: Learned, plan: Plan, ranks: Ranks) -> dict[str, float]
         sums["clip/rate"] = learned.clipped.sum().float()
     if learned.features is not None:
         sums["features/distance"] = learned.features.sum().float()
-    if plan.negative_logprobs is not None and learned.live is not None and learned.hinge is not None:
-        known = ~plan.negative_logprobs.isnan()
+    if plan.has_negative is not None and learned.live is not None and learned.hinge is not None:
+        known = plan.has_negative
         sums["contrast/tokens"] = known.sum().float()
         sums["contrast/live"] = (learned.live & known).sum().float()
         sums["contrast/hinge"] = torch.where(known, learned.hinge, 0.0).sum().float()
@@ -129,7 +129,12 @@ def mechanisms(config: UniSDConfig, rows: list[dict[str, Any]]) -> list[Acting]:
         if any("ema/ema_to_start" in row for row in rows):
             evidence += f", to start {moved:.2%}"
         found.append(
-            Acting("ema teacher", evidence, updates > 0, f"lower teacher.every (now {config.teacher.every}): it never moved")
+            Acting(
+                "ema teacher",
+                evidence,
+                updates > 0,
+                f"lower teacher.every (now {config.teacher.every}): it never moved",
+            )
         )
     if config.contrast.on:
         live = mean("contrast/live")
@@ -144,10 +149,17 @@ def mechanisms(config: UniSDConfig, rows: list[dict[str, Any]]) -> list[Acting]:
         )
     if config.features.on:
         distance = mean("features/distance")
-        found.append(Acting("features", f"mean squared distance {distance:.3g}", distance > 0, "the teacher equals the student"))
+        found.append(
+            Acting("features", f"mean squared distance {distance:.3g}", distance > 0, "the teacher equals the student")
+        )
     if config.divergence.clips():
         rate = mean("clip/rate")
         found.append(
-            Acting("clipping", f"{rate:.1%} of tokens clipped at {mean('clip/cap'):.2f} nats", rate > 0, "lower divergence.clip, or use clip_quantile")
+            Acting(
+                "clipping",
+                f"{rate:.1%} of tokens clipped at {mean('clip/cap'):.2f} nats",
+                rate > 0,
+                "lower divergence.clip, or use clip_quantile",
+            )
         )
     return found

@@ -1,7 +1,7 @@
 """The trainer: sample, score, weigh, learn, follow, as a ``transformers.Trainer``.
 
-The optimizer step's whole accumulation window is planned at once (``get_batch_samples``), so normalisers and weights are
-exact over the step however it is cut into micro-batches, rows or ranks.
+The optimizer step's whole accumulation window is planned at once (``get_batch_samples``), so normalisers and weights
+are exact over the step however it is cut into micro-batches, rows or ranks.
 """
 
 import contextlib
@@ -22,7 +22,13 @@ from unisd.files import write_json
 from unisd.models import attach, load_model, load_tokenizer, max_positions
 from unisd.rollout import Completion, TorchSampler
 from unisd.teacher import Teacher
-from unisd.training.checkpoints import checkpoint_folder, last_complete, mark_complete, read_own_samples, write_own_samples
+from unisd.training.checkpoints import (
+    checkpoint_folder,
+    last_complete,
+    mark_complete,
+    read_own_samples,
+    write_own_samples,
+)
 from unisd.training.config import UniSDConfig, inert_settings
 from unisd.training.learn import Learner
 from unisd.training.plan import Plan, Planner, draw_own_samples
@@ -73,7 +79,9 @@ class UniSDTrainer(Trainer):
         rows = self._prepare(train_dataset, args, model) if train_dataset is not None else None
         evaluated = self._prepare(eval_dataset, args, model) if eval_dataset is not None else None
         # Before the model is wrapped: a teacher that starts as the student, and a clean view of both.
-        self.teacher = Teacher(model, args.teacher.kind, args.teacher.decay, args.teacher.every) if args.needs_teacher else None
+        self.teacher = (
+            Teacher(model, args.teacher.kind, args.teacher.decay, args.teacher.every) if args.needs_teacher else None
+        )
         super().__init__(
             model=model,
             args=args,
@@ -122,7 +130,9 @@ class UniSDTrainer(Trainer):
         if self.dropped:
             warn("; ".join(report.lines()))
         if args.contrast.on and all(row.negative_ids is None for row in rows):
-            raise UsageError("contrast.weight: no row has a negative_context; add the column or set contrast.weight to 0")
+            raise UsageError(
+                "contrast.weight: no row has a negative_context; add the column or set contrast.weight to 0"
+            )
         return rows
 
     # -- training: sample, score, weigh ----------------------------------------------------------------------------
@@ -213,7 +223,9 @@ class UniSDTrainer(Trainer):
 
     # -- evaluation of the objective ---------------------------------------------------------------------------------
 
-    def evaluate(self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval") -> dict[str, float]:
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
         """Return the objective on held-out rows: fresh completions, the same loss, no gradient."""
         rows = self.eval_dataset if eval_dataset is None else self._prepare(eval_dataset, self.args, self.model)
         if not rows:
@@ -231,7 +243,7 @@ class UniSDTrainer(Trainer):
                 totals[name] = totals.get(name, 0.0) + value * len(shared) / len(rows)
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in totals.items()}
         self.log(dict(metrics))
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
     # -- checkpoints -------------------------------------------------------------------------------------------------
@@ -249,7 +261,7 @@ class UniSDTrainer(Trainer):
                 mark_complete(folder, self.state.global_step)
         except (OSError, RuntimeError) as error:
             cause = str(error).splitlines()[0]
-            raise UniSDError(f"cannot write the checkpoint {folder}: {cause}; free space, then train again with --resume") from error
+            raise UniSDError(f"cannot write the checkpoint {folder}: {cause}; free space, then resume") from error
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)

@@ -1,0 +1,58 @@
+"""The objective as written on a blackboard: full logits, autograd, no tricks. The tests compare with it."""
+
+import torch
+from torch import Tensor
+
+from unisd.objective import Contrast, Head
+
+
+def logits(hidden: Tensor, head: Head, temperature: float) -> Tensor:
+    raw = hidden @ head.weight.t()
+    if head.bias is not None:
+        raw = raw + head.bias
+    raw = raw * head.scale
+    if head.softcap is not None:
+        raw = head.softcap * torch.tanh(raw / head.softcap)
+    return raw / temperature
+
+
+def divergence(p_log: Tensor, q_log: Tensor, kind: str, alpha: float) -> Tensor:
+    """From log-probabilities of student and teacher."""
+    p, q = p_log.exp(), q_log.exp()
+    if kind == "forward_kl":
+        return (q * (q_log - p_log)).sum(-1)
+    if kind == "reverse_kl":
+        return (p * (p_log - q_log)).sum(-1)
+    m_log = ((1 - alpha) * p + alpha * q).clamp_min(torch.finfo(p.dtype).tiny).log()
+    return (alpha * q * (q_log - m_log) + (1 - alpha) * p * (p_log - m_log)).sum(-1)
+
+
+def objective(
+    student: Tensor,
+    student_head: Head,
+    targets: Tensor,
+    coefficients: Tensor,
+    *,
+    kind: str,
+    temperature: float,
+    alpha: float = 0.5,
+    teacher: Tensor | None = None,
+    teacher_head: Head | None = None,
+    cap: float | None = None,
+    contrast: Contrast | None = None,
+) -> dict[str, Tensor]:
+    p_log = torch.log_softmax(logits(student, student_head, temperature), -1)
+    s = p_log[torch.arange(len(targets)), targets]
+    seen = {"student_logprobs": s, "entropy": -(p_log.exp() * p_log).sum(-1)}
+    if teacher is not None:
+        q_log = torch.log_softmax(logits(teacher, teacher_head, temperature), -1).detach()
+        seen["teacher_logprobs"] = q_log[torch.arange(len(targets)), targets]
+    value = -s if kind == "cross_entropy" else divergence(p_log, q_log, kind, alpha)
+    seen["divergence"] = value
+    seen["loss"] = (coefficients * (value if cap is None else value.clamp(max=cap))).sum()
+    if contrast is not None:
+        g, b = seen["teacher_logprobs"], contrast.negative_logprobs
+        hinge = torch.relu(contrast.margin + (s - g).abs() - (s - b).abs())
+        seen["contrast"] = torch.where(contrast.present, hinge, 0.0)
+        seen["loss"] = seen["loss"] + (contrast.coefficients * seen["contrast"]).sum()
+    return seen
