@@ -112,6 +112,16 @@ def test_the_token_that_opens_every_message_is_not_an_opening_token():
     assert seen.count("<|im_start|>") == 4
 
 
+def test_an_opening_token_that_the_block_lacks_still_comes_first():
+    opening = "{% if messages[0].role == 'user' %}{{ bos_token }}{% endif %}"
+    template = opening + "{% for m in messages %}<turn>{{ m.content }}{% endfor %}"
+    made = PromptBuilder(families.make(["<bos>", "<turn>"], template, "<bos>", None), "system")
+    seen = text(made, made.teacher_ids(QUESTION, CONTEXTS["gold"]))
+    assert seen.startswith("<bos><turn>Here")
+    assert seen.endswith(f"<turn>{QUESTION}")
+    assert seen.count("<bos>") == 1
+
+
 @every_family
 def test_a_completion_ends_as_the_template_ends_a_reply(family):
     made = builder(family)
@@ -128,6 +138,12 @@ def test_end_of_turn_falls_back_to_the_end_of_text():
     endless = PromptBuilder(families.make(["<x>"], bare, None, None), "turn")
     with pytest.raises(UsageError, match="eos_token"):
         endless.completion_ids("a")
+
+
+def test_end_of_turn_is_a_control_token_not_the_words_before_it():
+    closed = "{% for m in messages %}{{ m['content'] + ' [/REPLY]<end>\n' }}{% endfor %}"
+    made = PromptBuilder(families.make(["<eos>", "<end>"], closed, None, "<eos>"), "turn")
+    assert text(made, [made.end_of_turn_id]) == "<end>"
 
 
 def test_end_of_turn_is_not_the_next_turns_header_nor_white_space():

@@ -11,6 +11,11 @@ def test_every_index_is_drawn_once(count, key):
     assert sorted(draws(count, "test", key)) == list(range(count))
 
 
+def test_what_chance_does_not_reach_comes_at_last():
+    # With 8 attempts an index, one of 50 is missed for about one key in sixty.
+    assert all(sorted(draws(50, "test", key)) == list(range(50)) for key in range(400))
+
+
 def test_first_draws_are_uniform():
     firsts = Counter(next(draws(20, "test", key)) for key in range(20000))
     assert all(850 < firsts[index] < 1150 for index in range(20))

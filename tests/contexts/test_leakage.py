@@ -51,6 +51,11 @@ def test_a_copied_demonstration_leaks_whatever_its_letter(letter):
     assert leaks(LANTERN, Context("induction", f"Solve it so. {copied}"))
 
 
+def test_the_answer_that_closes_a_demonstration_does_not_count():
+    eight = choice("e", "Why?", "homes keep their old things in the dark", "B")
+    assert leaks(eight, other(text=eight.demonstration.replace("Answer: B", "Answer: C")))
+
+
 def test_a_copied_reason_leaks_without_the_words_of_the_format():
     assert leaks(LANTERN, Context("induction", "A house is the only place that is not likely to sell things. Think."))
     call = "Thought: I need the weather of Paris\nAction Input: today and tomorrow"

@@ -86,7 +86,10 @@ def test_the_exact_length_fits_and_one_more_token_does_not(builder):
     for limits in ((gold, 10, None), (5000, 10, gold + 10)):
         made, report = prepared([long], builder, *limits)
         assert (len(made), report.dropped) == (1, {})
-    too_long, beyond = "prompt longer than max_prompt_length", "prompt and max_completion_length beyond the model's positions"
+    too_long, beyond = (
+        "prompt longer than max_prompt_length",
+        "prompt and max_completion_length beyond the model's positions",
+    )
     for limits, reason in (
         ((gold - 1, 10, None), f"gold {too_long} ({gold - 1})"),
         ((5000, 10, gold + 9), f"gold {beyond} ({gold + 9})"),

@@ -6,6 +6,7 @@ import random
 import statistics
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -151,6 +152,27 @@ def test_the_bootstrap_depends_on_its_seed_and_not_on_how_it_is_cut(monkeypatch)
     assert whole != paired_bootstrap(before, after, seed=2, resamples=2000)
     monkeypatch.setattr("unisd.evaluation.statistics._BOOTSTRAP_CHUNK", 50 * 64)
     assert paired_bootstrap(before, after, seed=1, resamples=2000) == whole
+
+
+@pytest.mark.parametrize("resamples", range(1, 8))
+@pytest.mark.parametrize("confidence", [0.01, 0.5, 0.95])
+def test_few_resamples_give_an_interval_still(resamples, confidence):
+    found = paired_bootstrap([0, 0, 0], [0, 1, 5], seed=0, resamples=resamples, confidence=confidence)
+    assert found.low <= found.high
+    if resamples == 1 or (confidence == 0.01 and resamples % 2):
+        assert found.low == found.high
+
+
+def test_the_ranks_cut_off_are_the_same_share_at_both_ends(monkeypatch):
+    # One item a resample, each drawn once, in order: the resampled means are 0 … 99.
+    ordered = torch.arange(100).reshape(100, 1)
+    monkeypatch.setattr(torch, "randint", lambda high, size, generator: ordered[:, :1].expand(size))
+    found = paired_bootstrap([0.0] * 100, list(range(100)), seed=0, resamples=100, confidence=0.9)
+    assert (found.low, found.high) == (5.0, 94.0)
+
+
+def test_confidences_near_one_end():
+    assert mean_interval([0.0, 1.0, 2.0], 1 - 2**-53).high > 1e6
 
 
 @pytest.mark.parametrize(

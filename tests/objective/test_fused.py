@@ -83,11 +83,15 @@ def double(batch):
 
 
 def apart(ours, exact):
-    return float((ours.double() - exact.double()).norm() / exact.double().norm())
+    ours, exact = ours.detach().double(), exact.detach().double()
+    return float((ours - exact).norm() / exact.norm())
 
 
 def middle_cap(batch, kind, alpha):
-    return float(reference.objective(**batch, kind=kind, alpha=alpha)["divergence"].median()) + 1e-3
+    """A cap halfway between two neighbours in the middle."""
+    ordered = reference.objective(**batch, kind=kind, alpha=alpha)["divergence"].detach().sort().values
+    middle = len(ordered) // 2
+    return float(ordered[middle - 1 : middle + 1].mean())
 
 
 # --- the formulas -------------------------------------------------------------------------------------------------
@@ -189,7 +193,7 @@ def test_student_equal_to_teacher_gives_zero(kind, alpha):
 
 @pytest.mark.parametrize("kind", KINDS[:3])
 def test_close_distributions_keep_their_digits(kind):
-    """Divergences near 1e-7 nats: where a plain single-precision sum has no correct digit left."""
+    """Divergences below 1e-5 nats, where plain single precision has no correct digit left."""
     batch = make(n=64, vocabulary=3001, width=32, dtype=torch.float32, closeness=5e-4, spread=3.0)
     batch["teacher_head"] = batch["student_head"]
     batch["coefficients"] = torch.full((64,), 1 / 64)
@@ -198,7 +202,9 @@ def test_close_distributions_keep_their_digits(kind):
     assert float(truth["divergence"].mean()) < 1e-5
     assert float(result["divergence"].min()) >= 0.0
     assert apart(gradient, exact) < 2e-3
-    assert apart(result["divergence"], truth["divergence"]) < (2e-3 if kind == "jsd" else 0.2)
+    plain = reference.objective(**batch, kind=kind)["divergence"]
+    assert apart(plain, truth["divergence"]) > 0.3
+    assert apart(result["divergence"], truth["divergence"]) < (0.05 if kind == "jsd" else 0.2)
 
 
 @pytest.mark.parametrize("kind", KINDS[:3])
@@ -211,7 +217,8 @@ def test_distributions_without_common_tokens(kind, alpha):
     truth, (exact,) = with_gradients(reference.objective, double(batch), kind=kind, alpha=alpha)
     assert float(truth["divergence"].max()) > (0.3 if kind == "jsd" else 100)
     torch.testing.assert_close(result["divergence"].double(), truth["divergence"], rtol=1e-5, atol=1e-5)
-    assert apart(gradient, exact) < 1e-4
+    # The exact gradient of a saturated jsd is next to nothing.
+    torch.testing.assert_close(gradient.double(), exact, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("trained", [False, True], ids=["frozen", "trained"])

@@ -74,7 +74,7 @@ DECLARED = [
     ("Answer: A because it sells lanterns", "A"),
     ("Answer (letter): C", "C"),
     ("Option A is a shop.\nAnswer: It would be in the house (B).", "B"),
-    ("Answer: C\nA. antique shop: no. B. house: no.", "C"),
+    ("Answer: C, dark place\nA. antique shop: no. B. house: no.", "C"),
     ("Answer: not sure, maybe option B.", "B"),
     ("Answer: <B>", "B"),
     ("Answer: ~~A~~ B", "B"),
@@ -282,7 +282,7 @@ PROSE = [
     ("It is found in option b.", "B"),
     ("It is a, so to say.", None),
     ("Wait, A sells it.", None),
-    ("No, B.", "B"),
+    ("Actually, A is a shop.", None),
     ("It is found in option C.", "C"),
     ("Lanterns (B) are lit in houses", None),
     ("Option A is a shop, which sells old things.", None),
@@ -323,6 +323,7 @@ LONE = [
     ("B. house, rather than A. antique shop.", "B"),
     ("A. antique shop: it sells things.\nThere is also the house.\nC. dark place: it hides things.", None),
     ("Let us see.\nA. antique shop: it sells things.", None),
+    ("The house is a place to live.\nA. antique shop: it sells things.", None),
     ("B\n\nBecause it is not for sale.", "B"),
     ("B\nB\nB", "B"),
     ("It is not for sale.\n\nB", "B"),
@@ -433,6 +434,91 @@ TABLE = [
 def test_reads_as_a_person_would(text, options, expected):
     letters = letters_for(len(options)) if options else ["A", "B", "C"]
     assert extract_choice(text, letters, options) == expected
+
+
+# One sentence for each way of saying it: all of them say B.
+SAY_B = """
+Lösung: B | Reponse: B | Risposta: B | Antwoord: B | Svar: B | Cevap: B | Jawaban: B | Odpowiedź: B | Đáp án: B
+Ответ: B | الجواب: B | उत्तर: B | 正解：B | 답: B | 答案为B | 정답은 B | 答案는 B | La risposta è B | Svaret: B
+A resposta é B | Svar är B | Svar er B | La respuesta es B | La risposta corretta è B
+La réponse correcte est B | Antwort ist die B | The correct choice is B | The right option is B
+The best pick is B | The final selection is B | The true option is B | The most sensible solution is B
+The only valid option is B | The logical choice is B | The likely choice is B | The suitable option is B
+The appropriate option is B | The remaining option is B | My pick is B | My solution is B
+The choice that fits is B | The option which fits is B | Choice: B | Option: B | Selection: B | Solution: B
+Conclusion: B | Answer key: B | The answer option is B | The answer letter is B | The answer here is B
+The answer for this is B | The answer which fits is B | The answer was B | The answer should be B
+The answer must be B | The answer will be B | The answer has to be B | The answer would have to be B
+Answer: C. Wait, B. | Answer: C. Sorry, B. | Answer: C. I mean B. | Answer: C. Make that B.
+Answer: C. On second thought, B. | Answer: the choice B | Answer: the letter B | Answer: answer B
+Answer: the correct one is (B) | Answer: best B | Answer: right, B | Answer: final B | Answer: most probably B
+Answer: indeed B | Answer: clearly B | Answer: therefore B | Answer: thus B | Answer: so B | Answer: it's B
+Answer: this is B | Answer: that is B | Answer: it would be B | Answer: it must be B | Answer: it should be B
+Answer: it might be B | Answer: it may be B | Answer: just B | Answer: choose B | Answer: pick B
+Answer: select B | Answer: I think B | Answer: I believe B | Answer: I guess B | Answer: I say B
+Answer: I'd go with B | Answer: I'll go with B | Answer: I'm going with B | Answer: actually B | Answer: die B
+Answer: der Buchstabe (B) | Réponse: la lettre B | Respuesta: la letra B | Respuesta: el B | Réponse: le B
+Answer: never A but B | Answer: isn't A but B | Answer: neither A nor C but B | I chose B. | I picked B.
+I select B. | I selected B. | So, B. | Thus B. | Hence B. | It's B. | That's B. | I would say B. | I believe B.
+I guess B. | This leaves B. | It is B. | That is B. | This is B. | It must be B. | It should be B.
+It has to be B. | I go with B. | I went with B. | I stick with B. | I opt for B. | I settle on B.
+I lean toward B. | Therefore, the B. | B seems right. | B appears likely. | B makes sense. | B fits best.
+B works best. | B looks suitable. | B must be appropriate. | B would be better. | B is reasonable. | B is valid.
+B is true. | B is plausible. | B is accurate. | B is sensible. | B is the logical choice.
+B is the best option. | So B, as it is used. | So B since it is used. | So B because it is used.
+So B due to its use. | So B rather than C. | Answer: It's a house. | Answer: is a house
+Answer: would be a house | Answer: at the house | Answer: on the house | Answer: to the house
+Answer: house since it is | Answer: house as it is | Answer: house which is | Answer: house for sure
+Answer: house due to it | Answer: house so | Answer: house - it is | $\\mathrm{B}$ | $\\mbox{B}$
+Answer: $\\mathbf{B}$ | The false answer is A. The answer is B. | The worst answer is A. Answer: B
+Another answer is A. Answer: B
+"""
+# And none of these says anything.
+SAY_NOTHING = """
+The false answer is A. | The incorrect answer is A. | A possible answer is A. | Another answer is A.
+The worst answer is A. | It cannot be A. | It is never A. | It is neither A. | It is less than A.
+Anything except A. | All without A. | We eliminate A. | Instead of (A). | The least of all is A.
+B is less likely. | Whether A is right. | If A is right. | B isn't right. | B wasn't the best.
+Answer: B isn't right. | Answer: B wasn't right. | Answer: B was wrong. | Answer: B is incorrect.
+Answer: B is false. | Answer: B is unlikely. | Answer: B oder C | Réponse: B ou C | Antwort: B und C
+Réponse: B et C | Risposta: B o C | Respuesta: B y C | Ответ: B и C | Ответ: B или C | Answer: B & C
+"""
+
+
+def sentences(table: str) -> list[str]:
+    return [sentence.strip() for line in table.strip().split("\n") for sentence in line.split(" | ")]
+
+
+@pytest.mark.parametrize("text", sentences(SAY_B))
+def test_every_way_of_saying_it_is_read(text):
+    assert read(text) == "B"
+
+
+@pytest.mark.parametrize("text", sentences(SAY_NOTHING))
+def test_ways_of_not_saying_it_are_not_read(text):
+    assert read(text) is None
+
+
+@pytest.mark.parametrize(
+    "turn",
+    [
+        "Question: Next?",
+        "Question 2: Next?",
+        "**Question:** Next?",
+        "Q: Next?",
+        "User: Thanks.",
+        "Human: Thanks.",
+        "Instruction: Go on.",
+        "Problem 3: Next?",
+        "<|im_start|>user",
+        "<|endoftext|>",
+        "<end_of_turn>",
+        "<start_of_turn>user",
+    ],
+)
+def test_what_follows_a_new_turn_does_not_count(turn):
+    assert read(f"Answer: B\n{turn}\nAnswer: C") == "B"
+    assert read(f"{turn}\nAnswer: C") == "C"
 
 
 LETTERS = st.sampled_from(["A", "B", "C"])

@@ -89,21 +89,26 @@ def messages_of(prompt: Prompt) -> list[dict[str, Any]]:
 
 
 def _introduced(context: Context, where: Literal["before", "after"]) -> str:
-    """Return the words that introduce ``context`` from a place before or after the student's question."""
+    """Return the words that introduce ``context`` from a place before or after the student's question.
+
+    One short closing sentence that asks for the same format is not a matter of taste: with a small model it doubled the
+    teacher's share of correct answers over two sentences, or over one that does not mention the format.
+    """
+    if context.kind == "induction":
+        return (
+            f"Here is general guidance for questions of this kind:\n{context.text}\n\n"
+            "After studying the guidance, solve the problem in your own way."
+        )
     if context.kind in ("gold", "negative"):
         shown = f"Here is an example response to {'this' if where == 'after' else 'the next'} question:\n{context.text}"
-        task = "Study the example, then solve the problem yourself, in your own way."
-    elif context.kind == "induction":
-        shown = f"Here is general guidance for questions of this kind:\n{context.text}"
-        task = "Study the guidance, then solve the problem yourself, in your own way."
+        problem = "problem"
     else:
         shown = (
             f"Here is another problem that has been solved already:\n{context.question}\n\n"
             f"Here is an example response to that other problem:\n{context.text}"
         )
-        place = "first problem, the one at the top," if where == "after" else "problem that comes next"
-        task = f"Study how the other problem was solved, then solve the {place} yourself, in your own way."
-    return f"{shown}\n\n{task}"
+        problem = "first problem, the one at the top," if where == "after" else "problem that comes next"
+    return f"{shown}\n\nAfter studying the example, solve the {problem} in your own way, in the same format."
 
 
 def _exchange(context: Context, question: str) -> list[dict[str, Any]]:

@@ -76,8 +76,8 @@ def paired_bootstrap(
         drawn = torch.randint(n, (min(rows, resamples - start), n), generator=generator)
         means.append(values[drawn].mean(dim=1))
     ordered = torch.cat(means).sort().values
-    # The same rank from either end, so that the interval has no preferred side.
-    tail = min(int((1 - confidence) / 2 * resamples), (resamples - 1) // 2)
+    # The same rank from either end, so that the interval has no preferred side. Rounded first: 0.05 · 100 is 4.999….
+    tail = min(int(round((1 - confidence) / 2 * resamples, 6)), (resamples - 1) // 2)
     return Interval(
         estimate=math.fsum(differences) / n,
         low=float(ordered[tail]),
@@ -137,7 +137,7 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Interval
     if n == 1:
         return Interval(mean, -math.inf, math.inf, confidence)
     deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
-    half = 0.0 if deviation == 0 else _t_quantile(confidence, n - 1) * deviation / math.sqrt(n)
+    half = _t_quantile(confidence, n - 1) * deviation / math.sqrt(n)
     return Interval(mean, mean - half, mean + half, confidence)
 
 

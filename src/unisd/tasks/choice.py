@@ -202,8 +202,8 @@ _LABEL = re.compile(
     r"(?: ?\([^()\n]{2,30}\))?"
     # what joins it to its value: a sign, the end of its line, nothing where the value ends the line, or (softly) a verb
     r"""(?:["']? ?[:=→⇒]|\.(?= ?\(?[A-Z]\b)| ?[-–—]+>?(?= )|(?= ?\n)|(?= [("']?[A-Z][)"']?[.!]?\n)"""
-    r"|(?P<soft>'s| ?(?:是|为|は|는|은)| (?:is|was|ist|est|es|è|é|är|er|(?:would|should|must|will|has to|have to) be)"
-    rf"(?![{_W}])))"
+    r"|(?P<soft>'s| ?(?:是|为|は|는|은)| (?:is|was|ist|est|es|è|é|är|er|(?:(?:would|should|must|will|has to|have to) )+"
+    rf"be)(?![{_W}])))"
     # or a correction, which counts once there is something to correct
     r"|(?<=[.!?;,(—–\n-])(?P<fix> ?(?:no|wait|actually|sorry|correction|i mean|make that|on second thought)\b)"
 )
@@ -214,7 +214,7 @@ _FILL = re.compile(
 )
 _NOT = re.compile(r"(?:not|isn't|never|neither)\b", re.IGNORECASE)
 _LETTER = re.compile(rf"([A-Za-z])(?!['’-]?[{_W}])")
-_GOES_ON = r"(?:is|was|isn't|because|since|as|would|and|or|but|due|seems|makes|fits|works|over|rather|not)\b"
+_GOES_ON = r"(?:is|was|isn't|because|since|as|would|and|n?or|but|due|seems|makes|fits|works|over|rather|not)\b"
 _WORDLIKE = re.compile(rf" (?!{_GOES_ON})[{_W}]")
 _ENDED = re.compile(rf"""(?m)["'”)\]]*(?: ?$| ?[^{_W} ]| (?:because|since|as|due|over|rather|not)\b)""")
 _OTHER = re.compile(
@@ -258,8 +258,7 @@ class _Reader:
         self.texts = {letter: _bare(_clean(text)) for letter, text in zip(self.letters, options or (), strict=False)}
 
     def read(self, text: str) -> str | None:
-        """Return the letter, or None."""
-        # What a reasoning model thinks counts only where its reply says nothing.
+        """Return the letter, or None; what a reasoning model thinks counts only where its reply says nothing."""
         for part in (text.rpartition("</think>")[2], text) if "</think>" in text else (text,):
             for turn in _TURN.split(part):
                 clean = _clean(turn)
@@ -320,10 +319,9 @@ class _Reader:
     def _undeclared(self, lines: list[str]) -> str | None:
         """Return what lines without a declaration settle on; "" where the first of them names several options."""
         own = _without_lists(lines)
-        lone = [self._lone(line) for line in own]
-        if named := set(lone) - {None}:
-            if lone[-1] or len(named) == 1:
-                return lone[-1] or named.pop()
+        lone = [letter for line in own if (letter := self._lone(line))]
+        if lone and (len(set(lone)) == 1 or self._lone(own[-1])):
+            return lone[-1]
         if own and (match := _FINAL.search(own[-1])) and match[1] in self.letters:
             return match[1]
         text = "\n".join(lines)

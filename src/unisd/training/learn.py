@@ -150,21 +150,21 @@ def _joined(
 
     def flat(values: Sequence[Tensor | None]) -> Tensor | None:
         present = [value for value in values if value is not None]
-        if len(present) != len(pieces):
+        if not present or len(present) != len(pieces):
             return None
         joined = torch.cat(present)
         placed = torch.empty(n, dtype=joined.dtype, device=joined.device)
         placed[order] = joined
         return placed
 
-    fused = [result for _, result, _ in pieces]
+    fused = [result for _, result, _ in pieces if result is not None]
     return Learned(
         loss=torch.stack(list(losses)).sum(),
-        divergence=flat([f and f.divergence for f in fused]),
-        clipped=flat([f and f.clipped for f in fused]),
-        entropy=flat([f and f.entropy for f in fused]),
-        live=flat([f and f.contrast_live for f in fused]),
-        hinge=flat([f and f.contrast for f in fused]),
+        divergence=flat([f.divergence for f in fused]),
+        clipped=flat([f.clipped for f in fused]),
+        entropy=flat([f.entropy for f in fused]),
+        live=flat([f.contrast_live for f in fused]),
+        hinge=flat([f.contrast for f in fused]),
         features=flat([distance for _, _, distance in pieces]),
         cap=None if cap is None else torch.as_tensor(cap),
     )

@@ -281,7 +281,7 @@ class UniSDTrainer(Trainer):
         return samples
 
     def save_weights(self, folder: Path) -> None:
-        """Save what was trained (an adapter, or the whole model) with the tokenizer, loadable by PEFT or transformers."""
+        """Save what was trained (adapter or whole model) with the tokenizer, loadable by PEFT or transformers."""
         with contextlib.suppress(FileExistsError):
             folder.mkdir(parents=True)
         self.save_model(str(folder))
