@@ -44,6 +44,17 @@ def test_finds_what_the_formula_finds(bags, count, data):
     assert LexicalIndex(texts).nearest(query, count) == by_hand(texts, query, count)
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_skipping_frequent_words_loses_nothing(seed):
+    draw = random.Random(seed)
+    weights = [1 / (rank + 1) for rank in range(40)]
+    texts = [" ".join(f"w{i}" for i in draw.choices(range(40), weights, k=draw.randint(1, 12))) for _ in range(120)]
+    index = LexicalIndex(texts)
+    for query in texts[:40]:
+        for count in (1, 3):
+            assert index.nearest(query, count) == by_hand(texts, query, count)
+
+
 def test_equally_near_texts_come_in_order():
     index = LexicalIndex(["bee hive", "sea", "hive BEE!", "bee, hive", "sky"])
     assert index.nearest("bee hive", 2) == [0, 2]

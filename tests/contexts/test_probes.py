@@ -29,7 +29,11 @@ QUESTIONS = ["What is it?", "what is IT", "Where do bees live?", "Where do bees 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.sampled_from(QUESTIONS), min_size=1, max_size=9), st.integers(1, 4))
 def test_an_item_never_sees_itself_or_its_twins(kind, questions, count):
-    items = [choice(f"id{i}", question, f"reason number {i}.", "A") for i, question in enumerate(questions)]
+    # Twins have options of their own: a prompt that differs does not make another question.
+    items = [
+        choice(f"id{i}", question, f"reason number {i}.", "A", f"A. this\nB. that {i}")
+        for i, question in enumerate(questions)
+    ]
     usable = [[o for o in items if normalised(o.question) != normalised(item.question)] for item in items]
     try:
         found = drawn(items, count, kind)
@@ -131,6 +135,14 @@ def test_retrieval_takes_the_nearest_first_and_ties_in_order():
     assert found[1][0] == 5
 
 
+def test_retrieval_looks_beyond_many_twins():
+    twins = [choice(f"twin-{i}", "Where do bees live?", f"reason {i}.", "A", f"A. hive {i}") for i in range(40)]
+    near = choice("near", "Where do small bees live?", "near.", "A")
+    far = [choice(f"far-{i}", f"Who sails ship number {i}?", f"far {i}.", "B") for i in range(40)]
+    found = retrieval_contexts([*far, *twins, near], 2)
+    assert all(contexts[0].question == near.prompt for contexts in found[40:80])
+
+
 def test_retrieval_fills_up_where_no_word_is_shared():
     items = [choice(word, f"{word}?", f"reason for {word}.", "A") for word in ("bee", "sea", "sky", "sun", "ice")]
     found = retrieval_contexts(items, 4)
@@ -170,7 +182,8 @@ class Encoder:
         assert convert_to_tensor
         self.asked.append(len(texts))
         rows = torch.tensor([[float(text.lower().count(letter)) for letter in "abcdefgh"] for text in texts]) + 1e-3
-        return torch.nn.functional.normalize(rows, dim=-1)
+        noise = 1e-7 * (torch.arange(len(texts)) % 7).unsqueeze(-1)  # as of texts batched with other texts
+        return torch.nn.functional.normalize(rows, dim=-1) * (1 + noise)
 
 
 def test_dense_retrieval_takes_the_nearest_embeddings(monkeypatch):
@@ -184,6 +197,13 @@ def test_dense_retrieval_takes_the_nearest_embeddings(monkeypatch):
     assert found[2] == [0, 3, 4]  # a tie comes in order
     lone = retrieval_contexts(items[:1], 1, "dense", pool=items[1:])
     assert lone[0][0].question == items[3].prompt
+
+
+def test_dense_ties_come_in_order(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sentence_transformers", types.SimpleNamespace(SentenceTransformer=Encoder))
+    items = [choice(str(i), f"ab {i}", f"reason {i}.", "A") for i in range(100)]
+    found = retrieval_contexts(items, 3, "dense")
+    assert [context.question for context in found[50]] == [item.prompt for item in items[:3]]
 
 
 def test_dense_retrieval_without_its_extra(monkeypatch):

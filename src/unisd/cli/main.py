@@ -51,6 +51,8 @@ def main(arguments: list[str] | None = None) -> int:
     # Before any library is loaded: their start-up chatter is not ours.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # Idle threads spin briefly, then sleep: long spinning makes a busy machine many times slower.
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     for library in ("transformers", "peft", "torch", "accelerate"):
         warnings.filterwarnings("ignore", module=library)
     try:

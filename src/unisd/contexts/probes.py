@@ -85,13 +85,11 @@ def _collect(
     collected = []
     for index, example in enumerate(examples):
         own = normalised(example.question)
-        taken: dict[int, Context] = {}
+        taken: dict[int, Context] = {}  # a ranking may name an item twice
         for other in ranking(index):
             item = items[other]
-            if other in taken or questions[other] == own or (pool is None and other == index):
-                continue
-            if not (item.demonstration or "").strip():
-                continue
+            if questions[other] == own or not (item.demonstration or "").strip():
+                continue  # the item itself, its twins, and what has nothing to show
             context = Context(kind, item.demonstration or "", item.prompt)
             if not leaks(example, context):
                 taken[other] = context
