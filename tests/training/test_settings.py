@@ -48,6 +48,7 @@ def test_six_models_of_three_families_keep_the_batch():
 def test_overrides_are_read_as_yaml():
     assert parse_override("training.bf16=False") == {"training": {"bf16": False}}
     assert parse_override("training.learning_rate=1e-4") == {"training": {"learning_rate": 1e-4}}
+    assert parse_override("training.save_strategy=no") == {"training": {"save_strategy": "no"}}
     assert parse_override("task.limit=null") == {"task": {"limit": None}}
     assert parse_override("model.name=a=b") == {"model": {"name": "a=b"}}
 

@@ -32,6 +32,8 @@ def merged_weights(model: nn.Module, head: bool = True) -> Iterator[None]:
     """
     skipped = None if head else _output_layer(model)
     replaced: list[nn.Module] = []
+    # Before and after: what learning freed and what the packed copies freed must not add up.
+    _return_free_memory()
     try:
         with torch.no_grad():
             for module in list(_layers(model)):
