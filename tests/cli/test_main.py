@@ -121,6 +121,7 @@ def test_a_folder_in_use_is_refused_and_left_alone(tmp_path, model_folder, capsy
 def test_a_prompt_that_cannot_fit(tmp_path, model_folder, capsys):
     assert train(model_folder, tmp_path / "run", "--set", "contexts.max_prompt_length=20") == 2
     assert "every one of the 8 rows is dropped" in capsys.readouterr().err
+    assert not [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
 
 
 def test_a_model_that_does_not_exist(tmp_path, capsys):

