@@ -59,6 +59,8 @@ def test_optional_columns_may_be_left_out_or_null(builder):
     assert made[0].student_ids == made[1].student_ids
     assert made[0].id != made[1].id
     assert [item.id for item in prepared([bare, null], builder)[0]] == [item.id for item in made]
+    twins, _ = prepared([row(id=None), row(id=None)], builder)
+    assert twins[0].id != twins[1].id
     plain, _ = prepared([row(privileged_context=None)], builder, gold_required=False)
     assert plain[0].gold_ids is None
 

@@ -30,7 +30,7 @@ _CPU_BYTES = 32 * 2**20
 _DEVICE_BYTES = 512 * 2**20
 # With fewer tokens, reading the weight costs more than multiplying by it, however large the vocabulary.
 _MIN_TOKENS = 128
-_BLOCK_BYTES = 2**20
+_BLOCK_BYTES = 4 * 2**20
 
 
 @dataclass(frozen=True)

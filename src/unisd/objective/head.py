@@ -9,7 +9,7 @@ from torch import Tensor
 
 # The weight is read in parts of about this size: half-precision weights are widened a part at a time, never in full,
 # and on a CPU a part that stays in the cache is multiplied faster than the whole.
-_TILE_BYTES = 4 * 2**20
+_TILE_BYTES = 8 * 2**20
 _MIN_TILE = 1024
 
 

@@ -229,6 +229,8 @@ def train_run(
     started = time.perf_counter()
     claim_folder(folder, resume)
     config = settings.config(folder)
+    # Taken down now: making a second configuration later would reset the state of accelerate under the trainer.
+    written_out = _dump(resolved(settings, config))
     config.disable_tqdm = quiet
     task, examples = load_examples(settings)
     model, tokenizer = loaded or load_model_and_tokenizer(settings)
@@ -243,7 +245,7 @@ def train_run(
     first = trainer.is_world_process_zero()
     if first and not resume:
         # Only now: whatever was wrong with settings, data or model has been said, and nothing lies in the folder.
-        write_text(folder / CONFIG_FILE, _dump(resolved(settings, settings.config(folder))))
+        write_text(folder / CONFIG_FILE, written_out)
     trainer.train(resume_from_checkpoint=bool(resume and last_complete(checkpoint_folder(folder))))
     weights = folder / ("adapter" if settings.lora.enabled else "model")
     trainer.save_weights(weights)
