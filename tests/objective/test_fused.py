@@ -238,6 +238,16 @@ def test_half_precision_is_within_half_a_percent(kind, trained):
         assert apart(got, want) < 5e-3
 
 
+@pytest.mark.parametrize("kind", KINDS[:3])
+def test_never_negative(kind):
+    """Students that differ from their teacher by less than rounding can resolve."""
+    batch = make(n=256, vocabulary=3001, width=32, dtype=torch.float32, closeness=1e-6, spread=3.0)
+    batch["teacher_head"] = batch["student_head"]
+    values = fused_objective(**batch, kind=kind).divergence
+    assert float(values.min()) >= 0.0
+    assert float(values.max()) < 1e-6
+
+
 # --- how the work is cut ------------------------------------------------------------------------------------------
 
 
@@ -316,6 +326,7 @@ def test_clipped_tokens_get_exactly_no_gradient(kind):
     assert not gradient[result["clipped"]].any()
     torch.testing.assert_close(gradient[~result["clipped"]], free[~result["clipped"]])
     assert bool((gradient[~result["clipped"]].abs().sum(1) > 0).all())
+    assert not bool(fused_objective(**batch, kind=kind, cap=values.max()).clipped.any())
 
 
 @pytest.mark.parametrize("kind", KINDS)
