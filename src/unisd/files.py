@@ -5,6 +5,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -21,6 +22,32 @@ def cache_folder() -> Path:
 
 
 @contextlib.contextmanager
+def named_write_errors(path: Path) -> Iterator[None]:
+    """Turn whatever a library raises where nothing more can be written into one line that names ``path``.
+
+    Raises:
+        UniSDError: the disk is full, or there is no permission. Other errors pass as they are.
+    """
+    try:
+        yield
+    except Exception as error:
+        cause = _write_failure(error)
+        if cause is None:
+            raise
+        raise UniSDError(f"cannot write {path}: {cause}; free space or choose another folder") from error
+
+
+def _write_failure(error: Exception) -> str | None:
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    if type(error).__name__ == "SafetensorError" and "I/O error" in str(error):
+        return str(error).split("I/O error: ")[-1]
+    if isinstance(error, RuntimeError) and ("inline_container" in str(error) or "PytorchStreamWriter" in str(error)):
+        return "the file was cut short (is the disk full?)"
+    return None
+
+
+@contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success it replaces ``path`` atomically, on failure it is removed.
 
@@ -29,22 +56,43 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     temporary: Path | None = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
-        os.close(handle)
-        temporary = Path(name)
-        yield temporary
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except OSError as error:
-        raise UniSDError(
-            f"cannot write {path}: {error.strerror or error}; free space or choose another folder"
-        ) from error
+        with named_write_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
+            os.close(handle)
+            temporary = Path(name)
+            yield temporary
+            with temporary.open("rb") as written:
+                os.fsync(written.fileno())
+            temporary.chmod(0o644)
+            temporary.replace(path)
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def replacing_folder(path: Path, owner: bool = True) -> Iterator[Path]:
+    """Yield a temporary folder beside ``path``; on success it takes the place of ``path``, on failure it is removed.
+
+    Args:
+        path: the folder to write.
+        owner: whether this process moves it into place; of several that write together, one does.
+
+    Raises:
+        UniSDError: it cannot be written (no space, no permission).
+    """
+    temporary = path.with_name(f".{path.name}.partial")
+    try:
+        with named_write_errors(path):
+            temporary.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            if owner:
+                shutil.rmtree(path, ignore_errors=True)
+                temporary.replace(path)
+    finally:
+        if owner:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:

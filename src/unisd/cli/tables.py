@@ -7,6 +7,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from unisd.evaluation.evaluate import in_words
+
 
 def show(table: Table) -> None:
     """Print a table to standard output."""
@@ -31,17 +33,10 @@ def mechanisms_table(acting: Sequence[Any]) -> Table:
     )
 
 
-def interval(share: dict[str, Any]) -> str:
-    """Return a proportion as ``12.0 % [6.2, 21.7] (9/75)``."""
-    return (
-        f"{share['value']:.1%} [{100 * share['low']:.1f}, {100 * share['high']:.1f}] ({share['count']}/{share['of']})"
-    )
-
-
 def evaluation_rows(named: dict[str, dict[str, Any]]) -> list[tuple[str, str, str, str]]:
     """Return a row per evaluated model: name, accuracy, parsable, accuracy among the parsable."""
     return [
-        (name, interval(s["accuracy"]), interval(s["parsable"]), interval(s["accuracy_among_parsable"]))
+        (name, in_words(s["accuracy"]), in_words(s["parsable"]), in_words(s["accuracy_among_parsable"]))
         for name, s in named.items()
     ]
 

@@ -76,6 +76,11 @@ def share(part: int, whole: int) -> dict[str, float | int]:
     return {"value": part / whole if whole else 0.0, "low": low, "high": high, "count": part, "of": whole}
 
 
+def in_words(part: dict[str, Any]) -> str:
+    """Return a :func:`share` as ``12.0% [6.2, 21.7] (9/75)``."""
+    return f"{part['value']:.1%} [{100 * part['low']:.1f}, {100 * part['high']:.1f}] ({part['count']}/{part['of']})"
+
+
 def evaluate(
     task: Task,
     examples: Sequence[Example],

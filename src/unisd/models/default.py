@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from unisd.errors import UniSDError
-from unisd.files import cache_folder, fingerprint
+from unisd.files import cache_folder, fingerprint, named_write_errors
 
 NAME = "smollm2-135m"
 HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -64,13 +64,10 @@ def converted_folder(gguf: Path) -> Path:
             tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     except ImportError as error:
         raise UniSDError(f"reading {gguf.name} needs the gguf extra; pip install 'unisd[gguf]' ({error})") from error
-    try:
+    with named_write_errors(target), silent_bars():
         target.mkdir(parents=True, exist_ok=True)
-        with silent_bars():
-            model.save_pretrained(target)
-            tokenizer.save_pretrained(target)
+        model.save_pretrained(target)
+        tokenizer.save_pretrained(target)
         (target / "complete").write_text("converted from " + gguf.name + "\n", encoding="utf-8")
-    except OSError as error:
-        raise UniSDError(f"cannot write {target}: {error}; free space or set UNISD_CACHE to another folder") from error
     logging.getLogger(__name__).info("converted %s to %s", gguf.name, target)
     return target

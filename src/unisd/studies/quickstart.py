@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from unisd.contexts import PromptBuilder
-from unisd.evaluation.evaluate import Evaluation, drawn, evaluate
+from unisd.evaluation.evaluate import Evaluation, drawn, evaluate, in_words
 from unisd.evaluation.headroom import measure
 from unisd.evaluation.statistics import mcnemar, paired_bootstrap
 from unisd.files import read_jsonl, write_json, write_text
@@ -140,7 +140,7 @@ def run_quickstart(
 def write_page(found: Quickstart, folder: Path, shown: int = 6) -> Path:
     """Write ``report.html`` into the run's folder: the result, the loss curve, ``shown`` answers side by side."""
     metrics = read_jsonl(folder / METRICS_FILE)
-    rows = [[name, *(_interval(summary[part]) for part in _PARTS)] for name, summary in found.summaries().items()]
+    rows = [[name, *(in_words(summary[part]) for part in _PARTS)] for name, summary in found.summaries().items()]
     changed = sorted(
         zip(found.before.items, found.after.items, strict=True),
         key=lambda pair: (pair[0].correct == pair[1].correct, pair[0].parsed == pair[1].parsed, pair[0].id),
@@ -163,7 +163,3 @@ def write_page(found: Quickstart, folder: Path, shown: int = 6) -> Path:
 
 
 _PARTS = ("accuracy", "parsable", "accuracy_among_parsable")
-
-
-def _interval(part: dict[str, Any]) -> str:
-    return f"{part['value']:.1%} [{100 * part['low']:.1f}, {100 * part['high']:.1f}] ({part['count']} of {part['of']})"

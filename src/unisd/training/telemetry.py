@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unisd.files import read_jsonl, write_jsonl
+from unisd.files import named_write_errors, read_jsonl, write_jsonl
 from unisd.training.config import UniSDConfig
 from unisd.training.learn import Learned
 from unisd.training.plan import Plan
@@ -76,7 +76,7 @@ class MetricsLog:
 
     def append(self, row: dict[str, Any]) -> None:
         """Add one step."""
-        with self.path.open("a", encoding="utf-8") as file:
+        with named_write_errors(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
 
 

@@ -5,6 +5,7 @@ are exact over the step however it is cut into micro-batches, rows or ranks.
 """
 
 import json
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from unisd.contexts import PreparedRow, PromptBuilder, prepare_rows
 from unisd.errors import UniSDError, UsageError
-from unisd.files import write_json
+from unisd.files import named_write_errors, replacing_folder, write_json
 from unisd.models import attach, load_model, load_tokenizer, max_positions
 from unisd.rollout import Completion, TorchSampler
 from unisd.teacher import Teacher
@@ -253,14 +254,15 @@ class UniSDTrainer(Trainer):
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         folder = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
         try:
-            super()._save_checkpoint(model, trial)
-            if self.args.should_save:
-                if self.teacher is not None:
-                    self.teacher.save(folder)
-                mark_complete(folder, self.state.global_step)
-        except (OSError, RuntimeError) as error:
-            cause = str(error).splitlines()[0]
-            raise UniSDError(f"cannot write the checkpoint {folder}: {cause}; free space, then resume") from error
+            with named_write_errors(folder):
+                super()._save_checkpoint(model, trial)
+                if self.args.should_save:
+                    if self.teacher is not None:
+                        self.teacher.save(folder)
+                    mark_complete(folder, self.state.global_step)
+        except UniSDError:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
@@ -281,10 +283,11 @@ class UniSDTrainer(Trainer):
 
     def save_weights(self, folder: Path) -> None:
         """Save what was trained (adapter or whole model) with the tokenizer, loadable by PEFT or transformers."""
-        folder.mkdir(parents=True, exist_ok=True)
-        self.save_model(str(folder))
-        if self.is_world_process_zero():
-            write_json(folder / "unisd.json", {"settings": self.args.to_dict(), "steps": self.state.global_step})
+        first = self.is_world_process_zero()
+        with replacing_folder(folder, owner=first) as temporary:
+            self.save_model(str(temporary))
+            if first:
+                write_json(temporary / "unisd.json", {"settings": self.args.to_dict(), "steps": self.state.global_step})
 
 
 class _Follow(TrainerCallback):
