@@ -5,6 +5,7 @@ import contextlib
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from transformers.activations import ACT2FN
 
 import tiny
 from unisd.models import adapted as adapted_module
@@ -35,6 +36,53 @@ def test_equals_peft_without_dropout(student):
     torch.testing.assert_close(lean_loss, loss)
     assert lean_gradients.keys() == gradients.keys()
     torch.testing.assert_close(lean_gradients, gradients, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", sorted(tiny.FAMILIES))
+def test_gated_blocks_equal_peft(family):
+    config = LoraConfig(
+        r=4, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM", init_lora_weights=False
+    )
+    torch.manual_seed(1)
+    model = get_peft_model(tiny.model(family), config).train()
+    with lean_adapters(model):
+        blocks = [m for m in model.modules() if "forward" in vars(m) and hasattr(m, "act_fn")]
+    assert len(blocks) == model.config.num_hidden_layers
+    loss, gradients = run(model, lean=False)
+    lean_loss, lean_gradients = run(model, lean=True)
+    torch.testing.assert_close(lean_loss, loss)
+    assert lean_gradients.keys() == gradients.keys()
+    torch.testing.assert_close(lean_gradients, gradients, rtol=1e-4, atol=1e-5)
+
+
+def test_a_block_with_another_activation_keeps_its_own_forward():
+    config = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
+    model = get_peft_model(tiny.model(), config)
+    for module in model.modules():
+        if hasattr(module, "act_fn"):
+            module.act_fn = torch.nn.ReLU()
+    with lean_adapters(model):
+        assert not [m for m in model.modules() if "forward" in vars(m) and hasattr(m, "act_fn")]
+
+
+@pytest.mark.parametrize("activation", ["silu", "gelu_pytorch_tanh"])
+@pytest.mark.parametrize("rate", [0.0, 0.5])
+def test_gated_gradients_in_double_precision(activation, rate):
+    torch.manual_seed(0)
+    shapes = ((3, 4, 5), (3, 4, 5), (2, 5), (6, 2))
+    gate, up, down, rise = (torch.randn(*s, dtype=torch.float64, requires_grad=True) for s in shapes)
+    weight, bias = torch.randn(6, 5, dtype=torch.float64), torch.randn(6, dtype=torch.float64)
+    act = ACT2FN[activation]
+
+    def step(gate, up, down, rise):
+        torch.manual_seed(3)  # the same mask at each evaluation
+        slope = adapted_module._slope(act)
+        return adapted_module._GatedStep.apply(gate, up, act, slope, weight, bias, down, rise, 2.0, rate)
+
+    assert torch.autograd.gradcheck(step, (gate, up, down, rise))
+    torch.manual_seed(3)
+    plain = adapted_module._LoraStep.apply(act(gate) * up, weight, bias, down, rise, 2.0, rate)
+    torch.testing.assert_close(step(gate, up, down, rise), plain)
 
 
 def test_gradients_in_double_precision():
@@ -101,7 +149,7 @@ def test_less_is_kept_for_the_backward_pass():
             hidden_states(model, flat_row([PackedSequence(ids[0, :9].tolist(), ids[0, 9:].tolist())]))
         return sum(seen.values())
 
-    assert kept(lean=True) < 0.75 * kept(lean=False)
+    assert kept(lean=True) < 0.6 * kept(lean=False)
 
 
 def test_the_model_is_as_it_was_afterwards(student):

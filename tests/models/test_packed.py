@@ -15,6 +15,8 @@ from unisd.models.packed import (
     flat_row,
     hidden_states,
     pack,
+    pack_sequences,
+    predicting_states,
     shared_row,
 )
 from unisd.models.segments import Segment
@@ -67,6 +69,27 @@ def test_a_row_without_restarting_positions_would_differ():
     assert not torch.allclose(joined[first + 1 : first + 2], alone(model, SEQUENCES[1]), atol=1e-3)
 
 
+@pytest.mark.parametrize("family", sorted(tiny.FAMILIES))
+def test_the_last_layer_computes_what_is_asked_for(family):
+    """Its feed-forward block, the largest part of a layer, sees the predicting tokens alone; gradients stay equal."""
+    model = tiny.lora(tiny.model(family), trained=True)
+    row, seen = flat_row(SEQUENCES), []
+    block = base_model(model).get_decoder().layers[-1].mlp
+    handle = block.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].shape[1]))
+
+    def gradients(states):
+        model.zero_grad()
+        states.square().sum().backward()
+        return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+    all_tokens = hidden_states(model, row)[0, torch.tensor(row.predicting)]
+    few = predicting_states(model, row)
+    handle.remove()
+    assert seen == [len(row.ids), len(row.predicting)]
+    torch.testing.assert_close(few, all_tokens)
+    torch.testing.assert_close(gradients(few), gradients(all_tokens), rtol=1e-4, atol=1e-5)
+
+
 def test_lora_wrapped_model_gives_the_adapted_states():
     model = tiny.lora(tiny.model(), trained=True)
     with torch.no_grad():
@@ -82,6 +105,23 @@ def test_pack_keeps_every_sequence_and_the_budget(lengths, budget):
     assert sorted(i for row in packed for i in row) == list(range(len(lengths)))
     for row in packed:
         assert sum(lengths[i] for i in row) <= budget or len(row) == 1
+
+
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=12), st.integers(0, 20), st.integers(1, 90), st.booleans())
+def test_rows_of_sequences_keep_the_budget(lengths, common, budget, share):
+    system = list(range(100, 100 + common))
+    family = [PackedSequence([*system, 10 + i, *[5] * length], [1, 2]) for i, length in enumerate(lengths)]
+    rows = pack_sequences(family, budget, share)
+    assert sorted(i for row in rows for i in row) == list(range(len(family)))
+    for row in rows:
+        make = shared_row if share else flat_row
+        assert len(row) == 1 or len(make([family[i] for i in row]).ids) <= budget
+
+
+def test_more_sequences_fit_where_they_share():
+    family = [PackedSequence([*SYSTEM, 60 + i, 61], [7]) for i in range(8)]
+    assert len(pack_sequences(family, 40, share=True)) == 1
+    assert len(pack_sequences(family, 40, share=False)) == 8
 
 
 # Sequences that share their beginning

@@ -1,5 +1,7 @@
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 import tiny
 from unisd.rollout import Request, SamplingParams, TorchSampler, torch_sampler
@@ -18,7 +20,9 @@ def greedy_alone(model, prompt, n, ends):
     return ids[len(prompt) :]
 
 
-def test_greedy_equals_token_by_token_decoding(any_model, tokenizer):
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_greedy_equals_token_by_token_decoding(any_model, tokenizer, attention):
+    any_model.set_attn_implementation(attention)
     sampler = TorchSampler(any_model, tokenizer, batch_size=3)
     done = sampler.sample([Request(p) for p in PROMPTS], SamplingParams(12, temperature=0.0))
     for prompt, completion in zip(PROMPTS, done, strict=True):
@@ -123,3 +127,17 @@ def test_any_number_in_the_unit_interval_picks_a_token_of_the_distribution(model
     assert picked == sorted(picked)
     assert picked[0] == (3 if top_p == 1.0 else 4)
     assert picked[2] == 5
+
+
+@given(st.integers(1, 700), st.floats(0, 1, exclude_max=True), st.integers(0, 2**31))
+def test_the_token_is_where_the_running_sum_passes_the_number(vocabulary, draw, seed):
+    """Against one plain running sum in double precision, for vocabularies that blocks do and do not divide."""
+    generator = torch.Generator().manual_seed(seed)
+    scores = 4 * torch.randn(1, vocabulary, generator=generator)
+    scores[0, torch.rand(vocabulary, generator=generator) < 0.3] = float("-inf")
+    scores[0, int(torch.randint(vocabulary, (1,), generator=generator))] = 0.0
+    token = int(torch_sampler._token_at(scores, torch.tensor([draw], dtype=torch.float64)))
+    probability = scores[0].double().softmax(-1)
+    assert probability[token] > 0
+    sums = probability.cumsum(-1)
+    assert sums[token] - probability[token] - 1e-6 <= draw <= sums[token] + 1e-6

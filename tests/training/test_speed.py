@@ -3,7 +3,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import tiny
-from unisd.models.packed import PackedSequence, completion_states
+from unisd.models.packed import PackedSequence, flat_row, hidden_states
 from unisd.training.speed import Work, product_peak
 
 
@@ -12,7 +12,7 @@ def test_a_forward_pass_costs_what_is_counted(family):
     model = tiny.model(family)
     sequence = PackedSequence(list(range(5, 25)), list(range(30, 50)))
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        completion_states(model, [sequence])
+        hidden_states(model, flat_row([sequence]))
     counted = counter.get_flop_counts()["Global"]
     products = sum(n for op, n in counted.items() if "attention" not in str(op) and "bmm" not in str(op))
     head = Work(model).per_logits  # one position's logits are computed

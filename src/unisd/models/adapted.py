@@ -2,7 +2,8 @@
 
 PEFT's layer keeps a copy of its input for dropout, and the dropped input, at every adapted product. Here one input is
 kept, which products that read the same one share, and a mask of one byte a value; everything else is made again in the
-backward pass. The frozen weights' products run in the fastest kernel that the machine has for them.
+backward pass, the inside of a gated feed-forward block, too. The frozen weights' products run in the fastest kernel
+that the machine has for them.
 """
 
 import contextlib
@@ -15,40 +16,92 @@ from torch import Tensor, nn
 from unisd.models.inference import adapted_layers, replaced_forwards
 from unisd.objective.products import product
 
+# Feed-forward blocks that compute down(act(gate(x)) · up(x)), and nothing else.
+_GATED = frozenset(
+    {"LlamaMLP", "Qwen2MLP", "Qwen3MLP", "MistralMLP", "GemmaMLP", "Gemma2MLP", "Gemma3MLP", "SmolLM3MLP", "Olmo2MLP"}
+)
+
 
 @contextlib.contextmanager
 def lean_adapters(model: nn.Module) -> Iterator[None]:
     """Run ``model``'s LoRA layers through the lean step while the context is open; others are left as they are.
 
+    Gated feed-forward blocks keep what comes out of gate and up, and make the rest again.
+
     Args:
         model: wrapped or not. Layers whose base weights are trained, sharded, quantised or of another dtype than their
             adapter, and layers with several active adapters, keep PEFT's own forward pass.
     """
-    with replaced_forwards(adapted_layers(model), _lean_forward):
+    blocks = (module for module in model.modules() if type(module).__name__ in _GATED)
+    with replaced_forwards(adapted_layers(model), _lean_forward), replaced_forwards(blocks, _gated_forward):
         yield
 
 
 def _lean_forward(module: nn.Module) -> Callable[..., Tensor] | None:
     layer: Any = module
-    active = [name for name in layer.active_adapters if name in layer.lora_A]
-    if layer.disable_adapters or len(active) != 1:
-        return None
-    name, base = active[0], layer.base_layer
-    down, up, dropout = layer.lora_A[name].weight, layer.lora_B[name].weight, layer.lora_dropout[name]
-    if type(base.weight) is not nn.Parameter or base.weight.requires_grad or base.weight.dtype != down.dtype:
-        return None
-    if not isinstance(dropout, nn.Dropout | nn.Identity):
+    if not _suits(layer):
         return None
 
     def forward(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        rate = dropout.p if isinstance(dropout, nn.Dropout) and dropout.training else 0.0
-        if torch.is_autocast_enabled(x.device.type) or x.dtype != down.dtype:
+        if not _computes_in_its_dtype(layer, x):
             result: Tensor = type(module).forward(module, x, *args, **kwargs)
             return result
-        made: Tensor = _LoraStep.apply(x, base.weight, base.bias, down, up, float(layer.scaling[name]), rate)  # type: ignore[no-untyped-call]
+        made: Tensor = _LoraStep.apply(x, *_parts(layer))  # type: ignore[no-untyped-call]
         return made
 
     return forward
+
+
+def _gated_forward(module: nn.Module) -> Callable[..., Tensor] | None:
+    block: Any = module
+    slope = _slope(block.act_fn)
+    if slope is None or not hasattr(block.down_proj, "base_layer") or not _suits(block.down_proj):
+        return None
+
+    def forward(x: Tensor) -> Tensor:
+        gate, up = block.gate_proj(x), block.up_proj(x)
+        if not _computes_in_its_dtype(block.down_proj, up):
+            plain: Tensor = block.down_proj(block.act_fn(gate) * up)
+            return plain
+        made: Tensor = _GatedStep.apply(gate, up, block.act_fn, slope, *_parts(block.down_proj))  # type: ignore[no-untyped-call]
+        return made
+
+    return forward
+
+
+def _suits(layer: Any) -> bool:
+    """Return whether a LoRA layer is what the lean step computes."""
+    active = _active(layer)
+    if layer.disable_adapters or len(active) != 1:
+        return False
+    base, down, dropout = layer.base_layer, layer.lora_A[active[0]].weight, layer.lora_dropout[active[0]]
+    frozen = type(base.weight) is nn.Parameter and not base.weight.requires_grad
+    return frozen and base.weight.dtype == down.dtype and isinstance(dropout, nn.Dropout | nn.Identity)
+
+
+def _active(layer: Any) -> list[str]:
+    return [name for name in layer.active_adapters if name in layer.lora_A]
+
+
+def _computes_in_its_dtype(layer: Any, x: Tensor) -> bool:
+    dtype: torch.dtype = layer.base_layer.weight.dtype
+    return not torch.is_autocast_enabled(x.device.type) and x.dtype == dtype
+
+
+def _parts(layer: Any) -> tuple[Tensor, Tensor | None, Tensor, Tensor, float, float]:
+    """Return a layer's weight, bias, A, B, scale and dropout rate."""
+    name, base = _active(layer)[0], layer.base_layer
+    dropout = layer.lora_dropout[name]
+    rate = dropout.p if isinstance(dropout, nn.Dropout) and dropout.training else 0.0
+    return base.weight, base.bias, layer.lora_A[name].weight, layer.lora_B[name].weight, layer.scaling[name], rate
+
+
+def _slope(activation: nn.Module) -> Callable[[Tensor, Tensor], Tensor] | None:
+    """Return what gives an activation's gradient, from the gradient of its result and its input; None if not known."""
+    names = {"SiLU": torch.ops.aten.silu_backward, "SiLUActivation": torch.ops.aten.silu_backward}
+    if type(activation).__name__ == "GELUTanh":
+        return lambda gradient, x: torch.ops.aten.gelu_backward(gradient, x, approximate="tanh")
+    return names.get(type(activation).__name__)
 
 
 class _LoraStep(torch.autograd.Function):
@@ -58,33 +111,88 @@ class _LoraStep(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, down: Tensor, up: Tensor, scale: float, rate: float
     ) -> Tensor:
-        rows = x.reshape(-1, x.shape[-1])
-        mask = _kept(rows, rate) if rate > 0 else None
-        scale /= 1.0 - rate
-        low = product(_dropped(rows, mask), down)
-        result = product(rows, weight)
-        if bias is not None:
-            result += bias
-        result.addmm_(low, up.t(), alpha=scale)
-        ctx.save_for_backward(x, weight, down, up, low, *([] if mask is None else [mask]))
-        ctx.scale = scale
-        return result.view(*x.shape[:-1], weight.shape[0])
+        result, kept = _adapted(x, weight, bias, down, up, scale, rate)
+        ctx.save_for_backward(x, weight, down, up, *kept)
+        ctx.scale = scale / (1.0 - rate)
+        return result
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        x, weight, down, up, low, *rest = ctx.saved_tensors
-        mask, scale = rest[0] if rest else None, ctx.scale
-        g = gradient.reshape(-1, gradient.shape[-1])
-        g_low = torch.mm(g, up).mul_(scale)
-        g_up = torch.mm(g.t(), low).mul_(scale) if ctx.needs_input_grad[4] else None
-        g_down = None
-        if ctx.needs_input_grad[3]:
-            g_down = torch.mm(g_low.t(), _dropped(x.reshape(-1, x.shape[-1]), mask))
-        g_x = None
-        if ctx.needs_input_grad[0]:
-            through = product(g_low, down.t())
-            g_x = product(g, weight.t()).add_(_dropped(through, mask)).view(x.shape)
+        x, *rest = ctx.saved_tensors
+        needs = (ctx.needs_input_grad[0], *ctx.needs_input_grad[3:5])
+        g_x, g_down, g_up = _adapted_gradients(gradient, x, *rest, scale=ctx.scale, needs=needs)
         return g_x, None, None, g_down, g_up, None, None
+
+
+class _GatedStep(torch.autograd.Function):
+    """The LoRA step on x = act(gate) · up, which is not kept, with gradients in gate, up, A and B."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        gate: Tensor,
+        up: Tensor,
+        activation: Callable[[Tensor], Tensor],
+        slope: Callable[[Tensor, Tensor], Tensor],
+        *parts: Any,
+    ) -> Tensor:
+        weight, _, down, rise, scale, rate = parts
+        result, kept = _adapted(activation(gate).mul_(up), *parts)
+        ctx.save_for_backward(gate, up, weight, down, rise, *kept)
+        ctx.activation, ctx.slope, ctx.scale = activation, slope, scale / (1.0 - rate)
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        gate, up, *rest = ctx.saved_tensors
+        risen = ctx.activation(gate)
+        inner = any(ctx.needs_input_grad[:2])
+        needs = (inner, *ctx.needs_input_grad[6:8])
+        g_x, g_down, g_rise = _adapted_gradients(gradient, risen * up, *rest, scale=ctx.scale, needs=needs)
+        g_gate = g_up = None
+        if g_x is not None:
+            g_up = risen.mul_(g_x)
+            g_gate = ctx.slope(g_x.mul_(up), gate)
+        return g_gate, g_up, None, None, None, None, g_down, g_rise, None, None
+
+
+def _adapted(
+    x: Tensor, weight: Tensor, bias: Tensor | None, down: Tensor, up: Tensor, scale: float, rate: float
+) -> tuple[Tensor, list[Tensor]]:
+    """Return a LoRA layer's result, and what its gradients need besides its input and weights."""
+    rows = x.reshape(-1, x.shape[-1])
+    mask = _kept(rows, rate) if rate > 0 else None
+    low = product(_dropped(rows, mask), down)
+    result = product(rows, weight)
+    if bias is not None:
+        result += bias
+    result.addmm_(low, up.t(), alpha=scale / (1.0 - rate))
+    return result.view(*x.shape[:-1], weight.shape[0]), [low] if mask is None else [low, mask]
+
+
+def _adapted_gradients(
+    gradient: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    down: Tensor,
+    up: Tensor,
+    low: Tensor,
+    mask: Tensor | None = None,
+    *,
+    scale: float,
+    needs: tuple[bool, bool, bool],
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Return the gradients in x, A and B that are needed."""
+    g = gradient.reshape(-1, gradient.shape[-1])
+    g_low = torch.mm(g, up).mul_(scale)
+    g_x = g_down = g_up = None
+    if needs[2]:
+        g_up = torch.mm(g.t(), low).mul_(scale)
+    if needs[1]:
+        g_down = torch.mm(g_low.t(), _dropped(x.reshape(-1, x.shape[-1]), mask))
+    if needs[0]:
+        g_x = product(g, weight.t()).add_(_dropped(product(g_low, down.t()), mask)).view(x.shape)
+    return g_x, g_down, g_up
 
 
 def _dropped(rows: Tensor, mask: Tensor | None) -> Tensor:

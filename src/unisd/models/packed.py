@@ -5,7 +5,7 @@ gives each sequence the hidden states that it would get alone.
 """
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -51,6 +51,26 @@ def pack(lengths: Sequence[int], budget: int) -> list[list[int]]:
     return rows
 
 
+def pack_sequences(sequences: Sequence[PackedSequence], budget: int, share: bool) -> list[list[int]]:
+    """Group sequences into rows of at most ``budget`` tokens, of which what all prompts begin with is one part a row.
+
+    Args:
+        sequences: what is to be read.
+        budget: tokens a row.
+        share: whether rows compute alike beginnings once.
+    """
+    common = _common([s.prompt_ids for s in sequences]) if share and len(sequences) > 1 else 0
+    common = common if common >= MIN_SHARED else 0
+    return pack([len(s) - common for s in sequences], budget - common)
+
+
+def _common(prompts: Sequence[Sequence[int]]) -> int:
+    """Return how many tokens prompts begin with alike; the last of a prompt is its own, since it predicts."""
+    most = min(len(prompt) for prompt in prompts) - 1
+    first, *others = prompts
+    return next((i for i in range(most) if any(other[i] != first[i] for other in others)), most)
+
+
 @dataclass(frozen=True)
 class Row:
     """Sequences joined into one row of tokens."""
@@ -58,6 +78,8 @@ class Row:
     ids: list[int]
     positions: list[int]
     segments: list[Segment]
+    places: list[list[int]]
+    """Where in the row each sequence's tokens stand, from its first on."""
     predicting: list[int]
     """Where in the row the completion tokens are predicted, in the order of the sequences."""
 
@@ -84,29 +106,30 @@ class _RowBuilder:
     """Grows a row segment by segment."""
 
     def __init__(self, sequences: Sequence[PackedSequence]) -> None:
+        self.prompts = [s.prompt_ids for s in sequences]
         self.inputs = [[*s.prompt_ids, *s.completion_ids[:-1]] for s in sequences]
         # The last token of a prompt predicts the first of its completion: it stays in the sequence's own segment.
         self.shareable = [len(s.prompt_ids) - 1 for s in sequences]
         self.ids: list[int] = []
         self.positions: list[int] = []
         self.segments: list[Segment] = []
-        self.predicting: list[list[int]] = [[] for _ in sequences]
+        self.places: list[list[int]] = [[] for _ in sequences]
 
     def row(self) -> Row:
-        return Row(self.ids, self.positions, self.segments, [place for own in self.predicting for place in own])
+        predicting = [place for own, first in zip(self.places, self.shareable, strict=True) for place in own[first:]]
+        return Row(self.ids, self.positions, self.segments, self.places, predicting)
 
     def leaf(self, number: int, depth: int, before: tuple[tuple[int, int], ...]) -> None:
         """Add what is left of a sequence from ``depth`` on."""
-        start = self._add(self.inputs[number][depth:], depth, before)[0]
-        first, length = self.shareable[number], len(self.inputs[number])
-        self.predicting[number] = [start + place - depth for place in range(first, length)]
+        own = self._add(self.inputs[number][depth:], depth, before)
+        self.places[number] = [place for start, stop in (*before, own) for place in range(start, stop)]
 
     def grow(self, numbers: list[int], depth: int, before: tuple[tuple[int, int], ...]) -> None:
         """Add sequences that are alike up to ``depth``: what they still share, then each group of them."""
         if len(numbers) == 1:
             self.leaf(numbers[0], depth, before)
             return
-        common = self._common(numbers)
+        common = _common([self.prompts[number] for number in numbers])
         if common - depth >= MIN_SHARED:
             shared = self._add(self.inputs[numbers[0]][depth:common], depth, before)
             before, depth = (*before, shared), common
@@ -118,12 +141,6 @@ class _RowBuilder:
                 groups.setdefault(self.inputs[number][common], []).append(number)
         for group in groups.values():
             self.grow(group, depth, before)
-
-    def _common(self, numbers: list[int]) -> int:
-        """Return how many tokens the prompts begin with alike."""
-        most = min(self.shareable[number] for number in numbers)
-        first, *others = (self.inputs[number] for number in numbers)
-        return next((i for i in range(most) if any(other[i] != first[i] for other in others)), most)
 
     def _add(self, ids: list[int], depth: int, before: tuple[tuple[int, int], ...]) -> tuple[int, int]:
         start = len(self.ids)
@@ -147,26 +164,38 @@ def completion_states(model: nn.Module, sequences: Sequence[PackedSequence], sha
         ``[N, H]`` in the model's dtype, N = all completion tokens, in the order of ``sequences``.
     """
     row = shared_row(sequences) if share and shares(model) else flat_row(sequences)
-    hidden = hidden_states(model, row)
-    return hidden[0, torch.tensor(row.predicting, device=hidden.device)]
+    return predicting_states(model, row)
+
+
+def predicting_states(model: nn.Module, row: Row, keep: Callable[[int, Tensor, Tensor], None] | None = None) -> Tensor:
+    """Return the final hidden states ``[N, H]`` that predict the completion tokens of a row; see `hidden_states`."""
+    decoder = decoder_of(model)
+    needed = torch.tensor(row.predicting, device=next(model.parameters()).device)
+    with _last_layer_for(decoder, needed) if segments_suit(decoder) else contextlib.nullcontext():
+        return hidden_states(model, row, keep)[0, needed]
 
 
 def shares(model: nn.Module) -> bool:
     """Return whether sequences of a row can share what they begin with alike."""
-    return segments_suit(_decoder(model))
+    return segments_suit(decoder_of(model))
 
 
-def hidden_states(model: nn.Module, row: Row) -> Tensor:
+def hidden_states(model: nn.Module, row: Row, keep: Callable[[int, Tensor, Tensor], None] | None = None) -> Tensor:
     """Return the decoder's final hidden states ``[1, L, H]`` (after the final norm) of one row.
 
     The whole model runs, so that wrappers see a usual forward pass; of its head only one position is asked for.
+
+    Args:
+        model: the model.
+        row: what it reads.
+        keep: called with each layer's number, keys and values ``[1, heads, L, D]``, where :func:`shares` holds.
     """
     caught: list[Any] = []
-    decoder = _decoder(model)
+    decoder = decoder_of(model)
     device = next(model.parameters()).device
     ids, positions = (torch.tensor([values], device=device) for values in (row.ids, row.positions))
     by_segment: AbstractContextManager[dict[str, Any]] = (
-        attention_by_segment(decoder, row.segments) if segments_suit(decoder) else contextlib.nullcontext({})
+        attention_by_segment(decoder, row.segments, keep) if segments_suit(decoder) else contextlib.nullcontext({})
     )
     handle = decoder.register_forward_hook(lambda module, inputs, output: caught.append(output))
     try:
@@ -178,6 +207,35 @@ def hidden_states(model: nn.Module, row: Row) -> Tensor:
     return states
 
 
-def _decoder(model: nn.Module) -> Any:
+@contextlib.contextmanager
+def _last_layer_for(decoder: Any, needed: Tensor) -> Iterator[None]:
+    """Let the last layer compute what no other token reads for the needed tokens alone; the others get zeros."""
+
+    def select(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return (inputs[0][:, needed], *inputs[1:])
+
+    def spread(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+        return output.new_zeros(1, lengths[-1], output.shape[-1]).index_copy(1, needed, output)
+
+    def note(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        lengths.append(inputs[0].shape[1])
+
+    lengths: list[int] = []
+    layer = next(reversed(getattr(decoder, "layers", [])), None)
+    attention, block = (getattr(layer, name, None) for name in ("self_attn", "mlp"))
+    handles = [] if layer is None else [layer.register_forward_pre_hook(note)]
+    # Mixtures of experts may return more than a tensor; a plain block has a product of its own.
+    for module in (getattr(attention, "o_proj", None), block if hasattr(block, "down_proj") else None):
+        if module is not None:
+            handles += [module.register_forward_pre_hook(select), module.register_forward_hook(spread)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def decoder_of(model: nn.Module) -> Any:
+    """Return the decoder inside a causal language model, wrapped or not."""
     inner: Any = base_model(getattr(model, "module", model))
     return inner.get_decoder()

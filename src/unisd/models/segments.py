@@ -6,7 +6,7 @@ and nothing else is computed. The results are the same to rounding.
 """
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +42,7 @@ def segmented_attention(
     *,
     segments: Sequence[Segment],
     segment_masks: dict[tuple[int, int | None], Tensor],
+    keep: Callable[[int, Tensor, Tensor], None] | None = None,
     sliding_window: int | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
@@ -55,6 +56,7 @@ def segmented_attention(
         attention_mask: none is made for this kind of attention.
         segments: of the row; their own tokens follow each other and make up L.
         segment_masks: masks that the layers of one forward pass share.
+        keep: called with the layer's number, ``key`` and ``value``.
         sliding_window: tokens that a token sees, itself included; None: all before it.
         kwargs: passed on.
 
@@ -62,25 +64,35 @@ def segmented_attention(
         ``[1, L, heads, D]``, and no weights.
     """
     kwargs.pop("is_causal", None)
+    if keep is not None:
+        layer: Any = module
+        keep(layer.layer_idx, key, value)
     attended = []
     for number, segment in enumerate(segments):
-        runs = [*segment.before, (segment.start, segment.stop)]
-        k, v = (
-            torch.cat([tensor[:, :, start:stop] for start, stop in runs], dim=2)
-            if segment.before
-            else tensor[:, :, segment.start : segment.stop]
-            for tensor in (key, value)
-        )
-        slides = sliding_window is not None and k.shape[2] > sliding_window
+        depth, own = segment.depth, segment.stop - segment.start
+        slides = sliding_window is not None and depth + own > sliding_window
+        # A kernel that knows the causal order skips half of the work, which is more than asking again for a short
+        # beginning costs; behind a longer one a mask is cheaper.
+        again = bool(segment.before) and depth < own and not slides
         mask = None
-        if segment.before or slides:
+        if slides or (segment.before and not again):
             at = (number, sliding_window if slides else None)
             if at not in segment_masks:
                 segment_masks[at] = _mask(segment, at[1], query.device)
             mask = segment_masks[at]
-        q = query[:, :, segment.start : segment.stop]
-        attended.append(sdpa_attention_forward(module, q, k, v, mask, is_causal=mask is None, **kwargs)[0])
+        q = _gathered(query, segment) if again else query[:, :, segment.start : segment.stop]
+        k, v = _gathered(key, segment), _gathered(value, segment)
+        result = sdpa_attention_forward(module, q, k, v, mask, is_causal=mask is None, **kwargs)[0]
+        attended.append(result[:, depth:] if again else result)
     return torch.cat(attended, dim=1), None
+
+
+def _gathered(tensor: Tensor, segment: Segment) -> Tensor:
+    """Return what belongs to a segment and to what it continues, of ``[1, heads, L, D]``."""
+    own = tensor[:, :, segment.start : segment.stop]
+    if not segment.before:
+        return own
+    return torch.cat([*(tensor[:, :, start:stop] for start, stop in segment.before), own], dim=2)
 
 
 def _mask(segment: Segment, window: int | None, device: torch.device) -> Tensor:
@@ -106,11 +118,13 @@ def segments_suit(decoder: Any) -> bool:
 
 
 @contextlib.contextmanager
-def attention_by_segment(decoder: Any, segments: Sequence[Segment]) -> Iterator[dict[str, Any]]:
+def attention_by_segment(
+    decoder: Any, segments: Sequence[Segment], keep: Callable[[int, Tensor, Tensor], None] | None = None
+) -> Iterator[dict[str, Any]]:
     """Let ``decoder`` attend by segment while the context is open; yields what its forward pass must be given."""
     config = decoder.config
     before, config._attn_implementation = config._attn_implementation, NAME
     try:
-        yield {"segments": list(segments), "segment_masks": {}}
+        yield {"segments": list(segments), "segment_masks": {}, "keep": keep}
     finally:
         config._attn_implementation = before

@@ -5,11 +5,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from unisd.files import stable_integer
 from unisd.models.inference import merged_weights
 from unisd.models.load import end_tokens
+from unisd.models.padded import PaddedReader
+from unisd.models.slots import SlotReader, slots_suit
 from unisd.rollout.base import Completion, Request, SamplingParams
+
+# Tokens of the vocabulary that are searched together: the square root of a usual size, so that both searches are short.
+_BLOCK = 256
 
 
 class TorchSampler:
@@ -66,18 +72,11 @@ class _Batch:
     def __init__(
         self, model: nn.Module, ends: frozenset[int], requests: Sequence[Request], params: SamplingParams
     ) -> None:
-        self.model = model
+        self.reader = SlotReader(model) if slots_suit(model) else PaddedReader(model)
         self.params = params
-        self.device = next(model.parameters()).device
-        self.ends = torch.tensor(sorted(ends), device=self.device)
-        width = max(len(request.prompt_ids) for request in requests)
-        pad = [width - len(request.prompt_ids) for request in requests]
-        # Left padding: every row's newest token stands in the last column. Padding is masked; its id does not matter.
-        self.ids = torch.tensor(
-            [[0] * space + list(request.prompt_ids) for space, request in zip(pad, requests, strict=True)],
-            device=self.device,
-        )
-        self.mask = torch.arange(width, device=self.device)[None, :] >= torch.tensor(pad, device=self.device)[:, None]
+        self.device = self.reader.device
+        self.ends = ends
+        self.prompts = [list(request.prompt_ids) for request in requests]
         # One number a token decides it, drawn ahead: a row's stream depends on nothing but its own key.
         self.draws = (
             torch.stack([_stream(params, request) for request in requests]).to(self.device)
@@ -90,31 +89,16 @@ class _Batch:
 
     def write(self) -> list[Completion]:
         """Decode until every row has ended or run into the limit."""
-        from transformers import DynamicCache
-
-        model: Any = self.model
-        cache = DynamicCache(config=getattr(model, "config", None))
-        step_ids, mask = self.ids, self.mask
+        scores = self.reader.begin(self.prompts)
         for step in range(self.params.max_new_tokens):
-            positions = (mask.long().cumsum(-1) - 1).clamp(min=0)[:, -step_ids.shape[1] :]
-            output = model(
-                input_ids=step_ids,
-                attention_mask=mask.long(),
-                position_ids=positions,
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
-            )
-            tokens = self._choose(output.logits[:, -1].float(), step)
-            staying = self._take(tokens)
+            staying = self._take(self._choose(scores, step).tolist())
             if not self.alive or step + 1 == self.params.max_new_tokens:
                 break
-            if len(staying) < len(tokens):
-                kept = torch.tensor(staying, device=self.device)
-                cache.batch_select_indices(kept)
-                mask, tokens = mask[kept], tokens[kept]
-            step_ids = tokens[:, None]
-            mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
+            if len(staying) < len(scores):
+                self.reader.keep(staying)
+            newest = torch.tensor([self.outputs[row][-1:] for row in self.alive], device=self.device)
+            positions = torch.tensor([[len(self.prompts[row]) + step] for row in self.alive], device=self.device)
+            scores = self.reader.read(newest, positions)[:, -1]
         return [Completion(ids, done) for ids, done in zip(self.outputs, self.finished, strict=True)]
 
     def _choose(self, logits: Tensor, step: int) -> Tensor:
@@ -124,20 +108,14 @@ class _Batch:
         scores = logits / self.params.temperature
         if self.params.top_p < 1:
             scores = _nucleus(scores, self.params.top_p)
-        below = scores.softmax(-1).cumsum(-1, dtype=torch.float64)
-        # A share of what the probabilities add up to, so that rounding leaves no gap at the end.
-        at = self.draws[self.alive, step, None] * below[:, -1:]
-        return torch.searchsorted(below, at, right=True).squeeze(-1).clamp_(max=logits.shape[-1] - 1)
+        return _token_at(scores, self.draws[self.alive, step])
 
-    def _take(self, tokens: Tensor) -> list[int]:
+    def _take(self, tokens: list[int]) -> list[int]:
         """Append one token to each living row; return the rows (of this batch as it stands) that go on."""
-        ended = torch.isin(tokens, self.ends).tolist()
-        staying = []
-        for row, (index, token) in enumerate(zip(self.alive, tokens.tolist(), strict=True)):
+        for index, token in zip(self.alive, tokens, strict=True):
             self.outputs[index].append(token)
-            self.finished[index] = ended[row]
-            if not ended[row]:
-                staying.append(row)
+            self.finished[index] = token in self.ends
+        staying = [row for row, index in enumerate(self.alive) if not self.finished[index]]
         self.alive = [self.alive[row] for row in staying]
         return staying
 
@@ -146,6 +124,31 @@ def _stream(params: SamplingParams, request: Request) -> Tensor:
     """Return a request's random numbers in [0, 1), one a token, on the CPU: the same on every device."""
     generator = torch.Generator().manual_seed(stable_integer(params.seed, *request.key))
     return torch.rand(params.max_new_tokens, dtype=torch.float64, generator=generator)
+
+
+def _token_at(scores: Tensor, draws: Tensor) -> Tensor:
+    """Return the token at which the softmax's running sum passes a number in [0, 1): ``[B, V]``, ``[B]`` to ``[B]``.
+
+    Blocks of the vocabulary are added up first, and only the block that is hit is searched.
+    """
+    weights = scores.sub(scores.amax(-1, keepdim=True)).exp_()
+    blocks = functional.pad(weights, (0, -weights.shape[-1] % _BLOCK)).unflatten(-1, (-1, _BLOCK))
+    ends = blocks.sum(-1).cumsum(-1, dtype=torch.float64)
+    at = draws[:, None] * ends[:, -1:]
+    block = _first_beyond(ends, at)
+    before = torch.where(block > 0, ends.gather(-1, (block - 1).clamp(min=0)), 0.0)
+    rows = torch.arange(len(scores), device=scores.device)[:, None]
+    inside = blocks[rows, block].squeeze(1).cumsum(-1, dtype=torch.float64)
+    return (block * _BLOCK + _first_beyond(inside, at - before)).squeeze(-1)
+
+
+def _first_beyond(sums: Tensor, at: Tensor) -> Tensor:
+    """Return where running sums ``[B, N]`` first exceed ``at`` ``[B, 1]``: never where the last step was zero.
+
+    ``at`` is less than the whole sum but for rounding.
+    """
+    total = sums[:, -1:]
+    return torch.searchsorted(sums, torch.minimum(at, total.nextafter(torch.zeros_like(total))), right=True)
 
 
 def _nucleus(scores: Tensor, top_p: float) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from unisd.models.adapted import lean_adapters
 from unisd.models.head import output_head
-from unisd.models.packed import completion_states, pack
+from unisd.models.packed import completion_states, pack_sequences, shares
 from unisd.objective import Contrast, FusedResult, feature_distance, fused_objective, quantile_cap
 from unisd.training.config import UniSDConfig
 from unisd.training.plan import Plan
@@ -63,7 +63,7 @@ class Learner:
 
         Without ``with_gradient`` only the values are computed (evaluation).
         """
-        rows = pack([len(sequence) for sequence in plan.sequences], self.config.row_budget())
+        rows = pack_sequences(plan.sequences, self.config.row_budget(), shares(model))
         cap = self._cap(model, plan, rows)
         losses: list[Tensor] = []
         pieces: list[tuple[Tensor, FusedResult | None, Tensor | None]] = []
