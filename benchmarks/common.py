@@ -42,7 +42,8 @@ class Job:
     """One contestant's work. Two jobs that differ in the contestant alone learn from the same token ids."""
 
     contestant: str = "core"
-    """A recipe of unisd, or TRL's SDFTTrainer: `trl`, or `trl_checkpointed` with its default gradient checkpointing."""
+    """A recipe of unisd; `recipe:layout`, with its contexts in another layout; or TRL's SDFTTrainer: `trl`, or
+    `trl_checkpointed` with its default gradient checkpointing."""
     model: str = "smollm2-135m"
     """What unisd loads by that name, with the CoS-E sample; or `random`: a random Llama with invented items."""
     batch: int = 8
@@ -196,13 +197,15 @@ def shared_training(job: Job) -> dict[str, Any]:
     }
 
 
-def settings(job: Job, recipe: str, folder: str) -> Any:
+def settings(job: Job, contestant: str, folder: str) -> Any:
+    """Return the settings of a recipe, or of `recipe:layout` with its contexts in another layout."""
     from unisd.training.settings import assemble
 
+    recipe, _, layout = contestant.partition(":")
     given = {
         "training": shared_training(job) | {"train_sampling_strategy": "sequential"},
         "rollout": {"max_completion_length": job.new_tokens},
-        "contexts": {"count": job.probes},
+        "contexts": {"count": job.probes} | ({"layout": layout} if layout else {}),
     }
     return assemble(recipe, given=given).config(folder)
 

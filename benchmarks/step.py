@@ -9,7 +9,8 @@ TRL (`pip install --no-deps trl==1.16.*`) does the job of recipe `core`: full-vo
 with the adapter switched off. Both sides write exactly `--new-tokens` tokens: TRL through `min_new_tokens`, ours by
 having no end-of-turn token. TRL runs without gradient checkpointing (its default, slower) unless `trl_checkpointed` is
 asked for. The other recipes do more than TRL's trainer can; their ratio says what that costs. Any recipe whose student
-samples at every step can take part. All contestants stay in memory: where that is short, name a few, `trl` among them.
+samples at every step can take part, and `unisd:paper`, whose question stands before every context, so that views share
+more. All contestants stay in memory: where that is short, name a few, `trl` among them.
 """
 
 import contextlib

@@ -55,6 +55,20 @@ def test_gated_blocks_equal_peft(family):
     torch.testing.assert_close(lean_gradients, gradients, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", [{"use_dora": True}, {"lora_bias": True}, {}])
+def test_a_block_with_another_kind_of_adapter_keeps_its_own_forward(kind):
+    """DoRA, a LoRA bias, and a delta that is merged already: what comes out must not change."""
+    config = LoraConfig(r=4, target_modules=["down_proj"], task_type="CAUSAL_LM", init_lora_weights=False, **kind)
+    torch.manual_seed(1)
+    model = get_peft_model(tiny.model(), config).eval()
+    if not kind:
+        model.merge_adapter()
+    with torch.no_grad():
+        expected = model(IDS).logits
+        with lean_adapters(model):
+            torch.testing.assert_close(model(IDS).logits, expected)
+
+
 def test_a_block_with_another_activation_keeps_its_own_forward():
     config = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
     model = get_peft_model(tiny.model(), config)

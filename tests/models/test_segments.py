@@ -51,6 +51,8 @@ def test_it_is_used_with_sdpa_alone_and_leaves_the_model_as_it_was():
     with attention_by_segment(decoder, []):
         assert decoder.config._attn_implementation == NAME
     assert decoder.config._attn_implementation == "sdpa"
+    decoder.config.model_type = "phimoe"  # its window is in the mask alone
+    assert not segments_suit(decoder)
     with pytest.raises(KeyError), attention_by_segment(decoder, []):
         raise KeyError
     assert decoder.config._attn_implementation == "sdpa"

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 
 import tiny
 from unisd.models import slots as slots_module
@@ -83,19 +84,18 @@ def test_rows_can_leave_and_long_texts_find_room(family_model, reader_class):
         torch.testing.assert_close(read[row, 0], whole(family_model, ids)[-1], rtol=1e-4, atol=1e-5)
 
 
-def test_whom_slots_suit(family_model):
+def test_slots_suit_known_families_with_their_usual_kernel_and_head(family_model):
     assert slots_suit(family_model)
-    config = family_model.get_base_model().config
-    config.layer_types = ["full_attention", "linear_attention"]
-    assert not slots_suit(family_model)
-    config.layer_types = None
-    config.num_kv_shared_layers = 1
+    family_model.get_base_model().get_decoder().config.model_type = "a newcomer"
     assert not slots_suit(family_model)
 
 
-def test_slots_do_not_suit_other_kernels(model):
+def test_slots_do_not_suit_other_kernels_or_an_adapted_head(model):
+    config = LoraConfig(r=2, target_modules=["q_proj", "lm_head"], task_type="CAUSAL_LM")
     model.set_attn_implementation("eager")
     assert not slots_suit(model)
+    model.set_attn_implementation("sdpa")
+    assert not slots_suit(get_peft_model(model, config))
 
 
 @torch.no_grad()

@@ -2,8 +2,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from peft import LoraConfig, get_peft_model
 
 import tiny
+from unisd.errors import UniSDError, UsageError
 from unisd.rollout import Request, SamplingParams, TorchSampler, torch_sampler
 
 PROMPTS = [[1, 5, 9], [1, 40, 41, 42, 43, 44, 60], [1, 7], [1, 100, 101, 102]]
@@ -141,3 +143,22 @@ def test_the_token_is_where_the_running_sum_passes_the_number(vocabulary, draw, 
     assert probability[token] > 0
     sums = probability.cumsum(-1)
     assert sums[token] - probability[token] - 1e-6 <= draw <= sums[token] + 1e-6
+
+
+def test_an_empty_prompt_is_named(model, tokenizer):
+    with pytest.raises(UsageError, match=r"without tokens.*'item'"):
+        TorchSampler(model, tokenizer).sample([Request([1]), Request([], (0, "item"))], SamplingParams(2))
+
+
+def test_logits_that_are_not_finite_are_named(model, tokenizer):
+    with torch.no_grad():
+        model.lm_head.weight[7] = float("nan")
+    with pytest.raises(UniSDError, match="not finite"):
+        TorchSampler(model, tokenizer).sample([Request([1])], SamplingParams(2, temperature=1.0))
+
+
+def test_an_adapted_head_is_sampled_from(model, tokenizer):
+    config = LoraConfig(r=2, target_modules=["lm_head"], task_type="CAUSAL_LM", init_lora_weights=False)
+    adapted = get_peft_model(model, config)
+    done = TorchSampler(adapted, tokenizer).sample([Request(PROMPTS[1])], SamplingParams(6, temperature=0.0))[0]
+    assert done.ids == greedy_alone(adapted, PROMPTS[1], 6, TorchSampler(adapted, tokenizer).end_tokens)

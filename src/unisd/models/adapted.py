@@ -32,8 +32,10 @@ def lean_adapters(model: nn.Module) -> Iterator[None]:
         model: wrapped or not. Layers whose base weights are trained, sharded, quantised or of another dtype than their
             adapter, and layers with several active adapters, keep PEFT's own forward pass.
     """
-    blocks = (module for module in model.modules() if type(module).__name__ in _GATED)
-    with replaced_forwards(adapted_layers(model), _lean_forward), replaced_forwards(blocks, _gated_forward):
+    adapted = list(adapted_layers(model))
+    plain = {id(layer) for layer in adapted}
+    blocks = [m for m in model.modules() if type(m).__name__ in _GATED and id(m.down_proj) in plain]
+    with replaced_forwards(adapted, _lean_forward), replaced_forwards(blocks, _gated_forward):
         yield
 
 
@@ -55,7 +57,7 @@ def _lean_forward(module: nn.Module) -> Callable[..., Tensor] | None:
 def _gated_forward(module: nn.Module) -> Callable[..., Tensor] | None:
     block: Any = module
     slope = _slope(block.act_fn)
-    if slope is None or not hasattr(block.down_proj, "base_layer") or not _suits(block.down_proj):
+    if slope is None or not _suits(block.down_proj):
         return None
 
     def forward(x: Tensor) -> Tensor:

@@ -212,22 +212,19 @@ def _last_layer_for(decoder: Any, needed: Tensor) -> Iterator[None]:
     """Let the last layer compute what no other token reads for the needed tokens alone; the others get zeros."""
 
     def select(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        lengths.append(inputs[0].shape[1])
         return (inputs[0][:, needed], *inputs[1:])
 
     def spread(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
         return output.new_zeros(1, lengths[-1], output.shape[-1]).index_copy(1, needed, output)
 
-    def note(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        lengths.append(inputs[0].shape[1])
-
     lengths: list[int] = []
-    layer = next(reversed(getattr(decoder, "layers", [])), None)
-    attention, block = (getattr(layer, name, None) for name in ("self_attn", "mlp"))
-    handles = [] if layer is None else [layer.register_forward_pre_hook(note)]
-    # Mixtures of experts may return more than a tensor; a plain block has a product of its own.
-    for module in (getattr(attention, "o_proj", None), block if hasattr(block, "down_proj") else None):
-        if module is not None:
-            handles += [module.register_forward_pre_hook(select), module.register_forward_hook(spread)]
+    layer = decoder.layers[-1]
+    handles: list[Any] = []
+    # A mixture of experts may return more than a tensor; a plain block has a product of its own.
+    block = getattr(layer, "mlp", None)
+    for module in (layer.self_attn.o_proj, *([block] if hasattr(block, "down_proj") else [])):
+        handles += [module.register_forward_pre_hook(select), module.register_forward_hook(spread)]
     try:
         yield
     finally:

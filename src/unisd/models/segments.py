@@ -16,6 +16,11 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 NAME = "unisd_segments"
+# Families whose layers give all that decides who sees whom to the attention function, once a layer: keys and values of
+# their own, and the sliding window. Elsewhere a mask carries the window, or layers share keys, or keep a state.
+PLAIN_FAMILIES = frozenset(
+    {"llama", "mistral", "mixtral", "qwen2", "qwen3", "gemma3", "gemma3_text", "smollm3", "phi3", "olmo2", "granite"}
+)
 
 
 @dataclass(frozen=True)
@@ -107,14 +112,20 @@ AttentionInterface.register(NAME, segmented_attention)
 
 
 def segments_suit(decoder: Any) -> bool:
-    """Return whether attention by segment is exact here and pays: with SDPA, on a CPU.
+    """Return whether attention by segment is exact here and pays: in a known family with SDPA, on a CPU.
 
     On other devices transformers picks a kernel that knows packed rows by their position ids. Checkpointing runs layers
     again in the backward pass, outside of the context below: they need their mask.
     """
     again = getattr(decoder, "gradient_checkpointing", False) and torch.is_grad_enabled()
     on_cpu = next(decoder.parameters()).device.type == "cpu"
-    return on_cpu and decoder.config._attn_implementation == "sdpa" and not again
+    return on_cpu and attends_plainly(decoder) and not again
+
+
+def attends_plainly(decoder: Any) -> bool:
+    """Return whether another attention function can take the place of the decoder's own: SDPA, in a known family."""
+    config = decoder.config
+    return config._attn_implementation == "sdpa" and config.model_type in PLAIN_FAMILIES
 
 
 @contextlib.contextmanager

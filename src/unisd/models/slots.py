@@ -15,26 +15,19 @@ from torch.nn import functional
 from transformers import AttentionInterface
 
 from unisd.models.head import output_head
+from unisd.models.load import base_model
 from unisd.models.packed import PackedSequence, decoder_of, pack_sequences, predicting_states, shared_row, shares
+from unisd.models.segments import attends_plainly
 from unisd.objective.head import logits
 
 NAME = "unisd_slots"
 _ROW_TOKENS = 1024
-_LAYER_TYPES = {"full_attention", "sliding_attention"}
 
 
 def slots_suit(model: nn.Module) -> bool:
-    """Return whether the model's layers all attend by SDPA to keys and values of their own."""
-    decoder = decoder_of(model)
-    config = decoder.config
-    types = set(getattr(config, "layer_types", None) or ())
-    attending = sum(hasattr(getattr(layer, "self_attn", None), "layer_idx") for layer in getattr(decoder, "layers", ()))
-    return (
-        config._attn_implementation == "sdpa"
-        and types <= _LAYER_TYPES
-        and attending == config.num_hidden_layers
-        and not getattr(config, "num_kv_shared_layers", 0)
-    )
+    """Return whether the model's layers are known to attend to keys and values of their own, and its head is plain."""
+    head = getattr(base_model(model), "get_output_embeddings", lambda: None)()
+    return attends_plainly(decoder_of(model)) and not hasattr(head, "base_layer")
 
 
 class SlotReader:
@@ -68,7 +61,7 @@ class SlotReader:
             def keep(
                 layer: int, key: Tensor, value: Tensor, chosen: list[int] = chosen, where: list[Tensor] = where
             ) -> None:
-                for kept, fresh in zip(self._room(layer, key, width), (key, value), strict=True):
+                for kept, fresh in zip(self._room(layer, (key, value), width), (key, value), strict=True):
                     for i, places in zip(chosen, where, strict=True):
                         kept[i, : len(places)] = fresh[0, :, places].transpose(0, 1)
 
@@ -111,13 +104,13 @@ class SlotReader:
         result: Tensor = output.logits if head else caught[0].last_hidden_state
         return result
 
-    def _room(self, layer: int, like: Tensor, length: int) -> tuple[Tensor, Tensor]:
+    def _room(self, layer: int, like: tuple[Tensor, Tensor], length: int) -> tuple[Tensor, Tensor]:
         """Return a layer's keys and values ``[B, slots, heads, D]``, with ``length`` slots or more."""
         held = self._layers.get(layer)
         if held is None or held[0].shape[1] < length:
             # A quarter more than is needed: growing copies everything.
             slots = length + length // 4 + 16
-            grown = [like.new_zeros(self._rows, slots, like.shape[1], like.shape[3]) for _ in range(2)]
+            grown = [tensor.new_zeros(self._rows, slots, tensor.shape[1], tensor.shape[3]) for tensor in like]
             for new, old in zip(grown, held or (), strict=False):
                 new[:, : old.shape[1]] = old
             self._layers[layer] = held = (grown[0], grown[1])
@@ -132,16 +125,16 @@ class _Step:
     positions: Tensor
     length: int
     """Slots that are in use, this pass's included."""
-    masks: dict[int | None, Tensor] = field(default_factory=dict)
+    masks: dict[tuple[int | None, int], Tensor] = field(default_factory=dict)
 
     def mask(self, window: int | None, groups: int, dtype: torch.dtype) -> Tensor:
         """Return what each token sees, ``[B, 1, groups · M, length]``, as what is added to the scores."""
-        if window not in self.masks:
+        if (window, groups) not in self.masks:
             distance = self.positions[:, :, None] - torch.arange(self.length, device=self.positions.device)
             seen = (distance >= 0) if window is None else (distance >= 0) & (distance < window)
             added = torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(~seen, float("-inf"))
-            self.masks[window] = added[:, None].repeat(1, 1, groups, 1)
-        return self.masks[window]
+            self.masks[window, groups] = added[:, None].repeat(1, 1, groups, 1)
+        return self.masks[window, groups]
 
 
 def slot_attention(
@@ -178,7 +171,7 @@ def slot_attention(
     shared = key.shape[1]
     groups = heads // shared
     layer: Any = module
-    held = slots.reader._room(layer.layer_idx, key, slots.length)
+    held = slots.reader._room(layer.layer_idx, (key, value), slots.length)
     rows = torch.arange(batch, device=query.device)[:, None]
     for kept, fresh in zip(held, (key, value), strict=True):
         kept[rows, slots.positions] = fresh.transpose(1, 2)

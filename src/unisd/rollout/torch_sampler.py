@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from unisd.errors import UniSDError, UsageError
 from unisd.files import stable_integer
 from unisd.models.inference import merged_weights
 from unisd.models.load import end_tokens
@@ -39,8 +40,17 @@ class TorchSampler:
     def sample(
         self, requests: Sequence[Request], params: SamplingParams, progress: str | None = None
     ) -> list[Completion]:
-        """Write one completion per request, in the order of the requests."""
+        """Write one completion per request, in the order of the requests.
+
+        Raises:
+            UsageError: a prompt without tokens.
+            UniSDError: the model's logits are not finite.
+        """
         from tqdm.auto import tqdm
+
+        empty = next((request for request in requests if not request.prompt_ids), None)
+        if empty is not None:
+            raise UsageError(f"a prompt without tokens cannot be continued (request {empty.key}); give it text")
 
         order = sorted(range(len(requests)), key=lambda i: len(requests[i].prompt_ids))
         written: dict[int, Completion] = {}
@@ -131,7 +141,10 @@ def _token_at(scores: Tensor, draws: Tensor) -> Tensor:
 
     Blocks of the vocabulary are added up first, and only the block that is hit is searched.
     """
-    weights = scores.sub(scores.amax(-1, keepdim=True)).exp_()
+    peak = scores.amax(-1, keepdim=True)
+    if not peak.isfinite().all():
+        raise UniSDError("the model's logits are not finite; load it in bfloat16 or float32, or check its weights")
+    weights = scores.sub(peak).exp_()
     blocks = functional.pad(weights, (0, -weights.shape[-1] % _BLOCK)).unflatten(-1, (-1, _BLOCK))
     ends = blocks.sum(-1).cumsum(-1, dtype=torch.float64)
     at = draws[:, None] * ends[:, -1:]
