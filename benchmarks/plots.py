@@ -111,7 +111,8 @@ def main() -> None:
     made.add_argument("--folder", type=Path, default=Path("docs/images"), help="default: %(default)s")
     options = made.parse_args()
     matplotlib.use("agg")
-    matplotlib.rcParams["svg.hashsalt"] = "unisd"
+    # Text stays text, and the same figures give the same file.
+    matplotlib.rcParams |= {"svg.fonttype": "none", "svg.hashsalt": "unisd"}
     if options.step:
         draw_step(json.loads(options.step.read_text()), options.folder / "step.svg")
     if options.scaling:
