@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tiny
+from unisd.errors import UsageError
 from unisd.models.load import base_model
 from unisd.models.packed import (
     MIN_SHARED,
@@ -122,6 +123,13 @@ def test_more_sequences_fit_where_they_share():
     family = [PackedSequence([*SYSTEM, 60 + i, 61], [7]) for i in range(8)]
     assert len(pack_sequences(family, 40, share=True)) == 1
     assert len(pack_sequences(family, 40, share=False)) == 8
+
+
+def test_a_model_with_a_recurrent_state_is_refused(model):
+    """Its state would run from one packed sequence into the next, which no mask prevents."""
+    model.get_decoder()._is_stateful = True
+    with pytest.raises(UsageError, match="recurrent state"):
+        completion_states(model, SEQUENCES)
 
 
 # Sequences that share their beginning

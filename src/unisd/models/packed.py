@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from unisd.errors import UsageError
 from unisd.models.load import base_model
 from unisd.models.segments import Segment, attention_by_segment, segments_suit
 
@@ -150,6 +151,20 @@ class _RowBuilder:
         return start, len(self.ids)
 
 
+def check_packs(model: nn.Module) -> None:
+    """Refuse models that carry a recurrent state along a row: one sequence's would reach into the next.
+
+    Raises:
+        UsageError: the model is one of those.
+    """
+    decoder = decoder_of(model)
+    if getattr(decoder, "_is_stateful", False):
+        raise UsageError(
+            f"model: {type(decoder).__name__} keeps a recurrent state, which packed sequences would share; "
+            "choose a model whose layers all attend"
+        )
+
+
 def completion_states(model: nn.Module, sequences: Sequence[PackedSequence], share: bool = False) -> Tensor:
     """Run one packed row and return the final hidden states that predict the completion tokens.
 
@@ -190,6 +205,7 @@ def hidden_states(model: nn.Module, row: Row, keep: Callable[[int, Tensor, Tenso
         row: what it reads.
         keep: called with each layer's number, keys and values ``[1, heads, L, D]``, where :func:`shares` holds.
     """
+    check_packs(model)
     caught: list[Any] = []
     decoder = decoder_of(model)
     device = next(model.parameters()).device

@@ -21,6 +21,7 @@ from unisd.errors import UniSDError, UsageError
 from unisd.files import named_write_errors, replacing_folder, write_json
 from unisd.models import attach, load_model, load_tokenizer, max_positions
 from unisd.models.inference import return_free_memory
+from unisd.models.packed import check_packs
 from unisd.rollout import Completion, TorchSampler
 from unisd.teacher import Teacher
 from unisd.training.checkpoints import (
@@ -72,6 +73,7 @@ class UniSDTrainer(Trainer):
         args = args or UniSDConfig(output_dir="unisd-run")
         name = model if isinstance(model, str) else str(getattr(getattr(model, "config", None), "_name_or_path", ""))
         model = load_model(model) if isinstance(model, str) else model
+        check_packs(model)
         processing_class = processing_class or load_tokenizer(name)
         if peft_config is not None:
             set_seed(args.seed)
