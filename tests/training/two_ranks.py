@@ -54,6 +54,10 @@ def main(folder: Path, batch: int, adapter: bool) -> None:
     if rank == 0:
         trained = {n: p.detach() for n, p in trainer.model.named_parameters() if p.requires_grad}
         torch.save({"student": trained, "ema": trainer.teacher._shadow}, folder / "weights.pt")
+    if torch.distributed.is_initialized():
+        # A rank that leaves while the other still talks to it can abort on its way out.
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
