@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import weakref
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
@@ -54,10 +55,16 @@ def main(folder: Path, batch: int, adapter: bool) -> None:
     if rank == 0:
         trained = {n: p.detach() for n, p in trainer.model.named_parameters() if p.requires_grad}
         torch.save({"student": trained, "ema": trainer.teacher._shadow}, folder / "weights.pt")
-    if torch.distributed.is_initialized():
-        # A rank that leaves while the other still talks to it can abort on its way out.
-        torch.distributed.barrier()
-        torch.distributed.destroy_process_group()
+    wrapper, destroy = weakref.ref(trainer.model_wrapped), torch.distributed.destroy_process_group
+
+    def watched_destroy():
+        # A wrapper that outlives the group destroys it under the interpreter's lock, which can hang for good.
+        assert wrapper() is None
+        destroy()
+
+    torch.distributed.destroy_process_group = watched_destroy
+    trainer.leave_ranks()
+    assert not torch.distributed.is_initialized()
 
 
 if __name__ == "__main__":

@@ -58,12 +58,13 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.resume:
         settings = settings_to_resume(arguments.output, settings)
     assert settings is not None
-    quiet = arguments.quiet or arguments.json
+    first = os.environ.get("RANK", "0") == "0"
+    quiet = arguments.quiet or arguments.json or not first
     loaded = audit = None
     if arguments.audit is not None and not arguments.resume:
         loaded, audit = _audited(settings, arguments, quiet)
     result = train_run(settings, arguments.output, arguments.resume, quiet, loaded, audit, arguments.profile)
-    if os.environ.get("RANK", "0") != "0":
+    if not first:
         return 0
     if arguments.json:
         print((arguments.output / "summary.json").read_text(encoding="utf-8"), end="")

@@ -3,6 +3,8 @@
 import contextlib
 import importlib.metadata
 import logging
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -65,9 +67,23 @@ def converted_folder(gguf: Path) -> Path:
     except ImportError as error:
         raise UniSDError(f"reading {gguf.name} needs the gguf extra; pip install 'unisd[gguf]' ({error})") from error
     with named_write_errors(target), silent_bars():
-        target.mkdir(parents=True, exist_ok=True)
-        model.save_pretrained(target)
-        tokenizer.save_pretrained(target)
-        (target / "complete").write_text("converted from " + gguf.name + "\n", encoding="utf-8")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as own:
+            made = Path(own) / target.name
+            model.save_pretrained(made)
+            tokenizer.save_pretrained(made)
+            (made / "complete").write_text("converted from " + gguf.name + "\n", encoding="utf-8")
+            _take_place(made, target)
     logging.getLogger(__name__).info("converted %s to %s", gguf.name, target)
     return target
+
+
+def _take_place(made: Path, target: Path) -> None:
+    """Move a folder to ``target``, unless another process was first: its folder is equal, stays, and may be in use."""
+    try:
+        made.rename(target)
+    except OSError:
+        if (target / "complete").is_file():
+            return
+        shutil.rmtree(target)  # torn by a kill, long ago: folders are whole when they are moved here
+        made.rename(target)

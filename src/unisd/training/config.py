@@ -244,6 +244,7 @@ class UniSDConfig(TrainingArguments):
     num_train_epochs: float = 1.0
     logging_steps: float = 1
     remove_unused_columns: bool | None = False
+    ddp_find_unused_parameters: bool | None = False
     tokens_per_row: int = 0
     """Token budget of a packed row, in scoring and in learning. Changes memory and speed, never the result. 0: chosen
     by device (512 on a CPU, 8192 elsewhere)."""

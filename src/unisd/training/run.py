@@ -269,6 +269,7 @@ def train_run(
         card = model_card(settings, trainer.state.global_step, len(examples), acting, _audit_notes(folder))
         write_text(weights / "README.md", card)
         write_json(folder / SUMMARY_FILE, _summary(result, prepared))
+    trainer.leave_ranks()
     return result
 
 

@@ -4,6 +4,7 @@ The optimizer step's whole accumulation window is planned at once (``get_batch_s
 are exact over the step however it is cut into micro-batches, rows or ranks.
 """
 
+import gc
 import json
 import shutil
 import time
@@ -303,6 +304,19 @@ class UniSDTrainer(Trainer):
             self.save_model(str(temporary))
             if first:
                 write_json(temporary / "unisd.json", {"settings": self.args.to_dict(), "steps": self.state.global_step})
+
+    def leave_ranks(self) -> None:
+        """Leave the group of processes; call it last, on every rank. With one process it does nothing.
+
+        A rank that ends without it can abort or hang after its work.
+        """
+        # The data-parallel wrapper goes first. As the group's last holder it would destroy the group while it holds
+        # the interpreter's lock, and wait there for gloo's threads, which need the lock to finish (PyTorch 2.13).
+        self.model_wrapped = self.model
+        self.accelerator.free_memory()
+        gc.collect()
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
 
 
 class _Follow(TrainerCallback):
