@@ -61,3 +61,16 @@ def test_a_folder_appears_whole_and_one_in_use_is_not_touched(monkeypatch, tmp_p
     assert (folder / "who").read_text() == ("another" if before == "another process" else "this process")
     assert (folder / "complete").is_file()
     assert [path.name for path in (tmp_path / "models").iterdir()] == [folder.name]
+
+
+def test_any_rank_converts_a_whole_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("UNISD_CACHE", str(tmp_path))
+    gguf = tmp_path / "model.gguf"
+    gguf.write_bytes(b"weights")
+    model = tiny.model()
+    monkeypatch.setattr("transformers.distributed.mixin._is_torch_distributed_initialized", lambda: True)
+    monkeypatch.setattr("transformers.distributed.mixin._get_torch_distributed_rank", lambda: 1)
+    monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", lambda *_, **__: model)
+    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", lambda *_, **__: tiny.tokenizer())
+    folder = default.converted_folder(gguf)
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= {path.name for path in folder.iterdir()}

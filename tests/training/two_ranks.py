@@ -21,7 +21,6 @@ def main(folder: Path, batch: int, adapter: bool) -> None:
         max_steps=3,
         per_device_train_batch_size=batch,
         learning_rate=1e-2,
-        use_cpu=True,
         disable_tqdm=True,
         save_strategy="no",
         tokens_per_row=200,

@@ -70,6 +70,8 @@ def converted_folder(gguf: Path) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as own:
             made = Path(own) / target.name
+            # Each process that converts moves a whole folder into place; transformers would save on rank 0 alone.
+            model.should_save_on_this_rank = lambda is_main_process: True
             model.save_pretrained(made)
             tokenizer.save_pretrained(made)
             (made / "complete").write_text("converted from " + gguf.name + "\n", encoding="utf-8")

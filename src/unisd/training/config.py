@@ -4,11 +4,13 @@ Mechanisms are orthogonal groups, each on its own and together; a recipe is a ch
 """
 
 import dataclasses
+import os
 import types
 import typing
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import torch
 from transformers import TrainingArguments
 
 from unisd.contexts import Layout
@@ -264,6 +266,9 @@ class UniSDConfig(TrainingArguments):
             getattr(self, name).validate()
         _check(self.tokens_per_row >= 0, "tokens_per_row", self.tokens_per_row, "use 0 (automatic) or more")
         self._check_together()
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.accelerator.is_available():
+            # Without it every process trains alone, on the same rows, into the same folder.
+            self.use_cpu = True
         super().__post_init__()
 
     def _check_together(self) -> None:
