@@ -310,13 +310,14 @@ class UniSDTrainer(Trainer):
 
         A rank that ends without it can abort or hang after its work.
         """
+        if not torch.distributed.is_initialized():
+            return
         # The data-parallel wrapper goes first. As the group's last holder it would destroy the group while it holds
         # the interpreter's lock, and wait there for gloo's threads, which need the lock to finish (PyTorch 2.13).
         self.model_wrapped = self.model
         self.accelerator.free_memory()
         gc.collect()
-        if torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()
+        torch.distributed.destroy_process_group()
 
 
 class _Follow(TrainerCallback):
