@@ -90,7 +90,7 @@ class Loaded:
 
 def load(job: Job) -> Loaded:
     """Load model and items; items that do not fit with all their contexts are left out for every contestant."""
-    from unisd.contexts import PromptBuilder, prepare_rows
+    from unisd.contexts import Need, PromptBuilder, prepare_rows
     from unisd.models import load_model, load_tokenizer, max_positions
 
     if job.model == "random":
@@ -106,7 +106,11 @@ def load(job: Job) -> Loaded:
         core.contexts.max_prompt_length,
         job.new_tokens,
         max_positions(model),
-        probes_required=job.probes,
+        [
+            Need("gold", "gold"),
+            *([Need("auxiliary", "retrieval", job.probes)] if job.probes else []),
+            Need("negative", "negative", required=False),
+        ],
     )
     kept = {row.id for row in prepared}
     return Loaded(model, tokenizer, [row for row in rows if row["id"] in kept], prepared)
@@ -163,17 +167,20 @@ def _invented_rows(job: Job) -> list[dict[str, Any]]:
 def _cos_e_rows(job: Job) -> list[dict[str, Any]]:
     """CoS-E with retrieved probes. A negative is the next item's explanation with a wrong letter: no model need write
     it, and it has a negative's length."""
-    from unisd.contexts import Context, retrieval_contexts, training_rows
+    from unisd.contexts import Context, Item, Making, Need, columns_of, make_contexts
     from unisd.tasks import get
     from unisd.tasks.choice import demonstration
 
-    examples = get("cos_e").load("train", "sample")[: job.items]
-    negatives = []
-    for example, other in zip(examples, examples[1:] + examples[:1], strict=True):
+    task = get("cos_e")
+    examples = task.load("train", "sample")[: job.items]
+    needs = [Need("gold", "gold")] + ([Need("auxiliary", "retrieval", job.probes)] if job.probes else [])
+    items, _, _ = make_contexts(needs, Making(task, examples))
+    rows = []
+    for item, example, other in zip(items, examples, examples[1:] + examples[:1], strict=True):
         wrong = next(letter for letter in example.fields["letters"] if letter != example.answer)
         rationale = str(other.demonstration).rpartition("\n")[0]
-        negatives.append(Context("negative", demonstration(rationale, wrong)))
-    rows = training_rows(examples, retrieval_contexts(examples, job.probes), negatives)
+        negative = Context("negative", demonstration(rationale, wrong))
+        rows.append(columns_of(Item(item.id, item.prompt, None, {**item.contexts, "negative": [negative]})))
     return [{name: value for name, value in row.items() if name != "completion"} for row in rows]
 
 
@@ -199,7 +206,7 @@ def shared_training(job: Job) -> dict[str, Any]:
 
 def settings(job: Job, contestant: str, folder: str) -> Any:
     """Return the settings of a recipe, or of `recipe:layout` with its contexts in another layout."""
-    from unisd.training.settings import assemble
+    from unisd.training.runfile import assemble
 
     recipe, _, layout = contestant.partition(":")
     given = {

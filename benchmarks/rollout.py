@@ -33,7 +33,7 @@ from common import (
 )
 
 from unisd.models import attach
-from unisd.rollout import Request, SamplingParams, TorchSampler
+from unisd.rollout import Request, SamplingParams, make_sampler
 
 TEMPERATURE = 0.7
 LIMIT = 0.55
@@ -44,7 +44,7 @@ NO_TOKEN = -1
 
 def ours(model: Any, tokenizer: Any, prompts: Sequence[Sequence[int]], new_tokens: int) -> Callable[[], int]:
     """Return a function that writes all completions with unisd's sampler and gives the number of tokens."""
-    sampler = TorchSampler(model, tokenizer, batch_size=len(prompts))
+    sampler = make_sampler(model, tokenizer, batch_size=len(prompts))
     sampler.end_tokens = frozenset({NO_TOKEN})
     calls = iter(range(10**9))
 

@@ -3,13 +3,13 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from unisd.training.config import UniSDConfig
+    from unisd.training.arguments import UniSDConfig
     from unisd.training.trainer import UniSDTrainer
 
 __version__ = "0.1.0"
 __all__ = ["UniSDConfig", "UniSDTrainer", "__version__"]
 
-_HOMES = {"UniSDConfig": "unisd.training.config", "UniSDTrainer": "unisd.training.trainer"}
+_HOMES = {"UniSDConfig": "unisd.training.arguments", "UniSDTrainer": "unisd.training.trainer"}
 
 
 def __getattr__(name: str) -> Any:

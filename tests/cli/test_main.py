@@ -153,11 +153,21 @@ def test_dry_run_starts_nothing(tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("what", ["recipes", "tasks", "models"])
-def test_list(what, capsys):
+@pytest.mark.parametrize(
+    ("what", "name"),
+    [
+        ("recipes", "unisd"),
+        ("tasks", "cos_e"),
+        ("models", "smollm2-135m"),
+        ("mechanisms", "contrast"),
+        ("settings", "contrast.margin"),
+    ],
+)
+def test_list(what, name, capsys):
     assert main(["list", what, "--json"]) == 0
-    names = json.loads(capsys.readouterr().out)
-    assert {"recipes": "unisd", "tasks": "cos_e", "models": "smollm2-135m"}[what] in names
+    assert name in json.loads(capsys.readouterr().out)
+    assert main(["list", what]) == 0
+    assert any(line.startswith(name + " ") for line in capsys.readouterr().out.splitlines())
 
 
 def test_doctor(capsys):

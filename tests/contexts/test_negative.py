@@ -13,7 +13,7 @@ from unisd.tasks.base import NegativeRequest, Task
 PARAMS = SamplingParams(16)
 
 
-class Wrong:
+class Wrong(Task):
     """Asks for each wrong letter in turn; a text is wrong if it argues for its letter."""
 
     name = "letters"

@@ -225,7 +225,7 @@ def test_dense_retrieval_without_its_model(monkeypatch):
 
 @both
 def test_an_item_with_the_same_solution_under_other_names_is_passed_over_and_counted(kind):
-    items = [replace(item, fields={"shape": str(i // 2)}) for i, item in enumerate(numbered(6))]
+    items = [replace(item, shape=str(i // 2)) for i, item in enumerate(numbered(6))]
     counted = Counter()
     if kind == "random":
         found = random_contexts(items, 4, 1, passed_over=counted)

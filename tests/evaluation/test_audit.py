@@ -6,7 +6,7 @@ import tiny
 from evaluation.asked import Choices, examples
 from unisd.errors import UsageError
 from unisd.evaluation.audit import Auditor, area_under_curve, audit_sample
-from unisd.rollout import Completion, CompletionStore, TorchSampler
+from unisd.rollout import Completion, CompletionStore, make_sampler
 
 ITEMS = examples(24)
 KEYS = {example.id: example.answer for example in ITEMS}
@@ -78,7 +78,7 @@ def test_agreement_of_probes_is_counted(auditor, tokenizer):
 
 def test_a_real_model_end_to_end(auditor, tokenizer):
     model = tiny.model()
-    found = auditor(TorchSampler(model, tokenizer), model).audit(audit_sample(ITEMS, 6))
+    found = auditor(make_sampler(model, tokenizer), model).audit(audit_sample(ITEMS, 6))
     summary = found.summary()
     assert set(summary["divergence"]) == {"paper", "turn", "system"}
     assert all(d["mean"] > 0 and d["tokens"] > 0 for d in summary["divergence"].values())

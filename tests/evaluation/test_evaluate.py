@@ -6,11 +6,11 @@ import pytest
 
 from evaluation.asked import Choices, Scripted, examples, letter
 from unisd.contexts import PromptBuilder
-from unisd.errors import UsageError
+from unisd.errors import UniSDError, UsageError
 from unisd.evaluation.answers import TOO_LONG
-from unisd.evaluation.evaluate import drawn, evaluate, grade_all, regrade
+from unisd.evaluation.evaluate import drawn, evaluate, regrade
 from unisd.rollout import CompletionStore
-from unisd.tasks import Grade
+from unisd.tasks import Grade, grade_all
 
 
 @pytest.fixture
@@ -105,6 +105,22 @@ def test_regrading_needs_no_model_and_follows_the_grader(builder):
         regrade(other, found)
 
 
+def test_a_grader_that_fails_ends_an_evaluation_but_not_grading_in_bulk(builder):
+    class Broken(Choices):
+        def grade(self, example, text):
+            if example.id == "1":
+                raise RuntimeError("no\nluck")
+            return super().grade(example, text)
+
+    grades = grade_all(Broken(), examples(3), ["Answer: A"] * 3)
+    assert [grade.correct for grade in grades] == [True, False, False]
+    assert [grade.note for grade in grades] == ["", "not graded: RuntimeError: no luck", ""]
+    with pytest.raises(UniSDError, match="choices: 1 of 3 answers were not graded: RuntimeError: no luck; repair it"):
+        evaluate(Broken(), examples(3), Scripted(letter), builder, progress=None)
+    with pytest.raises(ValueError, match="3 examples and 2 texts"):
+        grade_all(Choices(), examples(3), ["", ""])
+
+
 def test_programs_are_graded_in_parallel_and_in_order():
     threads = set()
 
@@ -120,6 +136,15 @@ def test_programs_are_graded_in_parallel_and_in_order():
     grades = grade_all(task, examples(12), [str(i) for i in range(12)])
     assert [grade.parsed for grade in grades] == [str(i) for i in range(12)]
     assert threading.get_ident() not in threads
+
+
+def test_a_task_says_what_can_be_guessed_and_what_belongs_together():
+    first, second = examples(2)
+    task = Choices()
+    assert task.options(first) == ["A", "B", "C"]
+    assert task.chance(first) == pytest.approx(1 / 3)
+    assert task.gold(first) == first.demonstration
+    assert [task.group(first), task.group(second)] == ["art", "law"]
 
 
 def test_a_smaller_draw_is_part_of_a_larger_one():

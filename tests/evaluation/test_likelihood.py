@@ -5,10 +5,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluation.asked import examples
+from evaluation.asked import Choices, examples
 from unisd.contexts import PromptBuilder
 from unisd.evaluation.likelihood import calibration, choice_calibration, gold_perplexity, option_probabilities
 from unisd.tasks import Example
+from unisd.tasks.toolalpaca import ToolAlpaca
 
 
 @pytest.fixture
@@ -30,21 +31,25 @@ def test_gold_perplexity_equals_plain_forward_passes(any_model, builder):
         completion = builder.completion_ids(example.demonstration)
         total += plain_logprob(any_model, builder.student_ids(example.prompt), completion)
         tokens += len(completion)
-    found = gold_perplexity(any_model, builder, asked)
+    found = gold_perplexity(any_model, builder, Choices(), asked)
     assert found["tokens"] == tokens
     assert found["of"] == 3
     assert math.log(found["value"]) == pytest.approx(-total / tokens, rel=1e-5)
 
 
 def test_a_gold_kept_apart_counts_and_none_gives_none(model, builder):
-    kept = Example("x", "Write it.", "Write it.", "", None, {"gold": "written"})
-    assert gold_perplexity(model, builder, [kept])["of"] == 1
-    assert gold_perplexity(model, builder, [Example("x", "Write it.", "Write it.", "")]) is None
+    class Written(Choices):
+        def gold(self, example):
+            return example.answer
+
+    asked = [Example("x", "Write it.", "Write it.", "written")]
+    assert gold_perplexity(model, builder, Written(), asked)["of"] == 1
+    assert gold_perplexity(model, builder, Choices(), asked) is None
 
 
 def test_option_probabilities_equal_plain_forward_passes(any_model, builder):
     asked = examples(2)
-    found = option_probabilities(any_model, builder, asked)
+    found = option_probabilities(any_model, builder, Choices(), asked)
     for example, row in zip(asked, found, strict=True):
         prompt, start = builder.student_ids(example.prompt), list(b"Answer: ")
         written = {letter: builder.completion_ids(f"Answer: {letter}") for letter in "ABC"}
@@ -76,6 +81,6 @@ def test_certain_and_right_is_perfect_certain_and_wrong_is_worst():
 
 
 def test_only_choices_are_calibrated(model, builder):
-    assert choice_calibration(model, builder, [Example("x", "p", "q", "a")]) is None
-    assert choice_calibration(model, builder, []) is None
-    assert choice_calibration(model, builder, examples(4)).n == 4
+    assert choice_calibration(model, builder, ToolAlpaca(), [Example("x", "p", "q", "a")]) is None
+    assert choice_calibration(model, builder, Choices(), []) is None
+    assert choice_calibration(model, builder, Choices(), examples(4)).n == 4

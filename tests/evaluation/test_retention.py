@@ -11,7 +11,7 @@ from unisd.evaluation.evaluate import evaluate
 from unisd.evaluation.retention import retention, text_distance
 from unisd.models.packed import PackedSequence
 from unisd.objective import divergence
-from unisd.rollout import TorchSampler
+from unisd.rollout import make_sampler
 
 SEQUENCES = [PackedSequence([5, 6, 7], [8, 9, 10, 11]), PackedSequence([40, 41], [42] * 200)]
 
@@ -55,7 +55,7 @@ def test_a_model_is_at_no_distance_from_itself():
 def test_an_adapter_and_its_base_share_one_copy(tokenizer):
     model = tiny.lora(tiny.model(), trained=True)
     builder, task = PromptBuilder(tokenizer, "paper"), Choices()
-    sampler = TorchSampler(model, tokenizer)
+    sampler = make_sampler(model, tokenizer)
     with model.disable_adapter():
         before = evaluate(task, examples(4), sampler, builder, 6, progress=None)
     after = evaluate(task, examples(4), sampler, builder, 6, progress=None)

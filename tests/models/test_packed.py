@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 import tiny
 from unisd.errors import UsageError
+from unisd.fast.segments import Segment
 from unisd.models.load import base_model
 from unisd.models.packed import (
     MIN_SHARED,
@@ -20,7 +21,6 @@ from unisd.models.packed import (
     predicting_states,
     shared_row,
 )
-from unisd.models.segments import Segment
 
 SEQUENCES = [
     PackedSequence([1, 5, 9, 30], [7, 8, 2]),

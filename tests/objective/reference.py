@@ -1,9 +1,37 @@
 """The objective as written on a blackboard: full logits, autograd, no tricks. The tests compare with it."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
-from unisd.objective import Contrast, Head
+from unisd.mechanisms.contrast import hinge
+from unisd.objective import FusedResult, Head, Problem, TokenTerm, fused_objective
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """A hinge on some tokens, as the reference reads it."""
+
+    negative_logprobs: Tensor
+    present: Tensor
+    coefficients: Tensor
+    margin: float
+
+    def term(self) -> TokenTerm:
+        """The same as a token term."""
+        return TokenTerm(
+            "contrast",
+            lambda seen, b: hinge(seen.s, seen.g, b.to(seen.s.dtype), self.margin),
+            self.coefficients,
+            self.present,
+            (self.negative_logprobs,),
+        )
+
+
+def fused(*, contrast: Contrast | None = None, **options) -> FusedResult:
+    """The fused pass, asked in the same words as the reference below."""
+    return fused_objective(Problem(**options, terms=[] if contrast is None else [contrast.term()]))
 
 
 def logits(hidden: Tensor, head: Head, temperature: float) -> Tensor:

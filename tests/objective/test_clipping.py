@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unisd.objective.clipping import clip, quantile, quantile_cap
+from unisd.objective.clipping import clip, quantile
 
 numbers = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=40)
 
@@ -26,6 +26,12 @@ def test_the_cap_may_be_a_tensor_and_passes_no_gradient():
     assert cap.grad is None
 
 
+def test_each_token_may_have_a_cap_of_its_own():
+    clipped, is_clipped = clip(torch.tensor([1.0, 5.0, 2.0]), torch.tensor([0.5, 9.0, 2.0]))
+    assert clipped.tolist() == [0.5, 5.0, 2.0]
+    assert is_clipped.tolist() == [True, False, False]
+
+
 @given(numbers, st.floats(0.0, 1.0))
 def test_quantile_is_numpys(values, q):
     ours = quantile(torch.tensor(values, dtype=torch.float64), q)
@@ -37,35 +43,35 @@ def test_quantile_of_more_values_than_torch_takes():
     values = torch.arange(count, dtype=torch.float64).flip(0)
     with pytest.raises(RuntimeError):
         torch.quantile(values, 0.95)
-    assert float(quantile_cap(values, 0.95)) == pytest.approx(0.95 * (count - 1), rel=1e-12)
+    assert float(quantile(values, 0.95)) == pytest.approx(0.95 * (count - 1), rel=1e-12)
 
 
-def test_quantile_cap_clips_the_share_that_it_names():
+def test_a_quantile_clips_the_share_that_it_names():
     values = torch.rand(1000, requires_grad=True)
-    cap = quantile_cap(values, 0.9)
+    cap = quantile(values, 0.9)
     assert not cap.requires_grad
     assert int(clip(values, cap)[1].sum()) == 100
-    assert not bool(clip(values, quantile_cap(values, 1.0))[1].any())
+    assert not bool(clip(values, quantile(values, 1.0))[1].any())
 
 
 def test_a_nan_shows():
-    assert bool(quantile_cap(torch.tensor([1.0, float("nan"), 2.0]), 0.1).isnan())
+    assert bool(quantile(torch.tensor([1.0, float("nan"), 2.0]), 0.1).isnan())
     assert bool(clip(torch.tensor([float("nan")]), 1.0)[0].isnan())
 
 
-@pytest.mark.parametrize("q", [0.0, -0.1, 1.1, float("nan")])
-def test_quantile_cap_refuses(q):
+@pytest.mark.parametrize("q", [-0.1, 1.1, float("nan")])
+def test_quantile_refuses(q):
     with pytest.raises(ValueError, match="quantile"):
-        quantile_cap(torch.ones(3), q)
+        quantile(torch.ones(3), q)
 
 
 def test_refusals():
     with pytest.raises(ValueError, match="no values"):
-        quantile_cap(torch.ones(0), 0.5)
+        quantile(torch.ones(0), 0.5)
     with pytest.raises(ValueError, match="must be in"):
         quantile(torch.ones(3), 1.5)
     for cap in (0.0, -1.0, float("nan")):
         with pytest.raises(ValueError, match="positive"):
             clip(torch.ones(3), cap)
-    with pytest.raises(ValueError, match="one number"):
+    with pytest.raises(ValueError, match="one number, or one a token"):
         clip(torch.ones(3), torch.ones(2))

@@ -3,8 +3,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unisd.objective import Head, fused_objective
-from unisd.objective.agreement import sequence_weights
+from unisd.mechanisms.agreement import sequence_weights
+from unisd.objective import Head, Problem, fused_objective
 from unisd.objective.coefficients import local_total, token_coefficients
 
 AGGREGATIONS = ["token", "sequence"]
@@ -71,9 +71,9 @@ def test_sequence_agreement_changes_the_gradient(aggregation):
         ones = torch.ones(6)
         total = local_total(ones, sequence, sequence_weight, aggregation)
         c = token_coefficients(ones, sequence, sequence_weight, aggregation, total)
-        result = fused_objective(
-            hidden, head, torch.zeros(6).long(), c, kind="forward_kl", teacher=teacher, teacher_head=head
-        )
+        targets = torch.zeros(6).long()
+        problem = Problem(hidden, head, targets, c, kind="forward_kl", teacher=teacher, teacher_head=head)
+        result = fused_objective(problem)
         return torch.autograd.grad(result.loss, hidden)[0].norm(dim=1)
 
     ratio = gradient(whole) / gradient(None)
@@ -109,12 +109,21 @@ def test_no_gradient_through_weights():
     assert not local_total(weights, torch.tensor([0, 1]), None, "token").requires_grad
 
 
+@pytest.mark.parametrize("aggregation", AGGREGATIONS)
+def test_a_step_without_any_weight_learns_nothing(aggregation):
+    nothing, sequence = torch.zeros(3), torch.tensor([0, 0, 1])
+    total = local_total(nothing, sequence, None, aggregation)
+    assert token_coefficients(nothing, sequence, None, aggregation, total).tolist() == [0.0, 0.0, 0.0]
+
+
+def test_a_broken_weight_shows():
+    weights = torch.tensor([1.0, float("nan")])
+    assert token_coefficients(weights, torch.tensor([0, 1]), None, "token", weights.sum()).isnan().all()
+
+
 def test_refusals():
     ones, sequence = torch.ones(2), torch.zeros(2).long()
     with pytest.raises(ValueError, match="unknown aggregation"):
         local_total(ones, sequence, None, "mean")
     with pytest.raises(ValueError, match="must both be"):
         token_coefficients(ones, sequence[:1], None, "token", 1.0)
-    for total in (0.0, -1.0, float("nan"), torch.tensor(0.0)):
-        with pytest.raises(ValueError, match="positive"):
-            token_coefficients(ones, sequence, None, "token", total)

@@ -6,7 +6,8 @@ from peft import LoraConfig, get_peft_model
 
 import tiny
 from unisd.errors import UniSDError, UsageError
-from unisd.rollout import Request, SamplingParams, TorchSampler, torch_sampler
+from unisd.rollout import Request, SamplingParams, torch_sampler
+from unisd.rollout.torch_sampler import TorchSampler
 
 PROMPTS = [[1, 5, 9], [1, 40, 41, 42, 43, 44, 60], [1, 7], [1, 100, 101, 102]]
 

@@ -8,6 +8,11 @@ from unisd.errors import UsageError
 from unisd.tasks.exact import ExactTask, exact_example, grade_exact, negative, negative_requests, prompt
 
 
+class Plain(ExactTask):
+    def load(self, split, source=None):
+        return []
+
+
 def number(answer: str = "12", **changes):
     settings = {"kind": "number", "rationale": "Five and seven are twelve"} | changes
     return exact_example("n1", "Ann has 5 apples and gets 7. How many has she?", answer, **settings)
@@ -50,7 +55,7 @@ def test_repeating_the_prompt_is_no_answer():
     ],
 )
 def test_numbers_are_graded_by_value(answer, output, correct, parsed):
-    grade = ExactTask().grade(number(answer), output)
+    grade = Plain().grade(number(answer), output)
     assert (grade.correct, grade.parsed) == (correct, parsed)
 
 
@@ -75,7 +80,7 @@ def test_the_tolerance_is_the_items_own():
     ],
 )
 def test_texts_are_graded_by_what_they_say(output, correct):
-    assert ExactTask().grade(text(["Paris", "the City of Light", "City of Light"]), output).correct is correct
+    assert Plain().grade(text(["Paris", "the City of Light", "City of Light"]), output).correct is correct
 
 
 @pytest.mark.parametrize(

@@ -73,9 +73,9 @@ def test_the_prompt_shows_what_to_complete(example):
 
 
 def test_the_gold_is_the_reference_in_the_format_asked_for(example):
-    assert example.fields["gold"] == f"```python\n{example.answer}\n```"
+    assert HumanEval().gold(example) == f"```python\n{example.answer}\n```"
     assert example.answer == STEM + BODY.rstrip()
-    assert HumanEval().grade(example, example.fields["gold"]).correct
+    assert HumanEval().grade(example, HumanEval().gold(example)).correct
 
 
 def test_an_example_survives_being_written_to_a_file(example):
@@ -161,7 +161,7 @@ def test_every_official_item_loads():
     examples = task.load("test", str(DATA))
     assert [example.id for example in examples] == [f"HumanEval/{n}" for n in range(164)]
     for example in examples:
-        assert task.program(example, example.fields["gold"]) is not None
+        assert task.program(example, HumanEval().gold(example)) is not None
         assert task.program(example, example.prompt) is None, example.id
 
 

@@ -116,7 +116,7 @@ def test_items_whose_setup_uses_the_program_pass():
 def test_two_items_with_one_solution_have_one_shape():
     shapes: dict = {}
     for example in MBPP("full").load("train", str(DATA)):
-        shapes.setdefault(example.fields["shape"], []).append(example.id)
+        shapes.setdefault(example.shape, []).append(example.id)
     shared = [ids for ids in shapes.values() if len(ids) > 1]
     assert ["mbpp/647", "mbpp/956"] in shared
     assert ["mbpp/693", "mbpp/892"] in shared

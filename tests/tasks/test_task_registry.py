@@ -8,20 +8,20 @@ from importlib.metadata import EntryPoint
 import pytest
 
 from unisd.errors import UniSDError, UsageError
-from unisd.tasks import Task, get, names, register, registry, summary
+from unisd.tasks import Example, Grade, Task, get, names, register, registry, summary
 from unisd.tasks.cos_e import CosE
 
 
 @pytest.fixture(autouse=True)
 def own_table(monkeypatch):
-    monkeypatch.setattr(registry, "_TASKS", dict(registry._TASKS))
+    monkeypatch.setattr(registry.TASKS, "entries", dict(registry.TASKS.entries))
 
 
 @pytest.fixture
 def installed(monkeypatch):
     def install(**points: str) -> None:
         made = [EntryPoint(name, value, "unisd.tasks") for name, value in points.items()]
-        monkeypatch.setattr(registry, "entry_points", lambda group: made if group == "unisd.tasks" else [])
+        monkeypatch.setattr("unisd.registry.entry_points", lambda group: made if group == "unisd.tasks" else [])
 
     return install
 
@@ -121,6 +121,53 @@ def test_what_is_no_task_is_told_what_it_lacks():
     register("half", Half)
     with pytest.raises(UsageError, match="task 'half' is no task: it lacks grade, negative, negative_requests"):
         get("half")
+
+
+def test_an_object_with_the_parts_of_a_task_gets_the_defaults_for_the_rest():
+    class Own:
+        name = "own"
+        splits = ("train",)
+        max_new_tokens = 7
+        runs_programs = True
+
+        def load(self, split, source=None):
+            return [Example("1", "p", "q", "a", "d", {"subject": "art"})]
+
+        def grade(self, example, text):
+            return Grade(text == example.answer, text)
+
+        def negative_requests(self, example):
+            return []
+
+        def negative(self, example, request, text):
+            return text
+
+    register("own", Own)
+    task = get("own")
+    assert isinstance(task, Task)
+    (example,) = task.load("train")
+    assert task.grade(example, "a").correct
+    assert (task.name, task.max_new_tokens, task.metric, task.runs_programs) == ("own", 7, "accuracy", True)
+    assert (task.gold(example), task.options(example), task.chance(example), task.group(example)) == ("d", [], 0, "art")
+    assert task.negative(example, None, "wrong") == "wrong"
+
+
+def test_a_task_needs_but_loading_and_grading_and_a_name_and_splits():
+    class Nameless(CosE):
+        def __getattribute__(self, part):
+            if part == "name":
+                raise AttributeError
+            return super().__getattribute__(part)
+
+    class Abstract(Task):
+        name = "abstract"
+
+    register("nameless", Nameless)
+    register("abstract", Abstract)
+    with pytest.raises(UsageError, match="task 'nameless' is no task: it lacks name; see"):
+        get("nameless")
+    with pytest.raises(UniSDError, match=r"task 'abstract' cannot be loaded: TypeError.*grade.*load"):
+        get("abstract")
 
 
 def test_entry_points_are_found_and_do_not_displace_names_of_ones_own(installed):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import tiny
-from unisd.training.settings import assemble, recipe_names
+from unisd.training.runfile import assemble, recipe_names
 from unisd.training.trainer import UniSDTrainer
 
 
@@ -29,7 +29,7 @@ def trained(request, tmp_path, tokenizer):
         # Few tokens of a random model lie between their two contexts: with 8 a completion there may be none.
         settings.groups["rollout"]["max_completion_length"] = 40
     model = tiny.model()
-    if settings.groups["divergence"]["clip"]:
+    if settings.groups["clipping"]["cap"]:
         with torch.no_grad():
             # Sharper distributions, so that divergences reach the paper's cap of 10 nats.
             model.lm_head.weight.mul_(2.5)
@@ -59,7 +59,7 @@ def test_three_steps(trained):
         assert sum(row["contrast/live"] for row in rows) > 0
     if config.features.on:
         assert last["features/distance"] > 0
-    if config.divergence.clips():
+    if config.clipping.on:
         assert sum(row["clip/rate"] for row in rows) > 0
     if config.features.mode != "only" and config.needs_teacher:
         assert last["divergence/mean"] > 0

@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import tiny
 from unisd.errors import UsageError
 from unisd.teacher import View, score
-from unisd.training.config import UniSDConfig
+from unisd.training.arguments import UniSDConfig
 from unisd.training.trainer import UniSDTrainer
 
 UNISD = {
@@ -87,7 +87,7 @@ def test_student_equal_to_teacher_has_zero_divergence(tmp_path, tokenizer):
     rows = trainer.train_dataset
     import dataclasses
 
-    same = [dataclasses.replace(row, gold_ids=row.student_ids) for row in rows[:4]]
+    same = [dataclasses.replace(row, contexts={**row.contexts, "gold": [row.student_ids]}) for row in rows[:4]]
     plan = trainer.planner.plan(same, 0)
     learned = trainer.learner.learn(trainer.model, plan)
     assert learned.divergence.abs().max() < 1e-6
@@ -154,7 +154,7 @@ def test_step_loss_equals_a_plain_reference(tmp_path, tokenizer):
     for row, sequence in zip(trainer.train_dataset[:4], plan.sequences, strict=True):
         completion = list(sequence.completion_ids)
         with torch.no_grad(), model.disable_adapter():
-            gold = model(torch.tensor([[*row.gold_ids, *completion]])).logits[0, len(row.gold_ids) - 1 : -1]
+            gold = model(torch.tensor([[*row.first("gold"), *completion]])).logits[0, len(row.first("gold")) - 1 : -1]
         own = model(torch.tensor([[*row.student_ids, *completion]])).logits[0, len(row.student_ids) - 1 : -1]
         p, q = (gold / 0.7).log_softmax(-1), (own / 0.7).log_softmax(-1)
         values.append((p.exp() * (p - q)).sum(-1))

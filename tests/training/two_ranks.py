@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import torch
 
 import tiny
-from unisd.training.config import UniSDConfig
+from unisd.training.arguments import UniSDConfig
 from unisd.training.trainer import UniSDTrainer
 
 

@@ -53,14 +53,14 @@ def run(arguments: argparse.Namespace) -> int:
     if any(example.demonstration is None for example in pool):
         raise UsageError(f"--task {task.name}: it has no demonstrations, so there is no teacher to measure")
     from unisd.evaluation.models import Loaded
-    from unisd.rollout import CompletionStore, TorchSampler
+    from unisd.rollout import CompletionStore, make_sampler
 
     loaded = Loaded(arguments.model)
     auditor = Auditor(
         task,
         pool,
         loaded.model,
-        TorchSampler(loaded.model, loaded.tokenizer, arguments.batch_size),
+        make_sampler(loaded.model, loaded.tokenizer, arguments.batch_size),
         loaded.tokenizer,
         CompletionStore.in_cache("contexts", task.name, loaded.fingerprint(), arguments.batch_size),
         max_new_tokens=arguments.max_new_tokens,

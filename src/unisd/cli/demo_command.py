@@ -26,7 +26,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the quickstart, print its tables and write its page."""
     from unisd.errors import UsageError
     from unisd.training.run import claim_folder
-    from unisd.training.settings import assemble
+    from unisd.training.runfile import assemble
 
     for name in ("items", "headroom_items"):
         if getattr(arguments, name) < 1:

@@ -25,7 +25,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Build the contexts that a run needs; what the model writes is kept for the run."""
     from unisd.errors import UsageError
     from unisd.files import check_writable
-    from unisd.training.settings import assemble
+    from unisd.training.runfile import assemble
 
     if not (arguments.file or arguments.recipe):
         raise UsageError("prepare: give --recipe NAME or a run file; it says which contexts are needed")
@@ -41,15 +41,16 @@ def run(arguments: argparse.Namespace) -> int:
     model, tokenizer = load_model_and_tokenizer(settings)
     found = prepare(config, task, examples, model, tokenizer, progress=not quiet)
     counts: dict[str, Any] = {
-        "items": len(found.rows),
-        "auxiliary contexts": sum(len(row.get("auxiliary_contexts") or ()) for row in found.rows),
-        "negative contexts": sum(row.get("negative_context") is not None for row in found.rows),
+        "items": len(found.items),
+        "auxiliary contexts": sum(len(item.contexts.get("auxiliary", ())) for item in found.items),
+        "negative contexts": sum(len(item.contexts.get("negative", ())) for item in found.items),
         "dropped": found.dropped,
     }
     if arguments.output is not None:
+        from unisd.contexts import columns_of
         from unisd.files import write_jsonl
 
-        write_jsonl(arguments.output, found.rows)
+        write_jsonl(arguments.output, [columns_of(item) for item in found.items])
     if arguments.json:
         print(json.dumps(counts, indent=2))
     else:

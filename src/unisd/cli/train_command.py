@@ -41,7 +41,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Train."""
     from unisd.errors import UsageError
-    from unisd.training.settings import assemble
+    from unisd.training.runfile import assemble
 
     given = given_settings(arguments)
     chosen = bool(arguments.file or arguments.recipe)
@@ -83,7 +83,7 @@ def _audited(settings: Any, arguments: argparse.Namespace, quiet: bool) -> tuple
     from unisd.errors import UsageError
     from unisd.evaluation.audit import Auditor, audit_sample
     from unisd.models.load import weights_fingerprint
-    from unisd.rollout import CompletionStore, TorchSampler
+    from unisd.rollout import CompletionStore, make_sampler
     from unisd.training.run import load_examples, load_model_and_tokenizer
 
     if arguments.audit < 2 or int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -95,7 +95,7 @@ def _audited(settings: Any, arguments: argparse.Namespace, quiet: bool) -> tuple
         task,
         examples,
         model,
-        TorchSampler(model, tokenizer),
+        make_sampler(model, tokenizer),
         tokenizer,
         CompletionStore.in_cache("contexts", task.name, weights_fingerprint(model)),
         max_new_tokens=groups.get("rollout", {}).get("max_completion_length"),

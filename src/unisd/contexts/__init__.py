@@ -1,33 +1,34 @@
-"""What the teacher sees besides the prompt: gold, negative, retrieved, random and induced contexts, in one builder."""
+"""What the teacher sees besides the prompt: kinds of context, one file each, and one prompt builder for all."""
 
-from unisd.contexts.builder import Context, Kind, Layout, Prompt, PromptBuilder, messages_of
-from unisd.contexts.columns import Columns, read_columns
-from unisd.contexts.induction import InductionReport, induction_contexts
+from unisd.contexts.base import Context, ContextKind, Made, Making, Need, Words, merged
+from unisd.contexts.builder import Layout, PromptBuilder
+from unisd.contexts.items import Item, columns_of, make_contexts, read_columns
 from unisd.contexts.leakage import leaks
-from unisd.contexts.negative import NegativeReport, negative_contexts
-from unisd.contexts.probes import Encoder, random_contexts, retrieval_contexts
-from unisd.contexts.rows import DropReport, Limits, PreparedRow, prepare_rows, training_rows
+from unisd.contexts.registry import get, known, register
+from unisd.contexts.rows import DropReport, PreparedRow, prepare_rows
+from unisd.rollout.chat import Prompt, messages_of
 
 __all__ = [
-    "Columns",
     "Context",
+    "ContextKind",
     "DropReport",
-    "Encoder",
-    "InductionReport",
-    "Kind",
+    "Item",
     "Layout",
-    "Limits",
-    "NegativeReport",
+    "Made",
+    "Making",
+    "Need",
     "PreparedRow",
     "Prompt",
     "PromptBuilder",
-    "induction_contexts",
+    "Words",
+    "columns_of",
+    "get",
+    "known",
     "leaks",
+    "make_contexts",
+    "merged",
     "messages_of",
-    "negative_contexts",
     "prepare_rows",
-    "random_contexts",
     "read_columns",
-    "retrieval_contexts",
-    "training_rows",
+    "register",
 ]

@@ -4,8 +4,6 @@ from collections.abc import Iterator
 
 from unisd.files import stable_integer
 
-_MASK = (1 << 64) - 1
-
 
 def _bucket(key: int, count: int) -> int:
     """Return a uniform index below ``count`` (the jump consistent hash of Lamping and Veach, 2014).
@@ -15,7 +13,7 @@ def _bucket(key: int, count: int) -> int:
     index, following = 0, 0
     while following < count:
         index = following
-        key = (key * 2862933555777941757 + 1) & _MASK
+        key = (key * 2862933555777941757 + 1) % 2**64
         following = int((index + 1) * (1 << 31) / ((key >> 33) + 1))
     return index
 

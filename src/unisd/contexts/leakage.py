@@ -1,10 +1,10 @@
-"""Whether a context gives away an item's own answer (METHOD 3.3: "that is checked, not hoped for")."""
+"""Whether a context gives away an item's own answer: that is checked, not hoped for."""
 
 import re
 import unicodedata
 from functools import lru_cache
 
-from unisd.contexts.builder import Context
+from unisd.contexts.base import Context
 from unisd.tasks.base import Example
 
 # Chinese and Japanese are written without spaces: there every character counts as a word.
@@ -84,5 +84,4 @@ def leaks(example: Example, context: Context) -> bool:
 
 def same_solution(example: Example, other: Example) -> bool:
     """Return whether two items are solved by the same program but for its names (``shape``, where a task gives it)."""
-    shape = example.fields.get("shape")
-    return shape is not None and shape == other.fields.get("shape")
+    return example.shape is not None and example.shape == other.shape

@@ -37,12 +37,10 @@ class Item:
     note: str = ""
     question: str = ""
     demonstration: str | None = None
+    group: str = ""
+    """What the item belongs to (a subject), where the task says so."""
     fields: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def subject(self) -> str:
-        """What the item belongs to, where the task says so."""
-        return str(self.fields.get("subject") or "")
+    """The example's, for the task alone."""
 
     def example(self) -> Example:
         """Return the example that was asked."""
@@ -113,11 +111,9 @@ class Evaluation:
         if (samples := self.samples()) > 1:
             found["samples"] = samples
             found["pass_at_k"] = {str(k): self._pass_at(k) for k in _powers(samples)}
-        subjects = sorted({item.subject for item in self.items})
-        if len(subjects) > 1:
-            found["subjects"] = {
-                name or "none": self._of([i for i in self.items if i.subject == name]) for name in subjects
-            }
+        groups = sorted({item.group for item in self.items})
+        if len(groups) > 1:
+            found["subjects"] = {g or "none": self._of([i for i in self.items if i.group == g]) for g in groups}
         return found
 
     def samples(self) -> int:

@@ -2,15 +2,14 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import nn
 
-from unisd.contexts import Context, PromptBuilder, induction_contexts, negative_contexts, random_contexts
-from unisd.contexts import retrieval_contexts as retrieved
-from unisd.contexts.builder import Layout
+from unisd.contexts import Context, Layout, Making, Need, PromptBuilder, get
+from unisd.contexts.induction import Induction
 from unisd.errors import UniSDError, UsageError
 from unisd.evaluation.answers import Evaluation, in_words
 from unisd.evaluation.compare import Comparison, compare
@@ -22,9 +21,9 @@ from unisd.models.head import output_head
 from unisd.models.load import max_positions
 from unisd.models.packed import PackedSequence
 from unisd.objective import divergence, logits
-from unisd.rollout import CompletionStore, Sampler, SamplingParams
+from unisd.rollout import CompletionStore, Sampler
 from unisd.tasks import Example, Task
-from unisd.teacher.scorer import View, score
+from unisd.teacher import ReadRequest, score
 
 LAYOUTS: tuple[Layout, ...] = ("paper", "turn", "system")
 KINDS = ("random", "retrieval", "induction")
@@ -258,16 +257,26 @@ class Auditor:
     def _probes(
         self, kind: str, examples: Sequence[Example], builder: PromptBuilder, dropped: dict[str, int]
     ) -> list[list[Context]]:
-        count = self.probes if kind == "retrieval" else 1
-        if kind == "retrieval":
-            return retrieved(examples, count, pool=self.pool)
-        if kind == "random":
-            return random_contexts(examples, count, self.seed, pool=self.pool)
-        report = induction_contexts(
-            self.task.name, examples, count, self.sampler, builder, self.store, seed=self.seed, pool_size=24
+        need = Need("auxiliary", kind, self.probes if kind == "retrieval" else 1)
+        if kind == "induction":
+            made = Induction(pool_size=24).make(need, self._making(examples, builder))
+            dropped.update({f"induction: {why}": number for why, number in made.dropped.items()})
+        else:
+            made = get(kind).make(need, replace(self._making(examples, builder), pool=self.pool))
+        return made.contexts
+
+    def _making(self, examples: Sequence[Example], builder: PromptBuilder) -> Making:
+        room = min(self.max_new_tokens or self.task.max_new_tokens, 256)
+        return Making(
+            self.task,
+            examples,
+            sampler=self.sampler,
+            builder=builder,
+            store=self.store,
+            seed=self.seed,
+            room=room,
+            progress=self.progress,
         )
-        dropped.update({f"induction: {why}": number for why, number in report.dropped.items()})
-        return report.contexts
 
     def _agreement(
         self,
@@ -292,7 +301,7 @@ class Auditor:
                 chosen = max(votes, key=lambda item: answers.count(item.parsed), default=None)
                 elsewhere += chosen is not None and chosen.correct
         views = [
-            View(PackedSequence(builder.teacher_ids(example.prompt, context), item.ids), 1.0)
+            ReadRequest(PackedSequence(builder.teacher_ids(example.prompt, context), item.ids), 1.0)
             for example, item, row in zip(examples, student.items, probes, strict=True)
             if item.ids
             for context in row
@@ -303,18 +312,9 @@ class Auditor:
         return Agreement(self.probes, len(examples), agreed, right, elsewhere, auc)
 
     def _mislead(self, examples: Sequence[Example], builder: PromptBuilder, found: Audit) -> None:
-        report = negative_contexts(
-            self.task,
-            examples,
-            self.sampler,
-            builder,
-            SamplingParams(min(self.max_new_tokens or self.task.max_new_tokens, 256), 0.7, seed=self.seed),
-            self.store,
-            seed=self.seed,
-            progress="audit: negatives" if self.progress else None,
-        )
-        found.dropped.update({f"negative: {why}": number for why, number in report.dropped.items()})
-        kept = [(example, context) for example, context in zip(examples, report.contexts, strict=True) if context]
+        made = get("negative").make(Need("negative", "negative"), self._making(examples, builder))
+        found.dropped.update({f"negative: {why}": number for why, number in made.dropped.items()})
+        kept = [(example, row[0]) for example, row in zip(examples, made.contexts, strict=True) if row]
         if not kept:
             return
         found.negative = self._asked([e for e, _ in kept], builder, [c for _, c in kept], "negative")
@@ -328,8 +328,8 @@ class Auditor:
         for example, item, context in zip(examples, student.items, gold_contexts(examples), strict=True):
             teacher = PackedSequence(builder.teacher_ids(example.prompt, context), item.ids)
             if item.ids and fits(self.model, teacher):
-                alone.append(View(PackedSequence(builder.student_ids(example.prompt), item.ids)))
-                seen.append(View(teacher))
+                alone.append(ReadRequest(PackedSequence(builder.student_ids(example.prompt), item.ids)))
+                seen.append(ReadRequest(teacher))
         if not alone:
             return Distance(0.0, 0.0, 0.0, 0.0, 0)
         states, targets = (torch.cat(score(self.model, views, BUDGET)) for views in (alone, seen))

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 
 from unisd.contexts import Context, PromptBuilder
-from unisd.errors import UsageError
+from unisd.errors import UniSDError, UsageError
 from unisd.evaluation.answers import TOO_LONG, Evaluation, Item
 from unisd.files import stable_integer
 from unisd.rollout import Completion, CompletionStore, Request, Sampler, SamplingParams
 from unisd.sandbox import require_protection
-from unisd.tasks import Example, Grade, Task
-from unisd.tasks.parallel import graded
+from unisd.tasks import Example, Grade, Task, grade_all
+from unisd.tasks.parallel import UNGRADED
 
 
 def evaluate(
@@ -47,14 +47,14 @@ def evaluate(
             its item counts as unanswered.
 
     Raises:
-        UniSDError: answers are programs, and they cannot be run safely here.
+        UniSDError: answers are programs, and they cannot be run safely here; or the task's grader fails.
         UsageError: there is nothing to ask, or several greedy answers are asked for, which would be equal.
     """
     if not examples:
         raise UsageError(f"{task.name}: no items to evaluate; raise --limit or choose another split")
     if samples > 1 and temperature == 0:
         raise UsageError(f"samples: {samples} greedy answers would be equal; set a temperature above 0")
-    if getattr(task, "runs_programs", False):
+    if task.runs_programs:
         require_protection()  # now, not after hours of asking
     params = SamplingParams(max_new_tokens or task.max_new_tokens, temperature, top_p, seed)
     if contexts is None:
@@ -65,40 +65,41 @@ def evaluate(
     requests = [
         Request(ids, ("evaluation", e.id, n)) for ids, e in zip(prompts, examples, strict=True) for n in range(samples)
     ]
-    fits = [max_length is None or len(r.prompt_ids) + params.max_new_tokens <= max_length for r in requests]
+    fits = _fits(task, requests, params.max_new_tokens, max_length)
     sent = [request for request, fit in zip(requests, fits, strict=True) if fit]
-    if not sent:
-        room = (max_length or 0) - min(len(request.prompt_ids) for request in requests)
-        raise UsageError(
-            f"{task.name}: no prompt leaves room for {params.max_new_tokens} tokens in the {max_length} that the model "
-            f"reads; use --max-new-tokens {max(room, 0)} or fewer"
-        )
     answers = iter(
         sampler.sample(sent, params, progress) if store is None else store.completions(sampler, sent, params, progress)
     )
     written = [next(answers) if fit else Completion([], False) for fit in fits]
     texts = [sampler.decode(done) for done in written]
-    grades = grade_all(task, [example for example, _ in asked], texts, progress and f"{progress}: grading")
+    grades = _grades(task, [example for example, _ in asked], texts, progress and f"{progress}: grading")
     items = [
-        _item(example, number, done, text, grade if fit else Grade(False, None, grade.scores, TOO_LONG))
+        _item(task, example, number, done, text, grade if fit else Grade(False, None, grade.scores, TOO_LONG))
         for (example, number), done, text, grade, fit in zip(asked, written, texts, grades, fits, strict=True)
     ]
-    return Evaluation(task.name, getattr(task, "metric", "accuracy"), items)
+    return Evaluation(task.name, task.metric, items)
 
 
-def grade_all(
-    task: Task, examples: Sequence[Example], texts: Sequence[str], progress: str | None = None
-) -> list[Grade]:
-    """Grade one text per example; programs run in parallel, one per core."""
-    from tqdm.auto import tqdm
+def _fits(task: Task, requests: Sequence[Request], room: int, max_length: int | None) -> list[bool]:
+    """Return whether each prompt leaves room for an answer; UsageError where none does."""
+    fits = [max_length is None or len(request.prompt_ids) + room <= max_length for request in requests]
+    if max_length is not None and not any(fits):
+        rest = max_length - min(len(request.prompt_ids) for request in requests)
+        raise UsageError(
+            f"{task.name}: no prompt leaves room for {room} tokens in the {max_length} that the model reads; "
+            f"use --max-new-tokens {max(rest, 0)} or fewer"
+        )
+    return fits
 
-    shown = progress if getattr(task, "runs_programs", False) else None
-    with tqdm(total=len(texts), desc=shown, disable=shown is None, unit="program", leave=False) as bar:
-        grades = []
-        for grade in graded(task, task.grade, examples, texts):
-            grades.append(grade)
-            bar.update(1)
-        return grades
+
+def _grades(task: Task, examples: Sequence[Example], texts: Sequence[str], progress: str | None = None) -> list[Grade]:
+    """Grade all answers; UniSDError where the grader fails, since a figure must not count that as wrong answers."""
+    grades = grade_all(task, examples, texts, progress)
+    if failed := [grade.note for grade in grades if grade.note.startswith(UNGRADED)]:
+        raise UniSDError(
+            f"{task.name}: {len(failed)} of {len(grades)} answers were {failed[0]}; repair it and evaluate again"
+        )
+    return grades
 
 
 def regrade(task: Task, evaluation: Evaluation) -> Evaluation:
@@ -110,12 +111,12 @@ def regrade(task: Task, evaluation: Evaluation) -> Evaluation:
     if evaluation.task != task.name:
         raise UsageError(f"the answers are of the task {evaluation.task}, not of {task.name}; name the right task")
     asked = [item for item in evaluation.items if item.note != TOO_LONG]
-    grades = iter(grade_all(task, [item.example() for item in asked], [item.output for item in asked]))
+    grades = iter(_grades(task, [item.example() for item in asked], [item.output for item in asked]))
     items = [item if item.note == TOO_LONG else item.graded(next(grades)) for item in evaluation.items]
     return Evaluation(evaluation.task, evaluation.metric, items)
 
 
-def _item(example: Example, number: int, done: Completion, text: str, grade: Grade) -> Item:
+def _item(task: Task, example: Example, number: int, done: Completion, text: str, grade: Grade) -> Item:
     return Item(
         id=example.id,
         sample=number,
@@ -130,6 +131,7 @@ def _item(example: Example, number: int, done: Completion, text: str, grade: Gra
         note=grade.note,
         question=example.question,
         demonstration=example.demonstration,
+        group=task.group(example),
         fields=dict(example.fields),
     )
 

@@ -14,25 +14,23 @@ from unisd.models.head import output_head
 from unisd.models.load import max_positions
 from unisd.models.packed import PackedSequence
 from unisd.objective import logits
-from unisd.tasks import Example
+from unisd.tasks import Example, Task
 from unisd.tasks.choice import demonstration
-from unisd.teacher.scorer import View, score
+from unisd.teacher import ReadRequest, score
 
 BUDGET = 2048
 """Tokens of a packed row."""
 
 
-def gold_text(example: Example) -> str | None:
-    """Return the gold completion: the demonstration, or what an evaluation-only task keeps as ``gold``; else None."""
-    return example.demonstration or example.fields.get("gold")
-
-
-def gold_perplexity(model: nn.Module, builder: PromptBuilder, examples: Sequence[Example]) -> dict[str, Any] | None:
-    """Return PPL_fit: the perplexity of the gold completions after the student's prompts (METHOD 6).
+def gold_perplexity(
+    model: nn.Module, builder: PromptBuilder, task: Task, examples: Sequence[Example]
+) -> dict[str, Any] | None:
+    """Return PPL_fit: the perplexity of the gold completions after the student's prompts.
 
     Args:
         model: in evaluation mode.
         builder: how prompts are laid out.
+        task: who knows the gold completions.
         examples: those without a gold completion are left out.
 
     Returns:
@@ -42,7 +40,7 @@ def gold_perplexity(model: nn.Module, builder: PromptBuilder, examples: Sequence
     sequences = [
         PackedSequence(builder.student_ids(example.prompt), builder.completion_ids(text))
         for example in examples
-        if (text := gold_text(example))
+        if (text := task.gold(example))
     ]
     sequences = [sequence for sequence in sequences if fits(model, sequence)]
     return perplexity(model, sequences) if sequences else None
@@ -67,14 +65,16 @@ def finite_perplexity(mean_logprob: float) -> float | None:
 
 def perplexity(model: nn.Module, sequences: Sequence[PackedSequence]) -> dict[str, Any]:
     """Return the perplexity of the completions of ``sequences`` under ``model``, all tokens together."""
-    scored = score(model, [View(sequence, temperature=1.0) for sequence in sequences], BUDGET)
+    scored = score(model, [ReadRequest(sequence, temperature=1.0) for sequence in sequences], BUDGET)
     total = math.fsum(float(part.double().sum()) for part in scored)
     tokens = sum(len(part) for part in scored)
     return {"value": finite_perplexity(total / tokens), "tokens": tokens, "of": len(sequences)}
 
 
-def option_probabilities(model: nn.Module, builder: PromptBuilder, examples: Sequence[Example]) -> list[list[float]]:
-    """Return each option's probability as an immediate answer, ``Answer: <letter>``, normalised over the options.
+def option_probabilities(
+    model: nn.Module, builder: PromptBuilder, task: Task, examples: Sequence[Example]
+) -> list[list[float]]:
+    """Return each option's probability as an immediate answer, ``Answer: <option>``, normalised over the options.
 
     No reasoning comes before it, so this is what the model believes at once, and it is comparable between models
     whatever their answers look like. The token that tells the letters apart decides.
@@ -84,7 +84,7 @@ def option_probabilities(model: nn.Module, builder: PromptBuilder, examples: Seq
     """
     views, choices = [], []
     for example in examples:
-        written = [builder.completion_ids(demonstration("", letter)) for letter in example.fields["letters"]]
+        written = [builder.completion_ids(demonstration("", letter)) for letter in task.options(example)]
         at = next(i for i, tokens in enumerate(zip(*written, strict=False)) if len(set(tokens)) > 1)
         tokens = [ids[at] for ids in written]
         if len(set(tokens)) < len(tokens):
@@ -94,7 +94,7 @@ def option_probabilities(model: nn.Module, builder: PromptBuilder, examples: Seq
             raise UsageError(
                 f"item {example.id}: its prompt is longer than what the model reads; leave out --likelihood"
             )
-        views.append(View(sequence))
+        views.append(ReadRequest(sequence))
         choices.append(tokens)
     head = output_head(model)
     with torch.no_grad():
@@ -140,9 +140,12 @@ def calibration(probabilities: Sequence[Sequence[float]], keys: Sequence[int], b
     return Calibration(sum(right) / n, sum(confidences) / n, sum(abs(gap) for gap in gaps) / n, brier / n, n)
 
 
-def choice_calibration(model: nn.Module, builder: PromptBuilder, examples: Sequence[Example]) -> Calibration | None:
+def choice_calibration(
+    model: nn.Module, builder: PromptBuilder, task: Task, examples: Sequence[Example]
+) -> Calibration | None:
     """Measure the calibration of multiple-choice examples; None where they are of another kind."""
-    if not examples or any("letters" not in example.fields for example in examples):
+    options = [task.options(example) for example in examples]
+    if not options or not all(options):
         return None
-    keys = [example.fields["letters"].index(example.answer) for example in examples]
-    return calibration(option_probabilities(model, builder, examples), keys)
+    keys = [letters.index(example.answer) for letters, example in zip(options, examples, strict=True)]
+    return calibration(option_probabilities(model, builder, task, examples), keys)

@@ -8,10 +8,12 @@ from typing import Any
 
 from torch import nn
 
+from unisd import fast
 from unisd.errors import UsageError
+from unisd.fast import Mode
 from unisd.models import load_model, load_tokenizer
 from unisd.models.load import has_adapter, weights_fingerprint
-from unisd.training.settings import model_presets, read_run_file
+from unisd.training.runfile import model_presets, read_run_file
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,8 @@ class Found:
     """What the run adapted, where a run was named."""
     trained_on: str | None = None
     """The task that the run was trained on, where a run was named."""
+    fast: Mode | None = None
+    """Whether the run took fast paths, where a run was named."""
 
 
 def find_model(name: str) -> Found:
@@ -46,7 +50,8 @@ def find_model(name: str) -> Found:
         for part in ("adapter", "model"):
             if (folder / part).is_dir():
                 weights = str(folder / part)
-                return Found(weights, weights, model["dtype"], folder, model["name"], task.get("name"))
+                told = (model["dtype"], folder, model["name"], task.get("name"), model.get("fast"))
+                return Found(weights, weights, *told)
         raise UsageError(f"{name}: the run has no adapter yet; finish it with unisd train --output {name} --resume")
     if folder.is_dir():
         if not any((folder / file).is_file() for file in ("config.json", "adapter_config.json")):
@@ -80,20 +85,21 @@ class Loaded:
 
     @contextlib.contextmanager
     def weights(self, base: bool = False) -> Iterator[nn.Module]:
-        """Yield the model with the adapted weights, or its base.
+        """Yield the model with the adapted weights, or its base; fast paths are taken as the run took them.
 
         Raises:
             UsageError: the base is asked for, and nothing says what it is.
         """
         model: Any = self.model
-        if not base:
-            yield model
-        elif has_adapter(model):
-            with model.disable_adapter():
+        with fast.use(self.found.fast) if self.found.fast else contextlib.nullcontext():
+            if not base:
                 yield model
-        elif self.found.base is not None:
-            if self._base is None:
-                self._base = load_model(self.found.base, self.found.dtype)
-            yield self._base
-        else:
-            raise UsageError(f"{self.name}: it is not known what this model was adapted from; name a run or an adapter")
+            elif has_adapter(model):
+                with model.disable_adapter():
+                    yield model
+            elif self.found.base is not None:
+                if self._base is None:
+                    self._base = load_model(self.found.base, self.found.dtype)
+                yield self._base
+            else:
+                raise UsageError(f"{self.name}: it is not known what it was adapted from; name a run or an adapter")

@@ -14,7 +14,7 @@ from unisd.evaluation.likelihood import BUDGET, finite_perplexity
 from unisd.models.head import output_head
 from unisd.models.packed import PackedSequence
 from unisd.objective import Head, divergence, logits, token_logprobs
-from unisd.teacher.scorer import View, score
+from unisd.teacher import ReadRequest, score
 
 _CHUNK = 128
 
@@ -72,7 +72,7 @@ def retention(
 
 def text_distance(base: Weights, adapted: Weights, sequences: Sequence[PackedSequence]) -> TextDistance:
     """Compare two models on ``sequences``, a few tokens at a time: no tokens x vocabulary tensor is kept."""
-    views = [View(sequence) for sequence in sequences]
+    views = [ReadRequest(sequence) for sequence in sequences]
     targets = torch.tensor([token for sequence in sequences for token in sequence.completion_ids])
     with base() as model:
         base_states, base_head = torch.cat(score(model, views, BUDGET)), _copied(output_head(model))

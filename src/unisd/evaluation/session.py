@@ -19,7 +19,7 @@ from unisd.evaluation.retention import retention
 from unisd.files import write_json
 from unisd.models import load_tokenizer
 from unisd.models.load import max_positions
-from unisd.rollout import CompletionStore, TorchSampler
+from unisd.rollout import CompletionStore, make_sampler
 from unisd.tasks import Example, Task, get, names
 
 ALL = "all"
@@ -223,7 +223,7 @@ def _ask(loaded: Loaded, exam: Exam, options: Options, base: bool, progress: boo
     name = f"{loaded.name} ({BASE})" if base else loaded.name
     builder = PromptBuilder(loaded.tokenizer, "paper")
     with loaded.weights(base) as model:
-        sampler = TorchSampler(model, loaded.tokenizer, options.batch_size)
+        sampler = make_sampler(model, loaded.tokenizer, options.batch_size)
         store = None
         if not options.fresh:
             stem = exam.task.name
@@ -244,8 +244,8 @@ def _ask(loaded: Loaded, exam: Exam, options: Options, base: bool, progress: boo
         )
         measures: dict[str, Any] = {}
         if options.likelihood:
-            measures["ppl_fit"] = gold_perplexity(model, builder, exam.examples)
-            measured = choice_calibration(model, builder, exam.examples)
+            measures["ppl_fit"] = gold_perplexity(model, builder, exam.task, exam.examples)
+            measured = choice_calibration(model, builder, exam.task, exam.examples)
             measures["calibration"] = None if measured is None else dataclasses.asdict(measured)
     asked = {key: getattr(options, key) for key in ("samples", "temperature", "top_p", "seed")}
     asked["max_new_tokens"] = options.max_new_tokens or exam.task.max_new_tokens

@@ -1,35 +1,29 @@
 """LoRA adapters."""
 
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
 from unisd.errors import UsageError
+from unisd.settings import Field, group
 
 
-@dataclass
+@group
 class LoraSettings:
-    """The adapter (defaults: the paper's, METHOD 4)."""
+    """The adapter."""
 
     enabled: bool = True
     """Train a LoRA adapter; false trains all weights."""
-    r: int = 64
+    r: int = Field(default=64, ge=1)
     """Rank."""
     alpha: int = 128
     """Scale: the update is multiplied by alpha / r."""
-    dropout: float = 0.05
+    dropout: float = Field(default=0.05, ge=0, lt=1)
     """Dropout on the adapter's input."""
-    target_modules: list[str] = field(
+    target_modules: list[str] | Literal["all-linear"] = Field(
         default_factory=lambda: ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
     )
-    """Names of the linear layers that get an adapter."""
-
-    def __post_init__(self) -> None:
-        if self.r < 1:
-            raise UsageError(f"lora.r: {self.r} is not a rank; use 1 or more")
-        if not 0 <= self.dropout < 1:
-            raise UsageError(f"lora.dropout: {self.dropout} is not in [0, 1)")
+    """Names of the linear layers that get an adapter; all-linear: every one but the output head."""
 
     def peft_config(self) -> Any:
         """Return the PEFT configuration."""
@@ -39,7 +33,7 @@ class LoraSettings:
             r=self.r,
             lora_alpha=self.alpha,
             lora_dropout=self.dropout,
-            target_modules=list(self.target_modules),
+            target_modules=self.target_modules,
             task_type="CAUSAL_LM",
         )
 

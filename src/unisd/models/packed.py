@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from unisd.errors import UsageError
+from unisd.fast.segments import Segment, attention_by_segment, segments_suit
 from unisd.models.load import base_model
-from unisd.models.segments import Segment, attention_by_segment, segments_suit
 
 MIN_SHARED = 8
 """Tokens that prompts must begin with alike for a segment of their own: a shorter one costs more than it saves."""
@@ -196,9 +196,7 @@ def shares(model: nn.Module) -> bool:
 
 
 def hidden_states(model: nn.Module, row: Row, keep: Callable[[int, Tensor, Tensor], None] | None = None) -> Tensor:
-    """Return the decoder's final hidden states ``[1, L, H]`` (after the final norm) of one row.
-
-    The whole model runs, so that wrappers see a usual forward pass; of its head only one position is asked for.
+    """Return the final hidden states ``[1, L, H]`` of one row; see `final_states`.
 
     Args:
         model: the model.
@@ -206,21 +204,28 @@ def hidden_states(model: nn.Module, row: Row, keep: Callable[[int, Tensor, Tenso
         keep: called with each layer's number, keys and values ``[1, heads, L, D]``, where :func:`shares` holds.
     """
     check_packs(model)
-    caught: list[Any] = []
     decoder = decoder_of(model)
     device = next(model.parameters()).device
     ids, positions = (torch.tensor([values], device=device) for values in (row.ids, row.positions))
     by_segment: AbstractContextManager[dict[str, Any]] = (
         attention_by_segment(decoder, row.segments, keep) if segments_suit(decoder) else contextlib.nullcontext({})
     )
-    handle = decoder.register_forward_hook(lambda module, inputs, output: caught.append(output))
+    with by_segment as more:
+        return final_states(model, ids, positions, **more)
+
+
+def final_states(model: nn.Module, ids: Tensor, positions: Tensor, **more: Any) -> Tensor:
+    """Return the decoder's final hidden states ``[B, L, H]`` (after the final norm) of ids ``[B, L]`` at positions.
+
+    The whole model runs, so that wrappers see a usual forward pass; of its head only one position is asked for.
+    """
+    caught: list[Tensor] = []
+    handle = decoder_of(model).register_forward_hook(lambda module, inputs, out: caught.append(out.last_hidden_state))
     try:
-        with by_segment as more:
-            model(input_ids=ids, position_ids=positions, use_cache=False, logits_to_keep=1, **more)
+        model(input_ids=ids, position_ids=positions, use_cache=False, logits_to_keep=1, **more)
     finally:
         handle.remove()
-    states: Tensor = caught[0].last_hidden_state
-    return states
+    return caught[0]
 
 
 @contextlib.contextmanager

@@ -7,23 +7,16 @@ Only the logits of student and teacher are as large as a chunk; the gradient the
 Nothing here reads a tensor's value on the host: a device runs through the whole sweep without waiting.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from unisd.objective import _kinds
 from unisd.objective.clipping import as_cap
-from unisd.objective.contrast import Contrast, contrast_loss, contrast_slope, live
-from unisd.objective.divergence import DivergenceKind
-from unisd.objective.head import (
-    Head,
-    finish_logits,
-    hidden_gradient,
-    project,
-    softcap_slope,
-    working_dtype,
-)
+from unisd.objective.head import Head, finish_logits, hidden_gradient, project, softcap_slope, working_dtype
+from unisd.objective.parts import Seen, at
+from unisd.objective.problem import Problem
 
 # Room for the logits of a chunk. On a CPU more is no faster; an accelerator wants long products and few launches.
 _CPU_BYTES = 32 * 2**20
@@ -33,43 +26,13 @@ _MIN_TOKENS = 128
 _BLOCK_BYTES = 4 * 2**20
 
 
-@dataclass(frozen=True)
-class Problem:
-    """What to compute, already checked."""
-
-    student: Tensor
-    student_head: Head
-    targets: Tensor
-    coefficients: Tensor
-    kind: DivergenceKind
-    alpha: float
-    temperature: float
-    teacher: Tensor | None
-    teacher_head: Head | None
-    cap: float | Tensor | None
-    contrast: Contrast | None
-    chunk_tokens: int | None
-    want_hidden: bool
-    want_weight: bool
-    want_bias: bool
-
-    @property
-    def want_gradient(self) -> bool:
-        """Whether anything at all needs a gradient."""
-        return self.want_hidden or self.want_weight or self.want_bias
-
-
 @dataclass
 class Outcome:
-    """Per-token values [N], and the gradient of the whole loss where it was wanted; no graph hangs on any of it."""
+    """Per-token values ``[N]`` by name, and the gradient of the whole loss where it was wanted, without a graph."""
 
-    divergence: Tensor
-    clipped: Tensor
-    student_logprobs: Tensor
-    entropy: Tensor
-    teacher_logprobs: Tensor | None
-    hinge: Tensor | None
-    live: Tensor | None
+    values: dict[str, Tensor]
+    factors: Tensor
+    """What the divergences are multiplied by in the end: coefficients and gates, ``[N]``."""
     hidden_gradient: Tensor | None
     weight_gradient: Tensor | None
     bias_gradient: Tensor | None
@@ -96,39 +59,43 @@ def token_logprob(logits: Tensor, targets: Tensor, peak: Tensor, height: Tensor)
 
 
 class Sweep:
-    """A pass in progress: the problem, the outcome so far, and the storage that all chunks share."""
+    """A pass in progress: the problem, the outcome so far, and the storage that all chunks share.
 
-    def __init__(self, problem: Problem) -> None:
+    Args:
+        problem: what to compute, already checked.
+        hidden: whether a gradient in the student's hidden states is wanted.
+        weight: whether one in the weight of its head is.
+        bias: whether one in the bias of its head is.
+    """
+
+    def __init__(self, problem: Problem, hidden: bool, weight: bool, bias: bool) -> None:
         self.problem = problem
+        self.want_gradient = hidden or weight or bias
         heads = [used for used in (problem.student_head, problem.teacher_head) if used is not None]
+        heads += problem.target.heads if problem.target is not None else ()
         self.dtype = working_dtype(problem.student, problem.teacher, *(used.weight for used in heads))
         like = torch.empty(0, dtype=self.dtype, device=problem.student.device)
-        count, vocabulary = problem.student.shape[0], problem.student_head.weight.shape[0]
+        (count, width), vocabulary = problem.student.shape, problem.student_head.weight.shape[0]
         self.chunk, block = plan(count, vocabulary, like, len(heads), problem.chunk_tokens)
         self.logits = [like.new_empty(self.chunk, vocabulary) for _ in heads]
-        needs_slope = problem.student_head.softcap is not None and problem.want_gradient
+        needs_slope = problem.student_head.softcap is not None and self.want_gradient
         self.scratch = [like.new_empty(block, vocabulary) for _ in range(4 if needs_slope else 3)]
         self.block = block
-        self.coefficients = problem.coefficients.detach().to(self.dtype)
-        self.factors = self.coefficients.clone()
-        self.cap = None if problem.cap is None else as_cap(problem.cap, like)
-        self.outcome = self._blank(like, count, vocabulary)
-
-    def _blank(self, like: Tensor, count: int, vocabulary: int) -> Outcome:
-        problem, width = self.problem, self.problem.student.shape[1]
-        nowhere = torch.zeros(count, dtype=torch.bool, device=like.device)
-        return Outcome(
-            divergence=like.new_empty(count),
-            clipped=nowhere,
-            student_logprobs=like.new_empty(count),
-            entropy=like.new_empty(count),
-            teacher_logprobs=None if problem.teacher is None else like.new_empty(count),
-            hinge=None if problem.contrast is None else like.new_empty(count),
-            live=None if problem.contrast is None else nowhere.clone(),
-            hidden_gradient=like.new_empty(count, width) if problem.want_hidden else None,
-            weight_gradient=like.new_zeros(vocabulary, width) if problem.want_weight else None,
-            bias_gradient=like.new_zeros(vocabulary) if problem.want_bias else None,
+        self.factors = problem.coefficients.detach().to(self.dtype).clone()
+        self.cap = None if problem.cap is None else as_cap(problem.cap, like, count)
+        self.nowhere = like.new_full((), torch.nan)
+        names = ["divergence", "student_logprobs", "entropy", *(gate.name for gate in problem.gates)]
+        names += [] if problem.teacher is None else ["teacher_logprobs"]
+        names += [] if problem.target is None else [problem.target.name]
+        names += [name for term in problem.terms for name in (term.name, f"{term.name}/slope")]
+        self.outcome = Outcome(
+            values={name: like.new_empty(count) for name in names},
+            factors=self.factors.clone(),
+            hidden_gradient=like.new_empty(count, width) if hidden else None,
+            weight_gradient=like.new_zeros(vocabulary, width) if weight else None,
+            bias_gradient=like.new_zeros(vocabulary) if bias else None,
         )
+        self.outcome.values["clipped"] = torch.zeros(count, dtype=torch.bool, device=like.device)
 
     def run(self) -> Outcome:
         """Go over all tokens once."""
@@ -138,74 +105,104 @@ class Sweep:
         return self.outcome
 
     def _chunk(self, tokens: slice) -> None:
-        problem = self.problem
-        size = tokens.stop - tokens.start
-        z = project(problem.student[tokens], problem.student_head, problem.temperature, self.logits[0])
-        teacher_z = None
+        problem, size = self.problem, tokens.stop - tokens.start
+        read = [(problem.student, problem.student_head)]
         if problem.teacher is not None and problem.teacher_head is not None:
-            teacher_z = project(problem.teacher[tokens], problem.teacher_head, problem.temperature, self.logits[1])
+            read.append((problem.teacher, problem.teacher_head))
+        if problem.target is not None:
+            read.extend(zip(problem.target.states, problem.target.heads, strict=True))
+        logits = [
+            project(states[tokens], head, problem.temperature, room)
+            for (states, head), room in zip(read, self.logits, strict=True)
+        ]
+        heads = [head for _, head in read]
         for first in range(0, size, self.block):
             last = min(first + self.block, size)
             rows = slice(tokens.start + first, tokens.start + last)
-            self._block(z[first:last], None if teacher_z is None else teacher_z[first:last], rows)
-        if problem.want_gradient:
-            self._collect(z, tokens)
+            self._block([each[first:last] for each in logits], heads, rows)
+        if self.want_gradient:
+            self._collect(logits[0], tokens)
 
-    def _block(self, z: Tensor, teacher_z: Tensor | None, tokens: slice) -> None:
-        """Values of a few rows; `z` holds the student's logits and then, if wanted, the gradient in them."""
-        problem, outcome = self.problem, self.outcome
+    def _block(self, logits: list[Tensor], heads: list[Head], tokens: slice) -> None:
+        """Values of a few rows; the student's logits then hold the gradient in them, if it is wanted."""
+        problem, values = self.problem, self.outcome.values
+        z, *teachers = logits
         p, q, work, *extra = (buffer[: z.shape[0]] for buffer in self.scratch)
-        targets = problem.targets[tokens]
-        finish_logits(z, problem.student_head, problem.temperature)
+        for each, head in zip(logits, heads, strict=True):
+            finish_logits(each, head, problem.temperature)
         if extra:
             softcap_slope(z, problem.student_head, problem.temperature, out=extra[0])
         peak, height = _kinds.log_normalizer(z, p)
-        s = token_logprob(z, targets, peak, height)
-        outcome.student_logprobs[tokens] = s
-        outcome.entropy[tokens] = (peak - height).sub_(torch.mul(p, z, out=work).sum(-1))
-        d = z
-        if teacher_z is not None and problem.teacher_head is not None:
-            finish_logits(teacher_z, problem.teacher_head, problem.temperature)
-            teacher_peak, teacher_height = _kinds.log_normalizer(teacher_z, q)
-            assert outcome.teacher_logprobs is not None
-            outcome.teacher_logprobs[tokens] = token_logprob(teacher_z, targets, teacher_peak, teacher_height)
+        values["student_logprobs"][tokens] = s = token_logprob(z, problem.targets[tokens], peak, height)
+        values["entropy"][tokens] = entropy = (peak - height).sub_(torch.mul(p, z, out=work).sum(-1))
+        seen = Seen(s, self.nowhere, entropy, self.nowhere)
+        if teachers:
+            seen, teacher_peak, teacher_height = self._teacher(seen, teachers, q, work, tokens)
             shift = (peak - teacher_peak).sub_(height - teacher_height)
-            d.sub_(teacher_z).sub_(shift.unsqueeze(1))
+            z.sub_(teachers[0]).sub_(shift.unsqueeze(1))
         if problem.kind == "cross_entropy":
-            outcome.divergence[tokens] = -s
-            if problem.want_gradient:
-                _kinds.cross_entropy_gradient(p, targets, out=z)
+            values["divergence"][tokens] = -s
+            if self.want_gradient:
+                _kinds.cross_entropy_gradient(p, problem.targets[tokens], out=z)
         else:
-            assert teacher_z is not None
-            rows = _kinds.Rows(p, q, d, spare=teacher_z, work=work)
-            value = _kinds.divergence(rows, problem.kind, problem.alpha, problem.want_gradient)
+            rows = _kinds.Rows(p, q, z, spare=teachers[0], work=work)
+            value = _kinds.divergence(rows, problem.kind, problem.alpha, self.want_gradient)
             # Zero is the truth; rounding may fall on either side of it.
-            outcome.divergence[tokens] = value.clamp_min_(0.0)
+            values["divergence"][tokens] = value.clamp_min_(0.0)
+        self._gate(seen, tokens)
         self._clip(tokens)
-        if problem.contrast is not None:
-            self._contrast(z, p, problem.contrast, tokens)
+        if problem.terms:
+            self._terms(z, p, seen, tokens)
         if extra:
             z.mul_(extra[0])
 
+    def _teacher(
+        self, seen: Seen, teachers: list[Tensor], q: Tensor, work: Tensor, tokens: slice
+    ) -> tuple[Seen, Tensor, Tensor]:
+        """Write the distribution to match to ``q``, its logits over the teacher's; return its log-normaliser, too."""
+        problem, values = self.problem, self.outcome.values
+        z, *others = teachers
+        peak, height = _kinds.log_normalizer(z, q)
+        values["teacher_logprobs"][tokens] = g = token_logprob(z, problem.targets[tokens], peak, height)
+        seen = replace(seen, g=g)
+        if any(gate.teacher_entropy for gate in problem.gates):
+            seen = replace(seen, teacher_entropy=(peak - height).sub_(torch.mul(q, z, out=work).sum(-1)))
+        if problem.target is not None:
+            present = problem.target.present[tokens].unsqueeze(1)
+            plain = work.copy_(z)
+            value = problem.target.function(z, *others)
+            torch.where(present, z, plain, out=z)
+            values[problem.target.name][tokens] = value = torch.where(present.squeeze(1), value, 1.0)
+            if problem.target.gates:
+                self._multiply(value, tokens)
+            peak, height = _kinds.log_normalizer(z, q)
+        return seen, peak, height
+
+    def _gate(self, seen: Seen, tokens: slice) -> None:
+        for gate in self.problem.gates:
+            factor = gate.function(seen, *(tensor[tokens] for tensor in gate.inputs)).to(self.dtype)
+            self.outcome.values[gate.name][tokens] = factor
+            self._multiply(factor, tokens)
+
+    def _multiply(self, factor: Tensor, tokens: slice) -> None:
+        self.factors[tokens] *= factor
+        self.outcome.factors[tokens] *= factor
+
     def _clip(self, tokens: slice) -> None:
         if self.cap is not None:
-            clipped = self.outcome.divergence[tokens] > self.cap
-            self.outcome.clipped[tokens] = clipped
+            clipped = self.outcome.values["divergence"][tokens] > (self.cap[tokens] if self.cap.dim() else self.cap)
+            self.outcome.values["clipped"][tokens] = clipped
             self.factors[tokens].masked_fill_(clipped, 0.0)
 
-    def _contrast(self, z: Tensor, p: Tensor, contrast: Contrast, tokens: slice) -> None:
-        """Hinge of a few rows; adds its gradient, push (onehot - p), to the divergence's, which is finished first."""
-        outcome = self.outcome
-        assert outcome.teacher_logprobs is not None
-        assert outcome.hinge is not None
-        assert outcome.live is not None
-        s, g = outcome.student_logprobs[tokens], outcome.teacher_logprobs[tokens]
-        b, present = contrast.negative_logprobs[tokens].detach().to(s.dtype), contrast.present[tokens]
-        outcome.hinge[tokens] = contrast_loss(s, g, b, contrast.margin).masked_fill_(~present, 0.0)
-        outcome.live[tokens] = live(s, g, b, contrast.margin) & present
-        if self.problem.want_gradient:
-            slope = contrast_slope(s, g, b, contrast.margin)
-            push = (contrast.coefficients[tokens].detach() * slope).masked_fill_(~present, 0.0).to(s.dtype)
+    def _terms(self, z: Tensor, p: Tensor, seen: Seen, tokens: slice) -> None:
+        """Values of the token terms; adds their gradient, push (onehot - p), to the divergence's, finished first."""
+        values, push = self.outcome.values, torch.zeros_like(seen.s)
+        for term in (at(each, tokens) for each in self.problem.terms):
+            value, slope = term.function(seen, *term.inputs)
+            values[term.name][tokens] = value.masked_fill(~term.present, 0.0)
+            values[f"{term.name}/slope"][tokens] = slope.masked_fill(~term.present, 0.0)
+            push += (term.coefficients.detach() * slope).masked_fill(~term.present, 0.0)
+        if self.want_gradient:
             z.mul_(self.factors[tokens].unsqueeze(1)).addcmul_(p, push.unsqueeze(1), value=-1.0)
             _kinds.add_at(z, self.problem.targets[tokens], push)
             self.factors[tokens] = 1.0

@@ -11,38 +11,18 @@ def clip(values: Tensor, cap: float | Tensor) -> tuple[Tensor, Tensor]:
 
     Args:
         values: [N] divergences in nats, any float dtype.
-        cap: a number, or a tensor with one element (a `quantile_cap`), in nats; positive.
+        cap: a number, a tensor with one element, or one a token [N], in nats; positive.
 
     Returns:
         The capped values [N] (same dtype; gradient 1 where kept, exactly 0 where clipped), and a bool [N] that is
         True where the cap was exceeded. A value equal to the cap is kept.
 
     Raises:
-        ValueError: the cap is not positive, or is a tensor with more than one element.
+        ValueError: the cap is not positive, or is a tensor of another size.
     """
-    limit = as_cap(cap, values)
+    limit = as_cap(cap, values, values.numel())
     is_clipped = values > limit
     return torch.where(is_clipped, limit, values), is_clipped
-
-
-def quantile_cap(values: Tensor, q: float) -> Tensor:
-    """A cap that follows the data: the q-quantile of the step's divergences.
-
-    Source: UniSD section 3, divergence clipping, the quantile variant. For several ranks, gather the values first.
-
-    Args:
-        values: [N] divergences in nats of every token of the step; N may be any size.
-        q: in (0, 1]; 0.95 clips about one token in twenty.
-
-    Returns:
-        Scalar tensor in nats, same dtype and device, without gradient. NaN if any value is NaN.
-
-    Raises:
-        ValueError: no values, or q outside (0, 1].
-    """
-    if not 0.0 < q <= 1.0:
-        raise ValueError(f"quantile must be in (0, 1], got {q}")
-    return quantile(values, q)
 
 
 def quantile(values: Tensor, q: float) -> Tensor:
@@ -74,16 +54,16 @@ def quantile(values: Tensor, q: float) -> Tensor:
     return torch.where(ordered[-1].isnan(), ordered[-1], inside)
 
 
-def as_cap(cap: float | Tensor, values: Tensor) -> Tensor:
-    """Return a cap as a scalar tensor beside the values it limits, without waiting for the device.
+def as_cap(cap: float | Tensor, like: Tensor, count: int) -> Tensor:
+    """Return a cap on ``count`` tokens as a tensor beside the values it limits, without waiting for the device.
 
     Raises:
-        ValueError: a number that is not positive, or a tensor with more than one element.
+        ValueError: a number that is not positive, or a tensor of neither one nor ``count`` elements.
     """
     if isinstance(cap, Tensor):
-        if cap.numel() != 1:
-            raise ValueError(f"cap must be one number, got a tensor of shape {tuple(cap.shape)}")
-        return cap.detach().reshape(()).to(values.device, values.dtype)
+        if cap.numel() != 1 and cap.shape != (count,):
+            raise ValueError(f"cap must be one number, or one a token, got a tensor of shape {tuple(cap.shape)}")
+        return cap.detach().reshape(() if cap.numel() == 1 else (count,)).to(like.device, like.dtype)
     if not cap > 0.0:
         raise ValueError(f"cap must be positive, got {cap}")
-    return torch.full((), cap, dtype=values.dtype, device=values.device)
+    return torch.full((), cap, dtype=like.dtype, device=like.device)

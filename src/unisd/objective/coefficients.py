@@ -62,22 +62,19 @@ def token_coefficients(
         total: the sum of `local_total` over all ranks.
 
     Returns:
-        [N], dtype of `weights`, without gradient.
+        [N], dtype of `weights`, without gradient; 0 where the whole step has no weight.
 
     Raises:
-        ValueError: shapes that do not fit, an unknown aggregation, or tokens with a total that is not positive.
+        ValueError: shapes that do not fit, or an unknown aggregation.
     """
     _check(weights, sequence, aggregation)
-    if weights.numel() == 0:
-        return weights.detach().clone()
-    if not float(total) > 0.0:
-        raise ValueError(f"the step's total weight must be positive, got {float(total)}")
     per_sequence = _sequence_weights(weights, sequence, sequence_weights)
     if aggregation == "sequence":
         within = _weight_within(weights, sequence, per_sequence.numel())
         # A sequence without any weight has no mean; it is absent here as it is from the total.
         per_sequence = torch.where(within > 0, per_sequence / within, 0.0)
-    return weights.detach() * per_sequence[sequence] / total
+    coefficients = weights.detach() * per_sequence[sequence] / total
+    return torch.where(torch.as_tensor(total).to(weights.device) == 0, 0.0, coefficients)
 
 
 def _check(weights: Tensor, sequence: Tensor, aggregation: str) -> None:
@@ -96,3 +93,25 @@ def _sequence_weights(weights: Tensor, sequence: Tensor, sequence_weights: Tenso
 
 def _weight_within(weights: Tensor, sequence: Tensor, count: int) -> Tensor:
     return weights.new_zeros(count).index_add_(0, sequence, weights.detach())
+
+
+def effective_sample_size(weights: Tensor) -> float:
+    """How much of the data a set of weights still uses: (sum w)² / (n sum w²).
+
+    Near 1 the weights do nothing; 1/n means that one item carries everything. Meant for reports: it waits for the
+    device.
+
+    Args:
+        weights: any shape, 0 or more, not all zero.
+
+    Returns:
+        A number in (0, 1].
+
+    Raises:
+        ValueError: no weights, or all of them zero.
+    """
+    wide = weights.detach().reshape(-1).double()
+    squares = float(wide.square().sum())
+    if squares == 0.0:
+        raise ValueError("effective sample size needs at least one weight that is not zero")
+    return min(1.0, float(wide.sum()) ** 2 / (wide.numel() * squares))

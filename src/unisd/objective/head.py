@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unisd.objective.products import product
+from unisd.fast.products import product
 
 # The weight is read in parts of about this size: half-precision weights are widened a part at a time, never in full,
 # and on a CPU a part that stays in the cache is multiplied faster than the whole.

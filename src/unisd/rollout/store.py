@@ -9,6 +9,7 @@ from pathlib import Path
 
 from transformers.utils import logging as progress_bars
 
+from unisd import fast
 from unisd.errors import UniSDError
 from unisd.files import cache_folder, fingerprint
 from unisd.rollout.base import Completion, Request, Sampler, SamplingParams
@@ -31,7 +32,11 @@ class CompletionStore:
 
     @classmethod
     def in_cache(cls, folder: str, name: str, model: str, batch_size: int = 32) -> "CompletionStore":
-        """Return the store ``name`` (say, the task's) in ``folder`` of the user's cache."""
+        """Return the store ``name`` (say, the task's) in ``folder`` of the user's cache.
+
+        Fast paths may round otherwise than plain ones, and a token may fall otherwise: neither answers for the other.
+        """
+        model = model if fast.enabled() else f"{model}, plain"
         return cls(cache_folder() / folder / f"{name}.jsonl", model, batch_size)
 
     def key(self, request: Request, params: SamplingParams) -> str:

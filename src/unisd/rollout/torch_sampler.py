@@ -8,11 +8,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unisd.errors import UniSDError, UsageError
+from unisd.fast.merged import merged_weights
 from unisd.files import stable_integer
-from unisd.models.inference import merged_weights
 from unisd.models.load import end_tokens
-from unisd.models.padded import PaddedReader
-from unisd.models.slots import SlotReader, slots_suit
+from unisd.models.readers import reader_of
 from unisd.rollout.base import Completion, Request, SamplingParams
 
 # Tokens of the vocabulary that are searched together: the square root of a usual size, so that both searches are short.
@@ -82,7 +81,7 @@ class _Batch:
     def __init__(
         self, model: nn.Module, ends: frozenset[int], requests: Sequence[Request], params: SamplingParams
     ) -> None:
-        self.reader = SlotReader(model) if slots_suit(model) else PaddedReader(model)
+        self.reader = reader_of(model)
         self.params = params
         self.device = self.reader.device
         self.ends = ends

@@ -12,10 +12,10 @@ from unisd.evaluation.compare import compare
 from unisd.evaluation.evaluate import drawn, evaluate
 from unisd.evaluation.headroom import measure
 from unisd.files import read_jsonl, write_json, write_text
-from unisd.rollout import TorchSampler
+from unisd.rollout import make_sampler
 from unisd.studies.page import curve, page, side_by_side, table
 from unisd.training.run import RunResult, claim_folder, load_examples, load_model_and_tokenizer, train_run
-from unisd.training.settings import RunSettings
+from unisd.training.runfile import RunSettings
 from unisd.training.telemetry import METRICS_FILE, peak_memory_bytes
 
 
@@ -111,7 +111,7 @@ def run_quickstart(
     say(f"1/5 loading {settings.model.name}")
     model, tokenizer = load_model_and_tokenizer(settings)
     builder = PromptBuilder(tokenizer, config.contexts.layout)
-    sampler = TorchSampler(model, tokenizer, config.rollout.batch_size)
+    sampler = make_sampler(model, tokenizer, config.rollout.batch_size)
     say(f"2/5 headroom: student and teacher on {headroom_items} training questions")
     headroom = measure(
         task, training[:headroom_items], sampler, tokenizer, [config.contexts.layout], room, progress=not quiet
@@ -125,7 +125,7 @@ def run_quickstart(
     run = train_run(settings, folder, quiet=quiet, loaded=(model, tokenizer))
     say(f"5/5 after: the same {len(held_out)} questions")
     after = evaluate(task, held_out, run.trainer.sampler, builder, room, progress=None if quiet else "after")
-    chance = sum(1 / len(example.fields["options"]) for example in held_out) / len(held_out)
+    chance = sum(map(task.chance, held_out)) / len(held_out)
     found = Quickstart(headroom, before, after, run, chance, time.perf_counter() - started, peak_memory_bytes())
     for name, evaluation in {
         "before": before,

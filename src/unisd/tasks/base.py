@@ -1,8 +1,11 @@
 """What a task is: examples, the prompt a student sees, a worked demonstration, and a grader."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
+
+from unisd.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,8 @@ class Example:
     """A worked gold answer in the format that the prompt asks for; None where the item is for evaluation only."""
     fields: Mapping[str, Any] = field(default_factory=dict)
     """What only the task itself reads: options, tests, subject."""
+    shape: str | None = None
+    """What items share whose solutions differ in names alone, so that one would tell the other's; None: unknown."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,7 @@ class Grade:
 
 @dataclass(frozen=True)
 class NegativeRequest:
-    """A request that makes the model write one wrong demonstration (METHOD: token-level contrast)."""
+    """A request that makes the model write one wrong demonstration (arXiv 2605.06597, token-level contrast)."""
 
     prompt: str
     """The user turn to send to the model."""
@@ -46,17 +51,21 @@ class NegativeRequest:
     """What the demonstration is to argue for, in the task's notation (a wrong letter, a kind of bug)."""
 
 
-@runtime_checkable
-class Task(Protocol):
-    """A benchmark or a task of one's own."""
+class Task(ABC):
+    """A benchmark or a task of one's own; it adds ``name``, ``splits``, `load` and `grade`, the rest has defaults."""
 
     name: str
     """As used on the command line and in file names."""
     splits: Sequence[str]
     """The splits it has; the first is the one for training, the last the one for evaluation."""
-    max_new_tokens: int
+    max_new_tokens: int = 512
     """Room that an answer needs, in tokens."""
+    metric: str = "accuracy"
+    """What the share of correct answers is called."""
+    runs_programs: bool = False
+    """Whether `grade` and `negative` wait for a process: several are then run at a time, in threads."""
 
+    @abstractmethod
     def load(self, split: str, source: str | None = None) -> list[Example]:
         """Return the examples of a split in the source's order.
 
@@ -67,11 +76,51 @@ class Task(Protocol):
             UsageError: no such split or source, or a damaged file (named, with its line).
         """
 
+    @abstractmethod
     def grade(self, example: Example, text: str) -> Grade:
         """Grade one output. Never raises, whatever ``text`` holds."""
 
+    def gold(self, example: Example) -> str | None:
+        """Return a right answer in the format that the prompt asks for; None where the item has none."""
+        return example.demonstration
+
+    def options(self, example: Example) -> list[str]:
+        """Return what the answer can be, in the notation of ``answer`` (letters); empty where it is open."""
+        return []
+
+    def chance(self, example: Example) -> float:
+        """Return the probability of a correct answer by guessing."""
+        options = self.options(example)
+        return 1 / len(options) if options else 0.0
+
+    def group(self, example: Example) -> str:
+        """Return what the item belongs to, for results by subject; empty where the task knows none."""
+        return str(example.fields.get("subject") or "")
+
     def negative_requests(self, example: Example) -> list[NegativeRequest]:
         """Return requests for wrong demonstrations, best first; empty where the task has none."""
+        return []
 
     def negative(self, example: Example, request: NegativeRequest, text: str) -> str | None:
         """Turn the model's ``text`` into a wrong demonstration in the gold format; None if it is not surely wrong."""
+        return None
+
+
+def as_task(found: object, name: str) -> Task:
+    """Return ``found`` as a task: one that has a task's parts without being a `Task` gets the defaults for the rest.
+
+    Raises:
+        UsageError: it lacks parts that have no default; the message names them.
+    """
+    own = {part: getattr(found, part) for part in _PARTS if hasattr(found, part)}
+    if lacking := sorted(_NEEDED - own.keys()):
+        raise UsageError(f"task '{name}' is no task: it lacks {', '.join(lacking)}; see unisd.tasks.Task")
+    if isinstance(found, Task):
+        return found
+    parts = {part: staticmethod(value) if callable(value) else value for part, value in own.items()}
+    task: Task = type(type(found).__name__, (Task,), parts)()
+    return task
+
+
+_PARTS = {*Task.__annotations__, *(part for part in vars(Task) if not part.startswith("_"))}
+_NEEDED = {"name", "splits", "max_new_tokens", "load", "grade", "negative", "negative_requests"}

@@ -7,7 +7,7 @@ from typing import Any
 
 from unisd.errors import UsageError
 from unisd.files import stable_integer
-from unisd.tasks.base import Example, Grade, NegativeRequest
+from unisd.tasks.base import Example, Grade, NegativeRequest, Task
 from unisd.tasks.reading import ChoiceReader, extract_choice, words
 
 
@@ -136,10 +136,13 @@ def negative(example: Example, request: NegativeRequest, text: str) -> str | Non
     return built if reader.read(built) == target else None
 
 
-class ChoiceTask:
+class ChoiceTask(Task):
     """What every multiple-choice task shares; a task adds ``name``, ``splits`` and ``load``."""
 
-    max_new_tokens = 512
     grade = staticmethod(grade_choice)
     negative_requests = staticmethod(negative_requests)
     negative = staticmethod(negative)
+
+    def options(self, example: Example) -> list[str]:
+        """Return the letters."""
+        return list(example.fields["letters"])

@@ -9,7 +9,7 @@ from typing import Any
 
 from unisd.errors import UsageError
 from unisd.sandbox import run_tests
-from unisd.tasks.base import Example, Grade, NegativeRequest
+from unisd.tasks.base import Example, Grade, NegativeRequest, Task
 from unisd.tasks.code_reading import extract_code
 from unisd.tasks.python_source import (
     BUILTINS,
@@ -34,7 +34,7 @@ BUGS = {
     "missing edge case": "a missing edge case: a special input, a condition or a last step is left out",
     "wrong return value": "a wrong return value: what is returned is not what was asked for, or not in that form",
 }
-"""The kinds of wrong programs (METHOD 3.5), and how a request describes them."""
+"""The kinds of wrong programs, and how a request describes them."""
 
 # What a wrong program may end with: a result that is not the right one, or an error on the way to it. A name or a
 # module that is missing, input that is read, a limit that is reached: such a program is unfinished, not wrong.
@@ -84,7 +84,7 @@ def code_example(
         tests: statements with assertions, each run in the program's namespace after ``setup``.
         setup: statements that the tests need; it may use what the program defines.
         show_tests: whether the prompt shows setup and tests, or the signature alone.
-        fields: kept beside ``name`` (of the function), ``tests``, ``setup`` and ``shape`` (of the reference).
+        fields: kept beside ``name`` (of the function), ``tests`` and ``setup``.
 
     Raises:
         UsageError: the reference or a test is not Python, the text is empty, nothing is asserted, or no test uses a
@@ -110,7 +110,8 @@ def code_example(
         question=question,
         answer=reference,
         demonstration=demonstration(reference),
-        fields={"name": name, "tests": tests, "setup": setup, "shape": shape(reference), **fields},
+        fields={"name": name, "tests": tests, "setup": setup, **fields},
+        shape=shape(reference),
     )
 
 
@@ -155,7 +156,7 @@ def _tree(source: str) -> ast.Module:
     return parse(source) or ast.Module([], [])
 
 
-class CodeTask:
+class CodeTask(Task):
     """What every task graded by running programs shares; a task adds ``name``, ``splits`` and ``load``.
 
     Examples carry ``name`` (of the wanted function), ``tests`` and ``setup`` in their fields.
@@ -164,7 +165,6 @@ class CodeTask:
     max_new_tokens = 1024
     metric = "pass@1"
     runs_programs = True
-    """Grading waits for a process: the evaluation grades several outputs at a time."""
 
     def program(self, example: Example, text: str) -> str | None:
         """Return the program that an output holds, ready to be tested; None if there is none."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from unisd.tasks.python_source import Program, bound, defined, parse, stacked, without_examples
+from unisd.tasks.turns import turns
 
 
 def extract_code(text: str, names: Sequence[str]) -> str | None:
@@ -22,7 +23,7 @@ def extract_code(text: str, names: Sequence[str]) -> str | None:
 
     Never raises, and takes time in proportion to the length of ``text``.
     """
-    for turn in _turns(_clean(text)):
+    for turn in _turns(text):
         if (program := _read_turn(turn, names)) is not None:
             return program
     return None
@@ -33,17 +34,13 @@ def blocks(text: str) -> Iterator[str]:
 
     For tasks whose answers need not be whole programs. Thoughts and other turns are left out.
     """
-    for turn in _turns(_clean(text)):
+    for turn in _turns(text):
         for block in _blocks(turn.split("\n")):
             yield block.code
 
 
 # From the output to blocks
 
-_THOUGHT_END = re.compile(r"</(?:think|thinking|thought|reasoning)>", re.IGNORECASE)
-_THOUGHT_START = re.compile(r"<(?:think|thinking|thought|reasoning)>", re.IGNORECASE)
-_MARK = re.compile(r"(<[|｜]/?[\w▁]{1,30}[|｜]>|<(?:start|end)_of_turn>|^<s>|</s>$|\[/?INST\])", re.MULTILINE)
-_ROLE = re.compile(r"\s{0,9}(assistant|model|user|system|human)[ \t]{0,9}(?:\n|\Z)")
 _FENCE = re.compile(r"`{3,}|~{3,}")
 _TAG = re.compile(r"[ \t]*\{?\.?[\w.+#-]{1,20}\}?[ \t]*")
 _LANGUAGE = re.compile(r"(?i)[ \t]*(?:python|py)[\d.]{0,4}:?(?=[ \t]|\Z)")
@@ -68,29 +65,8 @@ class _Block:
     """Its lines."""
 
 
-def _clean(text: str) -> str:
-    text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "").replace("\ufeff", "")
-    text = _THOUGHT_END.split(text)[-1]
-    if opened := _THOUGHT_START.search(text):  # never ended: what follows is no answer
-        text = text[: opened.start()]
-    return text
-
-
 def _turns(text: str) -> Iterator[str]:
-    """Yield what the assistant says, turn by turn; most outputs are one turn without any mark."""
-    speaker = "assistant"
-    for place, piece in enumerate(_MARK.split(text)):
-        if place % 2:  # a mark: the end of a turn, or the role of the next
-            name = piece.strip("<|｜>[]").lower()
-            if name in ("user", "system", "inst"):
-                speaker = "user"
-            elif name in ("assistant", "/inst", "/s", "eot_id") or ("end" in name and name != "end_header_id"):
-                speaker = "assistant"
-            continue
-        if place and (role := _ROLE.match(piece)):
-            speaker, piece = role[1], piece[role.end() :]
-        if piece.strip() and speaker in ("assistant", "model"):
-            yield piece
+    return turns(text.replace("<|python_tag|>", "\n"), labels="", thoughts=False)
 
 
 def _blocks(lines: Sequence[str]) -> list[_Block]:
@@ -162,7 +138,7 @@ def _strings_in_json(text: str) -> list[str]:
         while values:
             value = values.pop()
             if isinstance(value, str):
-                found.append(_clean(value))
+                found.extend(_turns(value))
             elif isinstance(value, dict | list):
                 values.extend(value.values() if isinstance(value, dict) else value)
     return found

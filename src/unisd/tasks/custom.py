@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from unisd.errors import UsageError
-from unisd.tasks.base import Example, Grade, NegativeRequest, Task
+from unisd.tasks.base import Example, Task
 from unisd.tasks.choice import ChoiceTask, choice_example, letters_for
 from unisd.tasks.exact import TOLERANCE, ExactTask, exact_example
 from unisd.tasks.sources import Place, Row, check_split, csv_rows, hub_rows, json_items, json_lines
@@ -36,11 +36,13 @@ def load_custom(path: str | Path) -> Task:
     Raises:
         UsageError: there is no such file, or something in it is not as docs/custom_tasks.md says (named).
     """
-    return CustomTask(path)
+    return CustomTask(path)  # type: ignore[abstract]
 
 
-class CustomTask:
+class CustomTask(Task):
     """A task that a YAML file describes: where its rows lie, the prompt's template, and how answers are read.
+
+    Each is made as a subclass of the family that its type of answer belongs to.
 
     Args:
         file: the YAML file; paths in it start at its folder.
@@ -49,21 +51,27 @@ class CustomTask:
         UsageError: there is no such file, or something in it is not as docs/custom_tasks.md says (named).
     """
 
+    _described: dict[str, Any]
+
+    def __new__(cls, file: str | Path) -> "CustomTask":
+        """Make the task's class from the file."""
+        described = _described(Path(file).expanduser())
+        made: CustomTask = object.__new__(type(cls.__name__, (cls, _family(described["answer"]["type"])), {}))
+        made._described = described
+        return made
+
     def __init__(self, file: str | Path) -> None:
         self._file = Path(file).expanduser()
-        described = _described(self._file)
+        described = self._described
         self._prompt = str(described["prompt"])
         _columns_of(self._prompt, f"{self._file}: prompt")
         self._answer: dict[str, Any] = described["answer"]
         self._columns = {key: described[key] for key in ("id", "rationale", "demonstration") if key in described}
         self._data: dict[str, Any] = described["data"]
-        self._family = _family(self._answer["type"])
         self.name: str = described["name"]
         # By their order in the file, but nobody should train on a test split for its place there.
         self.splits: Sequence[str] = tuple(sorted(self._data, key=lambda name: (name == "test") - (name == "train")))
-        self.max_new_tokens: int = described.get("max_new_tokens", self._family.max_new_tokens)
-        self.runs_programs: bool = getattr(self._family, "runs_programs", False)
-        """Whether grading runs programs, and so takes its time."""
+        self.max_new_tokens: int = described.get("max_new_tokens", self.max_new_tokens)
 
     def load(self, split: str, source: str | None = None) -> list[Example]:
         """Return the examples of a split in the order of its rows.
@@ -90,21 +98,6 @@ class CustomTask:
         if not examples:
             raise UsageError(f"{self.name}: the split '{split}' has no rows; put some into {self._data[split]}")
         return list(examples.values())
-
-    def grade(self, example: Example, text: str) -> Grade:
-        """Grade one output as its type of answer is graded. Never raises."""
-        grade: Grade = self._family.grade(example, text)
-        return grade
-
-    def negative_requests(self, example: Example) -> list[NegativeRequest]:
-        """Return the requests for wrong demonstrations that the type of answer has."""
-        requests: list[NegativeRequest] = self._family.negative_requests(example)
-        return requests
-
-    def negative(self, example: Example, request: NegativeRequest, text: str) -> str | None:
-        """Turn the model's ``text`` into a wrong demonstration; None if it is not surely wrong."""
-        built: str | None = self._family.negative(example, request, text)
-        return built
 
     def _rows(self, split: str, source: str | None) -> list[tuple[Row, Place]]:
         where = self._data[split]
@@ -208,17 +201,17 @@ def _columns_of(template: str, where: str) -> list[tuple[str, str | None]]:
     return [(literal, name) for literal, name, _, _ in parts]
 
 
-def _family(kind: str) -> Any:
-    """Return what grades this type of answer; code and tools are imported only where they are asked for."""
+def _family(kind: str) -> type[Task]:
+    """Return the family of a type of answer; code and tools are imported only where they are asked for."""
     if kind == "code":
         from unisd.tasks.code import CodeTask
 
-        return CodeTask()
+        return CodeTask
     if kind == "tools":
         from unisd.tasks.tools import ToolTask
 
-        return ToolTask()
-    return ChoiceTask() if kind == "choice" else ExactTask()
+        return ToolTask
+    return ChoiceTask if kind == "choice" else ExactTask
 
 
 # The rows

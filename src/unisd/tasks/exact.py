@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from unisd.errors import UsageError
-from unisd.tasks.base import Example, Grade, NegativeRequest
+from unisd.tasks.base import Example, Grade, NegativeRequest, Task
 from unisd.tasks.choice import demonstration
 from unisd.tasks.exact_reading import Number, normal, number_in, read_number, read_texts, says_nothing
 
@@ -153,10 +153,9 @@ def _wrong_answer(example: Example, text: str) -> str | None:
     return as_written[-1] if as_written else read[-1]
 
 
-class ExactTask:
+class ExactTask(Task):
     """What every task with exact answers shares; a task adds ``name``, ``splits`` and ``load``."""
 
-    max_new_tokens = 512
     grade = staticmethod(grade_exact)
     negative_requests = staticmethod(negative_requests)
     negative = staticmethod(negative)

@@ -2,10 +2,11 @@
 
 import re
 import unicodedata
-from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import zip_longest
+
+from unisd.tasks.turns import turns
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def read_number(text: str) -> Number | None:
 
     Never raises, and takes time in proportion to the length of ``text``.
     """
-    for turn in _turns(text):
+    for turn in map(_clean, turns(text)):
         for value, rest in reversed(_declared(turn)):
             # "Answer: She has 5 apples." begins an argument where further numbers follow below.
             argued = re.search(r"\d", rest) and not _LEADS.match(value)
@@ -65,7 +66,7 @@ def read_texts(text: str) -> list[str]:
 
     Never raises, and takes time in proportion to the length of ``text``.
     """
-    for turn in _turns(text):
+    for turn in map(_clean, turns(text)):
         declared = [value for value, _ in _declared(turn) if normal(value)]
         lines = [line for part in turn.split("\n") if (line := part.strip(" #"))]
         if not _LABEL.search(turn) and lines and len(lines[-1].split()) <= 8 and lines[-1][-1] not in ":,":
@@ -89,10 +90,6 @@ def normal(text: str) -> str:
 
 
 # The patterns below run on text that `_clean` has passed; each is bounded or anchored, so that no text makes it slow.
-_TURN = re.compile(
-    r"(?im)<\|\w{2,20}\|>|</?(?:start|end)_of_turn>"
-    r"|^[ \t#*]{0,9}(?:question|user|human|instruction|problem|q)[ \t]?\d{0,4}[ \t*]{0,4}:"
-)
 _BOX = re.compile(r"\\f?boxed\s?\{")
 _FRACTION = re.compile(r"\\[dtc]?frac\s?(?:\{ ?(-?\d{1,99}) ?\}\s?\{ ?(-?\d{1,99}) ?\}|(\d)(\d))")
 _VULGAR = re.compile(r"[½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞]")
@@ -175,13 +172,6 @@ _LEADS = re.compile(
     rf"{_LEAD.pattern}(?:(?:minus|negative) )?(?:[-+]? ?(?:[A-Z]{{0,3}} ?[$€£¥₹] ?)?[-+]?[\d.]|{_WORD})"
 )
 _SCALES = {"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "k": 10**3}
-
-
-def _turns(text: str) -> Iterator[str]:
-    """Yield the cleaned turns of an output; what a reasoning model thinks comes last."""
-    for part in (text.rpartition("</think>")[2], text) if "</think>" in text else (text,):
-        for turn in _TURN.split(part):
-            yield _clean(turn)
 
 
 def _clean(text: str) -> str:

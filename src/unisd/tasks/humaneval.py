@@ -31,7 +31,7 @@ class HumanEval(CodeTask):
 
     Sources: ``hub`` (the default), or a folder with the official ``HumanEval.jsonl`` or ``HumanEval.jsonl.gz``.
     An answer is run behind the prompt's imports and helper functions, so it may leave them out; an answer that is only
-    the function's body completes the prompt. The field ``gold`` is the reference in the format that is asked for.
+    the function's body completes the prompt.
     """
 
     name = "humaneval"
@@ -51,6 +51,10 @@ class HumanEval(CodeTask):
             folder = official_folder(self.name, source)
             rows = json_lines(first_file(self.name, folder, "HumanEval.jsonl", "HumanEval.jsonl.gz"))
         return checked([_example(row, place) for row, place in rows], self.name, source or "hub")
+
+    def gold(self, example: Example) -> str | None:
+        """Return the reference in the format that is asked for."""
+        return f"```python\n{example.answer}\n```"
 
     def program(self, example: Example, text: str) -> str | None:
         """Return the program of an output behind the prompt's own imports and helpers; None if there is none."""
@@ -88,7 +92,6 @@ def _example(row: Row, place: Place) -> Example:
                 "setup": "",
                 "stem": stem,
                 "preamble": _preamble(gold, tree, name),
-                "gold": f"```python\n{gold}\n```",
             },
         )
 

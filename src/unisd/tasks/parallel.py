@@ -1,20 +1,53 @@
-"""Programs run in parallel: for tasks whose grader starts one per answer."""
+"""Grading in bulk: programs run in parallel, for tasks whose grader starts one per answer."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from unisd.tasks.base import Task
+from unisd.tasks.base import Example, Grade, Task
 
 T = TypeVar("T")
+
+UNGRADED = "not graded: "
+"""How the note of an answer begins whose grader failed; the error follows."""
 
 
 def graded(task: Task, call: Callable[..., T], *arguments: Iterable[Any]) -> Iterator[T]:
     """Yield ``call`` of each set of arguments, in order; one at a time per core where the task ``runs_programs``."""
-    if not getattr(task, "runs_programs", False):
+    if not task.runs_programs:
         yield from map(call, *arguments)
         return
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     with ThreadPoolExecutor(cores) as pool:
         yield from pool.map(call, *arguments)
+
+
+def grade_all(
+    task: Task, examples: Sequence[Example], texts: Sequence[str], progress: str | None = None
+) -> list[Grade]:
+    """Grade one text per example, in order; programs run in parallel, one per core.
+
+    Never raises for what a text holds: where the grader itself fails (this machine has no sandbox, for example) the
+    answer counts as wrong, with a note that begins with `UNGRADED`. ValueError where the lengths differ.
+
+    Args:
+        task: who grades.
+        examples: what was asked; one that was asked several times stands here several times.
+        texts: the answers.
+        progress: the name of a progress bar for programs; None shows none.
+    """
+    if len(examples) != len(texts):
+        raise ValueError(f"grade_all: {len(examples)} examples and {len(texts)} texts; give one text per example")
+
+    def grade(example: Example, text: str) -> Grade:
+        try:
+            return task.grade(example, text)
+        except Exception as error:  # it may be somebody else's code
+            return Grade(False, None, note=f"{UNGRADED}{type(error).__name__}: {' '.join(str(error).split())}")
+
+    from tqdm.auto import tqdm
+
+    hidden = progress is None or not task.runs_programs
+    bar = tqdm(graded(task, grade, examples, texts), progress, len(texts), unit="program", leave=False, disable=hidden)
+    return list(bar)

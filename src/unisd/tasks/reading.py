@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from string import ascii_uppercase
 
+from unisd.tasks.turns import turns
+
 
 def extract_choice(text: str, letters: Sequence[str], options: Sequence[str] | None = None) -> str | None:
     """Read the chosen letter out of an output as a person would; None where a person could not say.
@@ -27,10 +29,6 @@ def extract_choice(text: str, letters: Sequence[str], options: Sequence[str] | N
 # The patterns below run on text that `_clean` has passed; each is bounded or anchored, so that no text makes it slow.
 _W = "A-Za-z0-9À-ɏ"  # a word's characters; narrower than \w, for a letter may stand between Chinese characters
 _NAME = r"(?i:option|choice|answer|letter) "
-_TURN = re.compile(
-    r"(?im)<\|\w{2,20}\|>|</?(?:start|end)_of_turn>"
-    r"|^[ \t#*]{0,9}(?:question|user|human|instruction|problem|q)[ \t]?\d{0,4}[ \t*]{0,4}:"
-)
 _BOX = re.compile(r"\\f?boxed\s?\{|<(?:final[_ ]?)?answer>", re.IGNORECASE)
 _MARKUP = re.compile(
     r"\\(?:text|math|mbox)[a-z]*\s?\{|\\[()\[\]]|\\(?=\s|$)|</?(?:[a-z|]|[A-Z]{2})[^<>\n]{0,60}>|[*`#$]|~~[^~\n]{0,60}~~"
@@ -109,14 +107,12 @@ class ChoiceReader:
 
     def read(self, text: str) -> str | None:
         """Return the letter, or None; what a reasoning model thinks counts only where its reply says nothing."""
-        for part in (text.rpartition("</think>")[2], text) if "</think>" in text else (text,):
-            for turn in _TURN.split(part):
-                clean = _clean(turn)
-                verdict = self._declared(f"\n{clean}\n")
-                if verdict is None:
-                    verdict = self._undeclared([line.strip() for line in clean.split("\n") if line.strip()])
-                if verdict is not None:
-                    return verdict or None
+        for turn in map(_clean, turns(text)):
+            verdict = self._declared(f"\n{turn}\n")
+            if verdict is None:
+                verdict = self._undeclared([line.strip() for line in turn.split("\n") if line.strip()])
+            if verdict is not None:
+                return verdict or None
         return None
 
     def spoken_of(self, text: str) -> set[str]:
@@ -132,7 +128,7 @@ class ChoiceReader:
 
         Headings, lists of options, bare declarations and echoes of what was ``asked`` are left out.
         """
-        for turn in _TURN.split(text):
+        for turn in turns(text):
             kept: list[str] = []
             lines = _without_lists([_HEADING.sub("", line, count=1).strip() for line in _clean(turn).split("\n")])
             for sentence in (part for line in lines if line[-1:] != ":" for part in re.split(r"(?<=[.!?]) ", line)):

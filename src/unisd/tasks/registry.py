@@ -9,22 +9,18 @@ own (see :mod:`unisd.tasks.custom`).
 """
 
 import difflib
-import importlib
 import inspect
 from collections.abc import Callable
-from importlib.metadata import entry_points
 from typing import Any
 
-from unisd.errors import UniSDError, UsageError
-from unisd.tasks.base import Task
-
-ENTRY_POINTS = "unisd.tasks"
-"""The entry point group in which other packages name their tasks."""
+from unisd.errors import UsageError
+from unisd.registry import Registry
+from unisd.tasks.base import Task, as_task
 
 Factory = Callable[..., Task]
 """Makes a task: its class, or a function; its keyword arguments are the task's options."""
 
-_TASKS: dict[str, tuple[str | Factory, str]] = {
+_OWN: dict[str, tuple[str | Factory, str]] = {
     "cos_e": ("unisd.tasks.cos_e:CosE", "commonsense questions with explanations; 5 options (v1.11) or 3 (v1.0)"),
     "gpqa": ("unisd.tasks.gpqa:GPQA", "graduate-level science, evaluation only, gated; subset=main|diamond|extended"),
     "humaneval": ("unisd.tasks.humaneval:HumanEval", "Python functions to complete, evaluation only"),
@@ -33,6 +29,7 @@ _TASKS: dict[str, tuple[str | Factory, str]] = {
     "scienceqa": ("unisd.tasks.scienceqa:ScienceQA", "school science without images; lecture=true|false, subject=NAME"),
     "toolalpaca": ("unisd.tasks.toolalpaca:ToolAlpaca", "calls of documented tools; format=react|json"),
 }
+TASKS = Registry("task", "unisd.tasks", _OWN)
 
 
 def register(name: str, factory: str | Factory, summary: str = "", replace: bool = False) -> None:
@@ -41,18 +38,12 @@ def register(name: str, factory: str | Factory, summary: str = "", replace: bool
     Raises:
         UsageError: the name is empty, has spaces, or is taken and ``replace`` is not set.
     """
-    if name.split() != [name]:
-        raise UsageError(f"a task's name is one word without spaces, not {name!r}")
-    if isinstance(factory, str) and not all(factory.partition(":")):
-        raise UsageError(f"task {name}: 'package.module:Class' was expected, not {factory!r}")
-    if not replace and name in _known():
-        raise UsageError(f"there is a task '{name}' already; choose another name, or set replace")
-    _TASKS[name] = factory, summary
+    TASKS.add(name, factory, summary, replace)
 
 
 def names() -> list[str]:
     """Return the names of all tasks in alphabetical order, without importing any of them."""
-    return sorted(_known())
+    return sorted(TASKS.known())
 
 
 def summary(name: str) -> str:
@@ -61,7 +52,7 @@ def summary(name: str) -> str:
     Raises:
         UsageError: no such task.
     """
-    return _find(name)[1]
+    return TASKS.find(name)[1]
 
 
 def get(name: str) -> Task:
@@ -76,22 +67,10 @@ def get(name: str) -> Task:
 
         return load_custom(name)
     name, _, given = name.partition(":")
-    source = _find(name)[0]
-    try:
-        if isinstance(source, str):
-            module, _, attribute = source.partition(":")
-            source = getattr(importlib.import_module(module), attribute)
-        task: object = source(**_options(name, source, given)) if callable(source) else source
-    except UsageError:
-        raise
-    except Exception as error:  # it may be somebody else's code: say which task it is
-        cause = f"{type(error).__name__}: {error}"
-        raise UniSDError(f"task '{name}' cannot be loaded: {cause}; repair the package it comes from") from error
-    if not isinstance(task, Task):
-        parts = {*Task.__annotations__, *(part for part in vars(Task) if not part.startswith("_"))}
-        lacking = ", ".join(sorted(part for part in parts if not hasattr(task, part)))
-        raise UsageError(f"task '{name}' is no task: it lacks {lacking}; see unisd.tasks.Task")
-    return task
+    task: object = TASKS.load(
+        name, lambda source: source(**_options(name, source, given)) if callable(source) else source
+    )
+    return as_task(task, name)
 
 
 def _options(name: str, factory: Callable[..., Any], given: str) -> dict[str, Any]:
@@ -119,19 +98,3 @@ def _as_type(what: str, default: Any, text: str) -> Any:
         return type(default)(text) if isinstance(default, int | float) else text
     except ValueError as error:
         raise UsageError(f"{what}={text}: a number was expected") from error
-
-
-def _known() -> dict[str, tuple[str | Factory, str]]:
-    installed: dict[str, tuple[str | Factory, str]] = {
-        point.name: (point.value, f"from {point.value}") for point in entry_points(group=ENTRY_POINTS)
-    }
-    return installed | _TASKS
-
-
-def _find(name: str) -> tuple[str | Factory, str]:
-    known = _known()
-    if name not in known:
-        near = difflib.get_close_matches(name.lower().replace("-", "_"), known, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"choose one of {', '.join(sorted(known))}"
-        raise UsageError(f"there is no task '{name}'; {hint}")
-    return known[name]

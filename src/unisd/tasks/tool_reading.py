@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from unisd.tasks.turns import QUESTIONS, turns
+
 
 @dataclass(frozen=True)
 class Call:
@@ -36,14 +38,10 @@ def extract_calls(text: str) -> list[Call] | None:
 
     Never raises, and takes time in proportion to the length of ``text``.
     """
-    text = text.replace("\x00", "").replace("\r\n", "\n")
-    reply = _split(_THOUGHT, text)[-1]
-    text = "\n".join(_split(_THINK, reply if reply.strip() else text))
-    for turn in _split(_TURN, text):
+    for turn in turns(text, QUESTIONS, masked=_masked):
         if calls := _react_calls(turn) or _tagged_calls(turn) or _python_calls(turn) or _json_calls(turn):
             return calls
-        # What comes before the answer can only be the echo of a prompt, or the name of a role.
-        if turn.strip() not in ("", "assistant", "model") and not turn.rstrip().endswith("Begin!"):
+        if not turn.rstrip().endswith("Begin!"):  # what comes before the answer can only be the echo of a prompt
             return None
     return None
 
@@ -62,23 +60,7 @@ def _masked(text: str) -> str:
     return "".join([*parts, text[end:]])
 
 
-def _split(pattern: re.Pattern[str], text: str) -> list[str]:
-    """Return the parts of a text between the matches of a pattern outside JSON objects."""
-    parts, end = [], 0
-    for match in pattern.finditer(_masked(text)):
-        parts.append(text[end : match.start()])
-        end = match.end()
-    return [*parts, text[end:]]
-
-
 # The patterns below are bounded or anchored, so that no text makes them slow.
-_THOUGHT = re.compile("</think>")
-_THINK = re.compile("</?think>")
-_TURN = re.compile(
-    r"(?im)<\|(?:im_start|im_end|eot_id|eom_id|end_of_text|begin_of_text|endoftext|start_header_id|end_header_id|"
-    r"end|user|assistant)\|>|</?s>|<(?:start|end)_of_turn>"
-    r"|^[ \t#*]{0,9}(?:question|user|human|instruction)[ \t*\d]{0,5}[:：]"
-)
 _MARKS = r"[ \t>#*_`•-]{0,12}"
 _INPUT = r"action[ \t]?#?\d{0,3}[ \t_-]?inputs?|inputs?|arguments?|parameters?"
 _LABEL = re.compile(

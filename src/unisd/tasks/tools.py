@@ -11,7 +11,7 @@ from dataclasses import asdict
 from typing import Any
 
 from unisd.errors import UsageError
-from unisd.tasks.base import Example, Grade, NegativeRequest
+from unisd.tasks.base import Example, Grade, NegativeRequest, Task
 from unisd.tasks.tool_reading import Call, extract_calls
 
 __all__ = [
@@ -245,10 +245,9 @@ def _plain(value: Any) -> str:
     return "".join(filter(str.isalnum, (value if isinstance(value, str) else _dumped(value)).casefold()))
 
 
-class ToolTask:
+class ToolTask(Task):
     """What every tool-use task shares; a task adds ``name``, ``splits`` and ``load``."""
 
-    max_new_tokens = 512
     grade = staticmethod(grade_calls)
     negative_requests = staticmethod(negative_requests)
     negative = staticmethod(negative)

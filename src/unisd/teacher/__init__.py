@@ -1,6 +1,5 @@
-"""The teacher: whose weights, and what it says of a completion."""
+"""What a teacher says of completions: read packed, without gradient, in all contexts together."""
 
-from unisd.teacher.scorer import View, score
-from unisd.teacher.weights import Teacher, TeacherKind
+from unisd.teacher.scorer import ReadRequest, score
 
-__all__ = ["Teacher", "TeacherKind", "View", "score"]
+__all__ = ["ReadRequest", "score"]

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from unisd.fast.merged import merged_weights
 from unisd.models.head import output_head
-from unisd.models.inference import merged_weights
 from unisd.models.packed import PackedSequence, completion_states, pack, shared_row, shares
 from unisd.objective import sampled_logprobs
 
 
 @dataclass(frozen=True)
-class View:
+class ReadRequest:
     """One completion read in one context."""
 
     sequence: PackedSequence
@@ -27,7 +27,7 @@ class View:
     """Views of one item are read together, since their prompts have much in common; None: on its own."""
 
 
-def score(model: nn.Module, views: Sequence[View], budget: int) -> list[Tensor]:
+def score(model: nn.Module, views: Sequence[ReadRequest], budget: int) -> list[Tensor]:
     """Score every view with the weights that ``model`` has now.
 
     Args:
@@ -60,7 +60,7 @@ def score(model: nn.Module, views: Sequence[View], budget: int) -> list[Tensor]:
     return [result for result in results if result is not None]
 
 
-def _bundles(views: Sequence[View], together: bool) -> list[list[int]]:
+def _bundles(views: Sequence[ReadRequest], together: bool) -> list[list[int]]:
     """Group the views of each item where that saves work; else each view stands alone."""
     bundles: dict[object, list[int]] = {}
     for number, view in enumerate(views):

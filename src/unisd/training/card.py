@@ -5,7 +5,7 @@ from typing import Any
 import yaml
 
 from unisd import __version__
-from unisd.training.settings import RunSettings
+from unisd.training.runfile import RunSettings
 from unisd.training.telemetry import Acting
 
 _CITATION = """@article{unisd2026,

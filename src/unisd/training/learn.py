@@ -3,37 +3,19 @@
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from unisd.models.adapted import lean_adapters
+from unisd.fast.lean import lean_adapters
+from unisd.mechanisms import Mechanisms, Weights
 from unisd.models.head import output_head
 from unisd.models.packed import completion_states, pack_sequences, shares
-from unisd.objective import Contrast, FusedResult, feature_distance, fused_objective, quantile_cap
-from unisd.training.config import UniSDConfig
-from unisd.training.plan import Plan
+from unisd.objective import Problem, at, fused_objective
+from unisd.training.arguments import UniSDConfig
+from unisd.training.plan import Plan, coefficients
 from unisd.training.ranks import Ranks
-
-
-@dataclass
-class Learned:
-    """What one optimizer step's learning gave on this rank."""
-
-    loss: Tensor
-    """This rank's part of the step's loss: the sum over ranks is the loss."""
-    divergence: Tensor | None
-    """Per token before clipping, ``[N]``; None for representation-only matching."""
-    clipped: Tensor | None
-    entropy: Tensor | None
-    """The student's, in nats, ``[N]``."""
-    live: Tensor | None
-    """Tokens with a contrast gradient, ``[N]`` bool."""
-    hinge: Tensor | None
-    features: Tensor | None
-    """Mean squared distance of hidden states per token, ``[N]``."""
-    cap: Tensor | None
 
 
 class Learner:
@@ -41,6 +23,7 @@ class Learner:
 
     Args:
         config: the run's settings.
+        mechanisms: those that are on.
         ranks: the processes that share the step.
         backward: called with each row's loss.
         no_sync: a context in which gradients are not yet exchanged between ranks; the last row is outside.
@@ -49,87 +32,107 @@ class Learner:
     def __init__(
         self,
         config: UniSDConfig,
+        mechanisms: Mechanisms,
         ranks: Ranks,
         backward: Callable[[Tensor], None],
         no_sync: Callable[[nn.Module], AbstractContextManager[None]],
     ) -> None:
         self.config = config
+        self.mechanisms = mechanisms
         self.ranks = ranks
         self._backward = backward
         self._no_sync = no_sync
 
-    def learn(self, model: nn.Module, plan: Plan, with_gradient: bool = True) -> Learned:
-        """Accumulate the gradient of one step into ``model`` (wrapped or not) and return what was seen.
+    def learn(self, model: nn.Module, plan: Plan, with_gradient: bool = True) -> Tensor:
+        """Accumulate the gradient of one step into ``model`` (wrapped or not).
 
-        Without ``with_gradient`` only the values are computed (evaluation).
+        What is seen of each token is added to the plan's ``step.values``. Without ``with_gradient`` only the values are
+        computed (evaluation).
+
+        Returns:
+            This rank's part of the step's loss, a scalar: the sum over ranks is the loss.
         """
-        rows = pack_sequences(plan.sequences, self.config.row_budget(), shares(model))
-        cap = self._cap(model, plan, rows)
+        rows = [
+            (plan.tokens_of(row), row)
+            for row in pack_sequences(plan.sequences, self.config.row_budget(), shares(model))
+        ]
+        cap = None if self.mechanisms.replaces_divergence else self._look_first(model, plan, rows)
+        if cap is not None:
+            plan.step.values["cap"] = torch.as_tensor(cap)
         losses: list[Tensor] = []
-        pieces: list[tuple[Tensor, FusedResult | None, Tensor | None]] = []
-        for number, row in enumerate(rows):
+        pieces: list[dict[str, Tensor]] = []
+        for number, (tokens, row) in enumerate(rows):
             last = number == len(rows) - 1
             with lean_adapters(model), contextlib.nullcontext() if last or not with_gradient else self._no_sync(model):
-                tokens = plan.tokens_of(row)
                 states = completion_states(model, [plan.sequences[i] for i in row], share=True)
-                loss, fused, features = self._row_loss(model, plan, tokens, states, cap)
+                loss, values = self._row_loss(model, plan, tokens, states, cap)
                 if with_gradient:
                     # Data-parallel wrappers average gradients over ranks; the loss is a sum over them.
                     self._backward(loss * self.ranks.count)
             losses.append(loss.detach())
-            pieces.append((tokens, fused, None if features is None else features.detach()))
-        return _joined(losses, pieces, len(plan.targets), cap)
+            pieces.append(values)
+        _place(plan, [tokens for tokens, _ in rows], pieces)
+        return torch.stack(losses).sum()
 
     def _row_loss(
         self, model: nn.Module, plan: Plan, tokens: Tensor, states: Tensor, cap: Tensor | float | None
-    ) -> tuple[Tensor, FusedResult | None, Tensor | None]:
-        config = self.config
-        teacher = None if plan.teacher_states is None else plan.teacher_states[tokens]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         loss = states.new_zeros((), dtype=torch.float32)
-        fused = distance = None
-        if config.features.mode != "only":
-            fused = self._fused(model, plan, tokens, states, cap)
-            loss = loss + fused.loss
-        if config.features.on and teacher is not None:
-            distance = feature_distance(states, teacher)
-            loss = loss + config.features.weight * plan.uniform * distance.sum()
-        return loss, fused, distance
+        values: dict[str, Tensor] = {}
+        if not self.mechanisms.replaces_divergence:
+            problem = self._problem(model, plan, tokens, states)
+            if isinstance(cap, Tensor) and cap.dim():
+                cap = cap[tokens]
+            terms, gates = [at(term, tokens) for term in plan.terms], [at(gate, tokens) for gate in plan.gates]
+            fused = fused_objective(replace(problem, cap=cap, terms=terms, gates=gates))
+            loss, values = loss + fused.loss, dict(fused.values)
+        for term in plan.state_terms:
+            distance = term.distance(states, plan.step.readings[term.view].values[tokens])
+            loss = loss + term.coefficient * distance.sum()
+            values[term.name] = distance.detach()
+        return loss, values
 
-    def _fused(
-        self, model: nn.Module, plan: Plan, tokens: Tensor, states: Tensor, cap: Tensor | float | None
-    ) -> FusedResult:
-        divergence, contrast = self.config.divergence, None
-        if plan.negative_logprobs is not None and plan.has_negative is not None:
-            assert plan.contrast_coefficient is not None
-            coefficients = (self.config.contrast.weight * plan.contrast_coefficient).expand(len(tokens))
-            negative, present = plan.negative_logprobs[tokens], plan.has_negative[tokens]
-            contrast = Contrast(negative, present, coefficients, self.config.contrast.margin)
-        return fused_objective(
+    def _problem(self, model: nn.Module, plan: Plan, tokens: Tensor, states: Tensor) -> Problem:
+        """Return the divergence of some tokens, without caps, terms and gates."""
+        divergence, gold = self.config.divergence, plan.step.readings.get("gold")
+        assert plan.coefficients is not None
+        return Problem(
             states,
             output_head(getattr(model, "module", model)),
-            plan.targets[tokens],
+            plan.step.targets[tokens],
             plan.coefficients[tokens],
             kind=divergence.kind,
             alpha=divergence.alpha,
-            temperature=1.0 if divergence.kind == "cross_entropy" else divergence.temperature,
-            teacher=None if plan.teacher_states is None else plan.teacher_states[tokens],
-            teacher_head=plan.teacher_head,
-            cap=cap,
-            contrast=contrast,
+            temperature=1.0 if gold is None else divergence.temperature,
+            teacher=None if gold is None else gold.values[tokens],
+            teacher_head=None if gold is None else gold.head,
+            target=None if plan.target is None else at(plan.target, tokens),
         )
 
-    def _cap(self, model: nn.Module, plan: Plan, rows: Sequence[Sequence[int]]) -> Tensor | float | None:
-        """Return the divergence cap; a quantile takes a pass of its own, under the dropout that learning will draw."""
-        settings = self.config.divergence
-        if settings.clip_quantile is None:
-            return settings.clip
-        with torch.no_grad(), _replayed_randomness(plan.targets.device), lean_adapters(model):
-            values = []
-            for row in rows:
-                tokens = plan.tokens_of(row)
+    def _look_first(
+        self, model: nn.Module, plan: Plan, rows: Sequence[tuple[Tensor, Sequence[int]]]
+    ) -> Tensor | float | None:
+        """Return the cap on divergences; what follows from them takes a pass of its own, under learning's dropout."""
+        if not self.mechanisms.looks_first:
+            return self.mechanisms.cap(plan.step, None)
+        pieces = []
+        with torch.no_grad(), _replayed_randomness(plan.step.targets.device), lean_adapters(model):
+            for tokens, row in rows:
                 states = completion_states(model, [plan.sequences[i] for i in row], share=True)
-                values.append(self._fused(model, plan, tokens, states, None).divergence)
-        return quantile_cap(self.ranks.join(torch.cat(values)), settings.clip_quantile)
+                pieces.append(fused_objective(self._problem(model, plan, tokens, states)).values["divergence"])
+        order = torch.cat([tokens for tokens, _ in rows])
+        seen = torch.cat(pieces)
+        divergence = torch.empty_like(seen)
+        divergence[order] = seen
+        known, found = plan.weights, self.mechanisms.reweigh(plan.step, divergence)
+        if found.token is not None or found.sequence is not None:
+            weights = Weights(_times(known.token, found.token), _times(known.sequence, found.sequence))
+            plan.coefficients = coefficients(plan.step, weights, self.config.divergence.aggregation)
+        return self.mechanisms.cap(plan.step, divergence)
+
+
+def _times(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+    return a if b is None else b if a is None else a * b
 
 
 @contextlib.contextmanager
@@ -140,32 +143,11 @@ def _replayed_randomness(device: torch.device) -> Iterator[None]:
         yield
 
 
-def _joined(
-    losses: Sequence[Tensor],
-    pieces: Sequence[tuple[Tensor, FusedResult | None, Tensor | None]],
-    n: int,
-    cap: Tensor | float | None,
-) -> Learned:
-    """Put the rows' per-token values back into the plan's order."""
-    order = torch.cat([tokens for tokens, _, _ in pieces])
-
-    def flat(values: Sequence[Tensor | None]) -> Tensor | None:
-        present = [value for value in values if value is not None]
-        if not present or len(present) != len(pieces):
-            return None
-        joined = torch.cat(present)
-        placed = torch.empty(n, dtype=joined.dtype, device=joined.device)
+def _place(plan: Plan, tokens: Sequence[Tensor], pieces: Sequence[dict[str, Tensor]]) -> None:
+    """Put the rows' per-token values into the plan's order."""
+    order = torch.cat(list(tokens))
+    for name in pieces[0]:
+        joined = torch.cat([piece[name] for piece in pieces])
+        placed = torch.empty_like(joined)
         placed[order] = joined
-        return placed
-
-    fused = [result for _, result, _ in pieces if result is not None]
-    return Learned(
-        loss=torch.stack(list(losses)).sum(),
-        divergence=flat([f.divergence for f in fused]),
-        clipped=flat([f.clipped for f in fused]),
-        entropy=flat([f.entropy for f in fused]),
-        live=flat([f.contrast_live for f in fused]),
-        hinge=flat([f.contrast for f in fused]),
-        features=flat([distance for _, _, distance in pieces]),
-        cap=None if cap is None else torch.as_tensor(cap),
-    )
+        plan.step.values[name] = placed

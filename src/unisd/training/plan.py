@@ -4,8 +4,9 @@ Everything per token is flat: the completion tokens of the step, one completion 
 """
 
 import contextlib
+import functools
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,47 +15,39 @@ from torch import Tensor, nn
 
 from unisd.contexts import PreparedRow
 from unisd.files import stable_integer
+from unisd.mechanisms import Mechanisms, Reading, StateTerm, Step, TeacherWeights, View, Weights
 from unisd.models.head import output_head
 from unisd.models.packed import PackedSequence
-from unisd.objective import (
-    Head,
-    disagreement,
-    disagreement_scale,
-    effective_sample_size,
-    local_total,
-    sequence_weights,
-    token_coefficients,
-    token_weights,
-)
+from unisd.objective import Gate, Head, Target, TokenTerm, local_total, token_coefficients
 from unisd.rollout import Completion, Request, Sampler, SamplingParams
-from unisd.teacher import Teacher, View, score
-from unisd.training.config import UniSDConfig
+from unisd.teacher import ReadRequest, score
+from unisd.training.arguments import UniSDConfig
 from unisd.training.ranks import Ranks
+
+GOLD = View("gold", "gold")
+"""The reading whose distributions are the target."""
+
+Grader = Callable[[Sequence[str], Sequence[str]], Sequence[float]]
+"""(ids of rows, texts of completions) to grades in [0, 1], where 1 is right."""
 
 
 @dataclass
 class Plan:
-    """One optimizer step, ready to be learned: this rank's completions, targets and exact coefficients."""
+    """One optimizer step, ready to be learned: this rank's completions, and what the mechanisms gave."""
 
+    step: Step
     sequences: list[PackedSequence]
     """The student's prompts with their completions."""
     offsets: list[int]
     """Where each completion's tokens start in the flat tensors, and the end of the last."""
-    targets: Tensor
-    """Completion tokens, ``[N]`` int64."""
-    coefficients: Tensor
+    weights: Weights = field(default_factory=Weights)
+    """What is known before learning."""
+    coefficients: Tensor | None = None
     """What each token's divergence is multiplied by, ``[N]`` fp32: Σ over ranks of Σ coefficients · D is the loss."""
-    uniform: Tensor
-    """1 / number of tokens of the step, on all ranks: the coefficient of an unweighted mean."""
-    teacher_states: Tensor | None = None
-    """The teacher's final hidden states in the gold context, ``[N, H]``."""
-    teacher_head: Head | None = None
-    negative_logprobs: Tensor | None = None
-    """Log-probabilities in the negative context, ``[N]`` fp32; 0 where an item has none."""
-    has_negative: Tensor | None = None
-    """Whether a token's item has a negative, ``[N]`` bool."""
-    contrast_coefficient: Tensor | None = None
-    """1 / number of tokens with a negative, on all ranks."""
+    terms: list[TokenTerm] = field(default_factory=list)
+    gates: list[Gate] = field(default_factory=list)
+    state_terms: list[StateTerm] = field(default_factory=list)
+    target: Target | None = None
     metrics: dict[str, float] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     work: dict[str, int] = field(default_factory=dict)
@@ -62,9 +55,8 @@ class Plan:
 
     def tokens_of(self, sequences: Sequence[int]) -> Tensor:
         """Return the flat positions of the tokens of some completions, in their order."""
-        return torch.cat([torch.arange(self.offsets[i], self.offsets[i + 1]) for i in sequences]).to(
-            self.targets.device
-        )
+        tokens = torch.cat([torch.arange(self.offsets[i], self.offsets[i + 1]) for i in sequences])
+        return tokens.to(self.step.targets.device)
 
     @contextlib.contextmanager
     def timing(self, phase: str) -> Iterator[None]:
@@ -75,62 +67,56 @@ class Plan:
 
 
 class Planner:
-    """Samples, scores and weighs one optimizer step at a time (steps 1 to 3 of DESIGN's way of the data).
+    """Samples, scores and weighs one optimizer step at a time (steps 1 to 3 in docs/architecture.md).
 
     Args:
         config: the run's settings.
+        mechanisms: those that are on.
         model: the unwrapped student.
-        teacher: its teacher; None where the loss needs none.
+        teacher: whose weights score; None where the loss needs no teacher.
         sampler: who writes the student's completions.
         ranks: the processes that share the step.
-        own_samples: completions by item id, for source ``own``.
+        grader: who grades them; None where nobody can.
     """
 
     def __init__(
         self,
         config: UniSDConfig,
+        mechanisms: Mechanisms,
         model: nn.Module,
-        teacher: Teacher | None,
+        teacher: TeacherWeights | None,
         sampler: Sampler,
         ranks: Ranks,
-        own_samples: Mapping[str, Completion] | None = None,
+        grader: Grader | None = None,
     ) -> None:
         self.config = config
+        self.mechanisms = mechanisms
         self.model = model
         self.teacher = teacher
         self.sampler = sampler
         self.ranks = ranks
-        self.own_samples = own_samples or {}
+        self.grader = grader
+        self.own_samples: Mapping[str, Completion] = {}
+        """Completions by item id, for source ``own``."""
 
     def plan(self, rows: Sequence[PreparedRow], step: int | str) -> Plan:
         """Return the plan of one optimizer step over this rank's ``rows``; ``step`` keys the random streams."""
         start = time.perf_counter()
         completions = self._completions(rows, step)
         sampled = time.perf_counter() - start
-        sequences = [PackedSequence(row.student_ids, done.ids) for row, done in zip(rows, completions, strict=True)]
-        offsets = [0]
-        for done in completions:
-            offsets.append(offsets[-1] + len(done.ids))
-        device = next(self.model.parameters()).device
-        targets = torch.tensor([token for done in completions for token in done.ids], device=device)
-        total = self.ranks.sum(torch.tensor([float(len(targets)), float(len(rows))], device=device))
-        plan = Plan(sequences, offsets, targets, coefficients=torch.empty(0), uniform=1.0 / total[0])
+        plan, total = self._laid_out(rows, completions)
         plan.seconds["sample"] = sampled
-        self._count(plan)
         with plan.timing("score"):
-            probes = self._score(plan, rows, completions)
+            self._read(plan, rows)
         with plan.timing("weigh"):
-            self._weigh(plan, rows, probes)
+            plan.weights = self.mechanisms.weigh(plan.step)
+            plan.coefficients = coefficients(plan.step, plan.weights, self.config.divergence.aggregation)
+            plan.terms = self.mechanisms.terms(plan.step)
+            plan.gates = self.mechanisms.gates(plan.step)
+            plan.state_terms = [term for m in self.mechanisms for term in m.state_terms(plan.step)]
+            plan.target = self.mechanisms.target(plan.step)
             self._describe(plan, completions, total)
         return plan
-
-    def _count(self, plan: Plan) -> None:
-        """Count what sampling reads, and what learning will."""
-        read, written = sum(len(sequence) for sequence in plan.sequences), len(plan.targets)
-        sampled = self.config.rollout.source in ("student", "mix")
-        # Student, teacher and the gradient: three products of a token's row with the head.
-        products = 0 if self.config.features.mode == "only" else 2 + (self.teacher is not None)
-        plan.work = {"read": read * sampled, "learned": read, "logits": written * (products + sampled)}
 
     def _completions(self, rows: Sequence[PreparedRow], step: int | str) -> list[Completion]:
         """Step 1: who writes is a setting; each completion draws from its own stream."""
@@ -155,75 +141,80 @@ class Planner:
             for row, sampled in zip(rows, fresh, strict=True)
         ]
 
-    def _score(self, plan: Plan, rows: Sequence[PreparedRow], completions: Sequence[Completion]) -> Tensor | None:
-        """Step 2: all views of all completions in one packed pass; returns the probes' log-probabilities ``[K, N]``."""
-        config = self.config
-        if self.teacher is None:
-            return None
-        views: list[View] = []
-        numbered = list(enumerate(zip(rows, completions, strict=True)))
-        for i, (row, done) in numbered:
-            views.append(View(PackedSequence(row.gold_ids or row.student_ids, done.ids), item=i))
-        for k in range(config.probes):
-            views.extend(
-                View(PackedSequence(row.probe_ids[k], done.ids), temperature=1.0, item=i) for i, (row, done) in numbered
-            )
-        if config.contrast.on:
-            views.extend(
-                View(PackedSequence(row.negative_ids, done.ids), config.divergence.temperature, item=i)
-                for i, (row, done) in numbered
-                if row.negative_ids is not None
-            )
-        plan.work["read"] += sum(len(view.sequence) for view in views)
-        plan.work["logits"] += sum(len(v.sequence.completion_ids) for v in views if v.temperature is not None)
-        with self.teacher.weights() as model:
-            scored = score(model, views, config.scoring_budget())
-            head = output_head(model)
-            # The tensor as it is now: while the teacher's weights are in, the parameter holds the teacher's values.
-            bias = None if head.bias is None else head.bias.data
-            plan.teacher_head = Head(head.weight.data, bias, head.softcap, head.scale)
-        n = len(rows)
-        plan.teacher_states = torch.cat(scored[:n])
-        probes = [torch.cat(scored[n * (1 + k) : n * (2 + k)]) for k in range(config.probes)]
-        if config.contrast.on:
-            rest = iter(scored[n * (1 + config.probes) :])
-            plan.negative_logprobs = torch.zeros_like(plan.targets, dtype=torch.float32)
-            plan.has_negative = torch.zeros_like(plan.targets, dtype=torch.bool)
-            for i, row in enumerate(rows):
-                if row.negative_ids is not None:
-                    tokens = slice(plan.offsets[i], plan.offsets[i + 1])
-                    plan.negative_logprobs[tokens] = next(rest)
-                    plan.has_negative[tokens] = True
-        return torch.stack(probes) if probes else None
+    def _laid_out(self, rows: Sequence[PreparedRow], completions: Sequence[Completion]) -> tuple[Plan, Tensor]:
+        """Lay the completions out flat; return the plan, and the step's tokens and rows on all ranks."""
+        sequences = [PackedSequence(row.student_ids, done.ids) for row, done in zip(rows, completions, strict=True)]
+        offsets = [0]
+        for done in completions:
+            offsets.append(offsets[-1] + len(done.ids))
+        device = next(self.model.parameters()).device
+        targets = torch.tensor([token for done in completions for token in done.ids], device=device)
+        lengths = torch.tensor([len(done.ids) for done in completions], device=device)
+        total = self.ranks.sum(torch.tensor([float(len(targets)), float(len(rows))], device=device))
+        step = Step(
+            items=[row.id for row in rows],
+            targets=targets,
+            sequence=torch.repeat_interleave(torch.arange(len(rows), device=device), lengths),
+            lengths=lengths,
+            uniform=1.0 / total[0],
+            ranks=self.ranks,
+        )
+        if self.grader is not None:
+            step.grades = functools.cache(functools.partial(self._graded, step, completions))
+        plan = Plan(step, sequences, offsets)
+        # What sampling reads, and what learning will: student, teacher and the gradient are three products of a
+        # token's row with the head.
+        read, sampled = sum(map(len, sequences)), self.config.rollout.source in ("student", "mix")
+        products = 0 if self.mechanisms.replaces_divergence else 2 + (self.teacher is not None)
+        plan.work = {"read": read * sampled, "learned": read, "logits": len(targets) * (products + sampled)}
+        return plan, total
 
-    def _weigh(self, plan: Plan, rows: Sequence[PreparedRow], probes: Tensor | None) -> None:
-        """Step 3: agreement weights and normalisers, exact over the whole step and all ranks."""
-        config = self.config.agreement
-        device = plan.targets.device
-        lengths = torch.tensor([len(s.completion_ids) for s in plan.sequences], device=device)
-        sequence = torch.repeat_interleave(torch.arange(len(rows), device=device), lengths)
-        per_token = torch.ones(len(plan.targets), device=device)
-        per_sequence: Tensor | None = None
-        if probes is not None and config.granularity == "token":
-            delta = disagreement(probes, config.statistic)
-            scale = disagreement_scale(self.ranks.join(delta), config.quantile)
-            per_token = token_weights(probes, config.gamma, config.statistic, scale, config.cap, config.floor)
-        elif probes is not None and config.granularity == "sequence":
-            per_sequence = sequence_weights(probes, sequence, len(rows), config.gamma, config.statistic)
-        aggregation = self.config.divergence.aggregation
-        total = self.ranks.sum(local_total(per_token, sequence, per_sequence, aggregation))
-        plan.coefficients = token_coefficients(per_token, sequence, per_sequence, aggregation, total)
-        if probes is not None:
-            weights = self.ranks.join(per_token if per_sequence is None else per_sequence)
-            plan.metrics |= {
-                "agreement/weight_min": float(weights.min()),
-                "agreement/weight_mean": float(weights.mean()),
-                "agreement/weight_max": float(weights.max()),
-                "agreement/effective_sample_size": float(effective_sample_size(weights)),
-            }
-        if plan.has_negative is not None:
-            known = plan.has_negative.sum().float()
-            plan.contrast_coefficient = 1.0 / self.ranks.sum(known).clamp(min=1.0)
+    def _graded(self, step: Step, completions: Sequence[Completion]) -> Tensor:
+        assert self.grader is not None
+        grades = self.grader(step.items, [self.sampler.decode(done) for done in completions])
+        return torch.tensor([float(grade) for grade in grades], device=step.targets.device)
+
+    def _read(self, plan: Plan, rows: Sequence[PreparedRow]) -> None:
+        """Step 2: all views of all completions, in one packed pass for each set of weights that reads."""
+        if self.teacher is None:
+            return
+        wanted = [GOLD, *(view for mechanism in self.mechanisms for view in mechanism.views())]
+        distinct = {view.same_as(): view for view in reversed(wanted)}
+        readers: dict[int, tuple[TeacherWeights, list[View]]] = {}
+        for view in wanted:
+            if distinct[view.same_as()] is view:
+                reader = view.weights or self.teacher
+                readers.setdefault(id(reader), (reader, []))[1].append(view)
+        for reader, views in readers.values():
+            plan.step.readings |= self._readings(plan, rows, reader, views)
+        for view in wanted:
+            plan.step.readings[view.name] = plan.step.readings[distinct[view.same_as()].name]
+
+    def _readings(
+        self, plan: Plan, rows: Sequence[PreparedRow], reader: TeacherWeights, views: Sequence[View]
+    ) -> dict[str, Reading]:
+        requests: list[ReadRequest] = []
+        readers: list[tuple[View, list[int]]] = []
+        for view in views:
+            prompts = [_prompt(row, view) for row in rows]
+            readers.append((view, [i for i, prompt in enumerate(prompts) if prompt is not None]))
+            requests.extend(
+                ReadRequest(PackedSequence(prompt, sequence.completion_ids), view.temperature, item=i)
+                for i, (prompt, sequence) in enumerate(zip(prompts, plan.sequences, strict=True))
+                if prompt is not None
+            )
+        plan.work["read"] += sum(len(request.sequence) for request in requests)
+        plan.work["logits"] += sum(len(r.sequence.completion_ids) for r in requests if r.temperature is not None)
+        with reader.weights() as model:
+            read = iter(score(model, requests, self.config.scoring_budget()))
+            head = output_head(model)
+            # The tensor as it is now: while the reader's weights are in, the parameter holds their values.
+            bias = None if head.bias is None else head.bias.data
+            head = Head(head.weight.data, bias, head.softcap, head.scale)
+        return {
+            view.name: _placed(plan, items, [next(read) for _ in items], head if view.temperature is None else None)
+            for view, items in readers
+        }
 
     def _describe(self, plan: Plan, completions: Sequence[Completion], total: Tensor) -> None:
         unfinished = sum(not done.finished for done in completions)
@@ -236,6 +227,36 @@ class Planner:
         }
 
 
+def _prompt(row: PreparedRow, view: View) -> list[int] | None:
+    """Return the prompt in which a view reads a row's completion; without gold it is the student's own."""
+    prompts = row.contexts.get(view.slot, [])
+    if view.number < len(prompts):
+        return prompts[view.number]
+    return row.student_ids if view.slot == GOLD.slot else None
+
+
+def _placed(plan: Plan, items: Sequence[int], parts: Sequence[Tensor], head: Head | None) -> Reading:
+    """Put what was read of some rows where their tokens are."""
+    targets = plan.step.targets
+    present = torch.ones_like(targets, dtype=torch.bool)
+    if len(items) == len(plan.sequences):
+        return Reading(torch.cat(list(parts)), present, head)
+    like = parts[0] if parts else torch.empty(0, dtype=torch.float32, device=targets.device)
+    values = like.new_zeros(len(targets), *like.shape[1:])
+    present.zero_()
+    for i, part in zip(items, parts, strict=True):
+        tokens = slice(plan.offsets[i], plan.offsets[i + 1])
+        values[tokens], present[tokens] = part, True
+    return Reading(values, present, head)
+
+
+def coefficients(step: Step, weights: Weights, aggregation: Any) -> Tensor:
+    """Return what each token's divergence is multiplied by ``[N]``, exact over the whole step and all ranks."""
+    token = torch.ones(len(step.targets), device=step.targets.device) if weights.token is None else weights.token
+    total = step.ranks.sum(local_total(token, step.sequence, weights.sequence, aggregation))
+    return token_coefficients(token, step.sequence, weights.sequence, aggregation, total)
+
+
 def sampling_params(config: UniSDConfig) -> SamplingParams:
     """Return how the student samples during training."""
     rollout = config.rollout
@@ -243,9 +264,13 @@ def sampling_params(config: UniSDConfig) -> SamplingParams:
 
 
 def draw_own_samples(
-    config: UniSDConfig, rows: Sequence[PreparedRow], initial: Teacher, sampler: Sampler, progress: Any = "own samples"
+    config: UniSDConfig,
+    rows: Sequence[PreparedRow],
+    initial: TeacherWeights,
+    sampler: Sampler,
+    progress: Any = "own samples",
 ) -> dict[str, Completion]:
-    """Sample one completion per item from the initial model, once for the whole run (METHOD 5: ssd)."""
+    """Sample one completion per item from the initial model, once for the whole run (the baseline ssd)."""
     requests = [Request(row.student_ids, ("own", row.id)) for row in rows]
     with initial.weights():
         written = sampler.sample(requests, sampling_params(config), progress)

@@ -1,42 +1,32 @@
 """One run, from settings to a trained model in a folder."""
 
-import importlib.metadata
 import json
 import os
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
 from torch import nn
 
-from unisd import __version__
-from unisd.contexts import (
-    Context,
-    PromptBuilder,
-    induction_contexts,
-    negative_contexts,
-    random_contexts,
-    retrieval_contexts,
-    training_rows,
-)
+from unisd.contexts import Item, Making, PromptBuilder, make_contexts
 from unisd.errors import UsageError
 from unisd.files import stable_integer, write_json, write_text
+from unisd.mechanisms import Acting
 from unisd.models import load_model, load_tokenizer
 from unisd.models.load import weights_fingerprint
-from unisd.rollout import CompletionStore, SamplingParams, TorchSampler
-from unisd.tasks import Example, Task, get
+from unisd.rollout import CompletionStore, make_sampler
+from unisd.tasks import Example, Task, get, grade_all
+from unisd.training.arguments import UniSDConfig
 from unisd.training.card import model_card
 from unisd.training.checkpoints import checkpoint_folder, last_complete
-from unisd.training.config import GROUPS, UniSDConfig
 from unisd.training.profiling import Profile
+from unisd.training.plan import Grader
 from unisd.training.progress import warn
-from unisd.training.settings import RunSettings, assemble, read_run_file
-from unisd.training.telemetry import Acting, peak_memory_bytes
-from unisd.training.trainer import UniSDTrainer
+from unisd.training.runfile import RunSettings, assemble, dumped, first_difference, read_run_file, written
+from unisd.training.telemetry import peak_memory_bytes
+from unisd.training.trainer import UniSDTrainer, needed
 
 CONFIG_FILE = "config.yaml"
 SUMMARY_FILE = "summary.json"
@@ -47,7 +37,7 @@ AUDIT_FILE = "audit.json"
 class Prepared:
     """Training data with its contexts, ready for the trainer."""
 
-    rows: list[dict[str, Any]]
+    items: list[Item]
     examples: list[Example]
     dropped: dict[str, int] = field(default_factory=dict)
     """Contexts that were written or drawn and then dropped, by reason."""
@@ -112,78 +102,23 @@ def prepare(
     progress: bool = True,
 ) -> Prepared:
     """Build the contexts that the settings ask for; what the model writes is cached and resumable."""
-    builder = PromptBuilder(tokenizer, config.contexts.layout)
-    sampler = TorchSampler(model, tokenizer, config.rollout.batch_size)
-    writes = config.contrast.on or (config.agreement.on and config.contexts.kind == "induction")
-    store = CompletionStore.in_cache("contexts", task.name, weights_fingerprint(model) if writes else "")
-    dropped: dict[str, int] = {}
-    probes: list[list[Context]] | None = None
-    if config.agreement.on:
-        probes = _probes(config, task, examples, sampler, builder, store, dropped, progress)
-    negatives: list[Context | None] | None = None
-    if config.contrast.on:
-        room = min(config.rollout.max_completion_length, 256)
-        report = negative_contexts(
-            task,
-            examples,
-            sampler,
-            builder,
-            SamplingParams(room, config.rollout.temperature, seed=config.seed),
-            store,
-            per_item=config.contrast.per_item,
-            seed=config.seed,
-            max_prompt_length=config.contexts.max_prompt_length,
-            progress="negatives" if progress else None,
-        )
-        negatives = report.contexts
-        dropped |= {f"negative: {reason}": count for reason, count in report.dropped.items()}
-        if report.without:
-            warn(
-                f"contrast: {report.without} of {len(examples)} items have no verified negative; they train without one"
-            )
-    return Prepared(training_rows(examples, probes, negatives), list(examples), dropped)
-
-
-def _probes(
-    config: UniSDConfig,
-    task: Task,
-    examples: Sequence[Example],
-    sampler: TorchSampler,
-    builder: PromptBuilder,
-    store: CompletionStore,
-    dropped: dict[str, int],
-    progress: bool,
-) -> list[list[Context]]:
-    kind, count = config.contexts.kind, config.contexts.count
-    if kind != "induction":
-        passed_over: Counter[str] = Counter()
-        if kind == "random":
-            found = random_contexts(examples, count, config.seed, passed_over=passed_over)
-        else:
-            found = retrieval_contexts(examples, count, config.contexts.encoder, passed_over=passed_over)
-        dropped |= {f"{kind}: {reason}": number for reason, number in passed_over.items()}
-        return found
-    report = induction_contexts(
-        task.name,
+    making = Making(
+        task,
         examples,
-        count,
-        sampler,
-        builder,
-        store,
+        sampler=make_sampler(model, tokenizer, config.rollout.batch_size),
+        builder=PromptBuilder(tokenizer, config.contexts.layout, config.contexts.words),
+        store=lambda: CompletionStore.in_cache("contexts", task.name, weights_fingerprint(model)),
         seed=config.seed,
+        encoder=config.contexts.encoder,
+        temperature=config.rollout.temperature,
+        room=min(config.rollout.max_completion_length, 256),
         max_prompt_length=config.contexts.max_prompt_length,
-        progress="instructions" if progress else None,
+        progress=progress,
     )
-    dropped |= {f"induction: {reason}": number for reason, number in report.dropped.items()}
-    return report.contexts
-
-
-def resolved(settings: RunSettings, config: UniSDConfig) -> dict[str, Any]:
-    """Return every setting with its value, versions beside them: what ``config.yaml`` holds."""
-    training = {k: v for k, v in config.to_dict().items() if k not in GROUPS and k not in ("output_dir", "logging_dir")}
-    names = ("torch", "transformers", "peft", "accelerate", "datasets")
-    versions = {"unisd": __version__} | {name: importlib.metadata.version(name) for name in names}
-    return settings.plain() | {"training": training, "versions": versions}
+    items, dropped, notes = make_contexts(needed(config), making)
+    for note in notes:
+        warn(note)
+    return Prepared(items, list(examples), dropped)
 
 
 def settings_to_resume(folder: Path, asked: RunSettings | None) -> RunSettings:
@@ -192,24 +127,18 @@ def settings_to_resume(folder: Path, asked: RunSettings | None) -> RunSettings:
     Raises:
         UsageError: they differ; the message names the first difference.
     """
-    kept = assemble(file=folder / CONFIG_FILE)
     if asked is not None:
-        before = read_run_file(folder / CONFIG_FILE)
-        now = yaml.safe_load(_dump(resolved(asked, asked.config(folder))))
-        for group, values in now.items():
-            if group in ("versions", "description", "recipe"):
-                continue
-            for name, value in values.items():
-                if before.get(group, {}).get(name) != value:
-                    was = before.get(group, {}).get(name)
-                    raise UsageError(
-                        f"--resume: {group}.{name} is {value!r} but the run in {folder} has {was!r}; leave it out"
-                    )
-    return kept
+        kept = read_run_file(folder / CONFIG_FILE)
+        found = first_difference(kept, written(asked, asked.config(folder)))
+        if found is not None:
+            name, was, now = found
+            raise UsageError(f"--resume: {name} is {now!r} but the run in {folder} has {was!r}; leave it out")
+    return assemble(file=folder / CONFIG_FILE)
 
 
 def load_model_and_tokenizer(settings: RunSettings) -> tuple[nn.Module, Any]:
-    """Load what is adapted."""
+    """Load what is adapted, and take fast paths from here on as the settings say."""
+    fast.use(settings.model.fast)
     name, trust = settings.model.name, settings.model.trust_remote_code
     return load_model(name, settings.model.dtype, trust, settings.model.attention), load_tokenizer(name, trust)
 
@@ -230,7 +159,7 @@ def train_run(
         folder: a free folder, or with ``resume`` that of the run to go on with.
         resume: go on from the last complete checkpoint.
         quiet: no progress bars.
-        loaded: the model and the tokenizer, where the caller has them already.
+        loaded: what :func:`load_model_and_tokenizer` gave, where the caller has it already.
         audit: what an audit before the run found, kept in ``audit.json``; its ``markdown`` goes into the model card.
         profiled_steps: record a trace of this many steps, after the first, in ``profile.json``.
 
@@ -241,7 +170,7 @@ def train_run(
     claim_folder(folder, resume)
     config = settings.config(folder)
     # Taken down now: making a second configuration later would reset the state of accelerate under the trainer.
-    written_out = _dump(resolved(settings, config))
+    kept = dumped(written(settings, config))
     config.disable_tqdm = quiet
     task, examples = load_examples(settings)
     model, tokenizer = loaded or load_model_and_tokenizer(settings)
@@ -249,15 +178,16 @@ def train_run(
     trainer = UniSDTrainer(
         model,
         config,
-        train_dataset=prepared.rows,
+        train_dataset=prepared.items,
         processing_class=tokenizer,
         peft_config=settings.lora.peft_config() if settings.lora.enabled else None,
         callbacks=[Profile(folder, profiled_steps)] if profiled_steps else None,
+        grader=_grader(task, examples),
     )
     first = trainer.is_world_process_zero()
     if first and not resume:
         # Only now: whatever was wrong with settings, data or model has been said, and nothing lies in the folder.
-        write_text(folder / CONFIG_FILE, written_out)
+        write_text(folder / CONFIG_FILE, kept)
         if audit is not None:
             write_json(folder / AUDIT_FILE, audit)
     trainer.train(resume_from_checkpoint=bool(resume and last_complete(checkpoint_folder(folder))))
@@ -271,6 +201,15 @@ def train_run(
         write_json(folder / SUMMARY_FILE, _summary(result, prepared))
     trainer.leave_ranks()
     return result
+
+
+def _grader(task: Task, examples: Sequence[Example]) -> Grader:
+    known = {example.id: example for example in examples}
+
+    def grades(ids: Sequence[str], texts: Sequence[str]) -> list[float]:
+        return [float(grade.correct) for grade in grade_all(task, [known[name] for name in ids], texts)]
+
+    return grades
 
 
 def _audit_notes(folder: Path) -> str:
@@ -287,7 +226,3 @@ def _summary(result: RunResult, prepared: Prepared) -> dict[str, Any]:
         "dropped": {**prepared.dropped, **result.trainer.dropped},
         "mechanisms": [vars(acting) for acting in result.acting],
     }
-
-
-def _dump(values: dict[str, Any]) -> str:
-    return str(yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120))

@@ -17,14 +17,15 @@ from torch import Tensor, nn
 from transformers import Trainer, TrainerCallback, set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-from unisd.contexts import PreparedRow, PromptBuilder, prepare_rows
+from unisd.contexts import Need, PreparedRow, PromptBuilder, prepare_rows
 from unisd.errors import UniSDError, UsageError
+from unisd.fast.merged import return_free_memory
 from unisd.files import named_write_errors, replacing_folder, write_json
+from unisd.mechanisms import Acting, InitialTeacher, Mechanisms, Run
 from unisd.models import attach, load_model, load_tokenizer, max_positions
-from unisd.models.inference import return_free_memory
 from unisd.models.packed import check_packs
-from unisd.rollout import Completion, TorchSampler
-from unisd.teacher import Teacher
+from unisd.rollout import Completion, Sampler, make_sampler
+from unisd.training.arguments import UniSDConfig
 from unisd.training.checkpoints import (
     checkpoint_folder,
     last_complete,
@@ -32,17 +33,21 @@ from unisd.training.checkpoints import (
     read_own_samples,
     write_own_samples,
 )
-from unisd.training.config import UniSDConfig, inert_settings
 from unisd.training.learn import Learner
-from unisd.training.plan import Plan, Planner, draw_own_samples
+from unisd.training.plan import GOLD, Grader, Plan, Planner, draw_own_samples
 from unisd.training.progress import CalmProgress, warn
 from unisd.training.ranks import Ranks
 from unisd.training.speed import Work
-from unisd.training.telemetry import METRICS_FILE, Acting, MetricsLog, mechanisms, peak_memory_bytes, step_metrics
+from unisd.training.telemetry import METRICS_FILE, MetricsLog, peak_memory_bytes, step_metrics
+
+
+def needed(args: UniSDConfig) -> list[Need]:
+    """Return the contexts that training rows must have: the gold one, and what the mechanisms need."""
+    return [*([Need(GOLD.slot, "gold")] if args.needs_teacher else []), *args.mechanisms.needs()]
 
 
 class UniSDTrainer(Trainer):
-    """Adapts a causal language model by unified self-distillation (METHOD 3).
+    """Adapts a causal language model by unified self-distillation (docs/method.md).
 
     Args:
         model: a model, or the name of one (``smollm2-135m``, a folder, a hub id).
@@ -53,6 +58,8 @@ class UniSDTrainer(Trainer):
         processing_class: the tokenizer; None loads the model's own.
         callbacks: transformers callbacks.
         peft_config: an adapter to train; None trains the model as it is given (all weights, or its own adapter).
+        sampler: who writes the completions; None builds the one that ``args.rollout`` asks for.
+        grader: (ids of rows, texts of completions) to grades in [0, 1]; for mechanisms that weigh verdicts.
 
     Raises:
         UsageError: settings and data that do not fit together, named in one line, before any training.
@@ -70,6 +77,8 @@ class UniSDTrainer(Trainer):
         processing_class: Any = None,
         callbacks: list[TrainerCallback] | None = None,
         peft_config: Any = None,
+        sampler: Sampler | None = None,
+        grader: Grader | None = None,
     ) -> None:
         args = args or UniSDConfig(output_dir="unisd-run")
         name = model if isinstance(model, str) else str(getattr(getattr(model, "config", None), "_name_or_path", ""))
@@ -79,14 +88,15 @@ class UniSDTrainer(Trainer):
         if peft_config is not None:
             set_seed(args.seed)
             model = attach(model, peft_config)
-        self._builder = PromptBuilder(processing_class, args.contexts.layout)
+        self._builder = PromptBuilder(processing_class, args.contexts.layout, args.contexts.words)
         self.dropped: dict[str, int] = {}
+        self.mechanisms = Mechanisms(args)  # its own: mechanisms in use hold weights
         rows = self._prepare(train_dataset, args, model) if train_dataset is not None else None
         evaluated = self._prepare(eval_dataset, args, model) if eval_dataset is not None else None
         # Before the model is wrapped: a teacher that starts as the student, and a clean view of both.
-        self.teacher = (
-            Teacher(model, args.teacher.kind, args.teacher.decay, args.teacher.every) if args.needs_teacher else None
-        )
+        self.mechanisms.start(model, graded=grader is not None)
+        self.teacher = self.mechanisms.teacher(model) if args.needs_teacher else None
+        self._follow = _Follow(self.mechanisms)
         super().__init__(
             model=model,
             args=args,
@@ -94,13 +104,14 @@ class UniSDTrainer(Trainer):
             train_dataset=rows,
             eval_dataset=evaluated,
             processing_class=processing_class,
-            callbacks=[_Follow(self.teacher), *(callbacks or [])],
+            callbacks=[self._follow, *(callbacks or [])],
         )
         self._calm(args)
         self.ranks = Ranks(self.accelerator)
-        self.sampler = TorchSampler(self.model, processing_class, args.rollout.batch_size)
-        self.planner = Planner(args, self.model, self.teacher, self.sampler, self.ranks)
-        self.learner = Learner(args, self.ranks, self.accelerator.backward, self.accelerator.no_sync)
+        self.sampler = sampler or make_sampler(self.model, processing_class, args.rollout.batch_size)
+        self.planner = Planner(args, self.mechanisms, self.model, self.teacher, self.sampler, self.ranks, grader)
+        accelerator = self.accelerator
+        self.learner = Learner(args, self.mechanisms, self.ranks, accelerator.backward, accelerator.no_sync)
         self.metrics_log = MetricsLog(Path(args.output_dir) / METRICS_FILE)
         self._step_metrics: dict[str, float] = {}
         self._written_step = -1
@@ -118,28 +129,25 @@ class UniSDTrainer(Trainer):
             self.model.enable_input_require_grads()
 
     def _prepare(self, dataset: Any, args: UniSDConfig, model: nn.Module) -> list[PreparedRow]:
-        used = {"id", "prompt"}
-        used |= {"privileged_context"} if args.needs_teacher else set()
-        used |= {"auxiliary_contexts"} if args.agreement.on else set()
-        used |= {"negative_context"} if args.contrast.on else set()
-        used |= {"completion"} if args.rollout.source in ("gold", "mix") else set()
         rows, report = prepare_rows(
-            ({name: value for name, value in row.items() if name in used} for row in dataset),
+            dataset,
             self._builder,
             max_prompt_length=args.contexts.max_prompt_length,
             max_completion_length=args.rollout.max_completion_length,
             max_positions=max_positions(model),
-            probes_required=args.probes,
-            gold_required=args.needs_teacher,
+            needs=needed(args),
             completion_required=args.rollout.source in ("gold", "mix"),
         )
         self.dropped = dict(report.dropped + report.absent)
         if self.dropped:
             warn("; ".join(report.lines()))
-        if args.contrast.on and all(row.negative_ids is None for row in rows):
-            raise UsageError(
-                "contrast.weight: no row has a negative_context; add the column or set contrast.weight to 0"
-            )
+        for mechanism in self.mechanisms:
+            for need in mechanism.needs():
+                if not any(row.contexts.get(need.slot) for row in rows):
+                    raise UsageError(
+                        f"{mechanism.name}: no row has a {need.slot}_context; "
+                        f"add the column or switch {mechanism.name} off"
+                    )
         return rows
 
     # -- training: sample, score, weigh ----------------------------------------------------------------------------
@@ -152,7 +160,7 @@ class UniSDTrainer(Trainer):
                 raise UsageError(f"{self.args.output_dir} holds no complete checkpoint; start without resuming")
             resume_from_checkpoint = str(found)
         steps = self.args.max_steps if self.args.max_steps > 0 else None
-        for message in inert_settings(self.args, steps):
+        for message in self.mechanisms.inert(steps):
             warn(message)
         if self.args.rollout.source == "own":
             self.planner.own_samples = self._own_samples(resume_from_checkpoint or None)
@@ -184,14 +192,14 @@ class UniSDTrainer(Trainer):
             return torch.zeros((), device=self.args.device)
         return_free_memory()
         with inputs.timing("learn"):
-            learned = self.learner.learn(model, inputs)
+            loss = self.learner.learn(model, inputs)
         return_free_memory()
         self._learned_at = time.perf_counter()
-        self._step_metrics = step_metrics(learned, inputs, self.ranks) | {
+        self._step_metrics = step_metrics(loss, inputs, self.mechanisms) | {
             f"time/{phase}": seconds for phase, seconds in inputs.seconds.items()
         }
         self._step_work = inputs.work
-        return learned.loss.detach() * self.ranks.count
+        return loss * self.ranks.count
 
     def floating_point_ops(self, inputs: Any) -> int:
         """Return 0: transformers' estimate reads a padded batch, which there is none of."""
@@ -214,9 +222,7 @@ class UniSDTrainer(Trainer):
         metrics = self._step_metrics
         metrics["grad_norm"] = float(grad_norm) if grad_norm is not None else 0.0
         metrics["learning_rate"] = float(learning_rate or 0.0)
-        if self.teacher is not None and self.teacher.kind == "ema":
-            metrics |= {f"ema/{name}": value for name, value in self.teacher.distances().items()}
-            metrics["ema/updates"] = float(self.teacher.updates)
+        metrics |= self._follow.metrics
         metrics["time/other"] = elapsed - phases
         metrics["time/step"] = elapsed
         written = int(metrics.get("completions/tokens", 0)) // self.ranks.count
@@ -235,7 +241,8 @@ class UniSDTrainer(Trainer):
     def acting(self) -> list[Acting]:
         """Return, for each mechanism that is on, whether it acted, from the run's ``metrics.jsonl``."""
         with self.metrics_log.path.open(encoding="utf-8") as file:
-            return mechanisms(self.args, [json.loads(line) for line in file])
+            run = Run([json.loads(line) for line in file])
+        return [found for mechanism in self.mechanisms if (found := mechanism.acting(run)) is not None]
 
     # -- evaluation of the objective ---------------------------------------------------------------------------------
 
@@ -254,8 +261,8 @@ class UniSDTrainer(Trainer):
             plan = self.planner.plan(own, "eval")
             with torch.no_grad():
                 self.model.eval()
-                learned = self.learner.learn(self.model, plan, with_gradient=False)
-            for name, value in step_metrics(learned, plan, self.ranks).items():
+                loss = self.learner.learn(self.model, plan, with_gradient=False)
+            for name, value in step_metrics(loss, plan, self.mechanisms).items():
                 totals[name] = totals.get(name, 0.0) + value * len(shared) / len(rows)
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in totals.items()}
         self.log(dict(metrics))
@@ -273,8 +280,8 @@ class UniSDTrainer(Trainer):
             with named_write_errors(folder):
                 super()._save_checkpoint(model, trial)
                 if self.args.should_save:
-                    if self.teacher is not None:
-                        self.teacher.save(folder)
+                    for mechanism in self.mechanisms:
+                        mechanism.save(folder)
                     mark_complete(folder, self.state.global_step)
         except UniSDError:
             shutil.rmtree(folder, ignore_errors=True)
@@ -282,14 +289,14 @@ class UniSDTrainer(Trainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
-        if self.teacher is not None:
-            self.teacher.load(Path(resume_from_checkpoint))
+        for mechanism in self.mechanisms:
+            mechanism.load(Path(resume_from_checkpoint))
 
     def _own_samples(self, resuming: Any) -> dict[str, Completion]:
         path = Path(self.args.output_dir) / "own_samples.jsonl"
         if resuming and path.is_file():
             return read_own_samples(path)
-        initial = self.teacher if self.teacher and self.teacher.kind == "initial" else Teacher(self.model, "initial")
+        initial = self.teacher if self.teacher and self.teacher.kind == "initial" else InitialTeacher(self.model)
         rows: Sequence[PreparedRow] = self.train_dataset
         shown = None if self.args.disable_tqdm else "own samples"
         samples = draw_own_samples(self.args, rows, initial, self.sampler, shown)
@@ -321,15 +328,15 @@ class UniSDTrainer(Trainer):
 
 
 class _Follow(TrainerCallback):
-    """Step 5: after the optimizer, the EMA teacher follows, and at the start the log is opened."""
+    """Step 5: after the optimizer, the mechanisms follow, and at the start the log is opened."""
 
-    def __init__(self, teacher: Teacher | None) -> None:
-        self.teacher = teacher
+    def __init__(self, mechanisms: Mechanisms) -> None:
+        self.mechanisms = mechanisms
+        self.metrics: dict[str, float] = {}
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.is_world_process_zero:
             MetricsLog(Path(args.output_dir) / METRICS_FILE).start(state.global_step)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if self.teacher is not None:
-            self.teacher.follow(state.global_step)
+        self.metrics = self.mechanisms.follow(state.global_step)

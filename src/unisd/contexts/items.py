@@ -1,0 +1,146 @@
+"""Training items: a task's examples with the contexts made for them, or a user's rows, read and checked in words."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from unisd.contexts import registry
+from unisd.contexts.base import Context, Making, Need, merged
+from unisd.errors import UniSDError, UsageError
+from unisd.files import fingerprint
+from unisd.rollout.chat import Prompt, messages_of
+
+_COLUMNS = {"gold": "privileged_context", "auxiliary": "auxiliary_contexts"}
+
+
+@dataclass(frozen=True)
+class Item:
+    """One training item."""
+
+    id: str
+    """Unique within the training set; keys the item's random streams."""
+    prompt: Prompt
+    completion: str | None
+    """The gold completion, where there is one."""
+    contexts: Mapping[str, Sequence[Context]]
+    """By slot."""
+
+
+def make_contexts(needs: Iterable[Need], making: Making) -> tuple[list[Item], dict[str, int], list[str]]:
+    """Turn a task's examples into items, with the contexts that are needed.
+
+    Returns:
+        The items in the examples' order; what was written or drawn and left out, counted by kind and reason; and notes
+        for the user, a line each.
+
+    Raises:
+        UsageError: an unknown kind, a malformed prompt, or contexts that cannot be made from these examples.
+        UniSDError: too little of what the model wrote is fit for use, or a kind makes a wrong number of contexts.
+    """
+    slots: dict[str, list[list[Context]]] = {}
+    dropped, notes = Counter[str](), list[str]()
+    for need in merged(needs):
+        made = registry.get(need.kind).make(need, making)
+        if len(made.contexts) != len(making.examples):
+            got = f"{len(made.contexts)} lists of contexts for {len(making.examples)} items"
+            raise UniSDError(f"kind of context '{need.kind}' made {got}; repair the package it comes from")
+        slots[need.slot] = made.contexts
+        dropped.update({f"{need.kind}: {reason}": number for reason, number in made.dropped.items()})
+        notes += made.notes
+    items = []
+    for index, example in enumerate(making.examples):
+        prompt = _prompt(example.prompt, f"item {example.id!r}")
+        completion = example.demonstration if (example.demonstration or "").strip() else None
+        items.append(Item(example.id, prompt, completion, {slot: lists[index] for slot, lists in slots.items()}))
+    return items, dict(dropped), notes
+
+
+def column_of(slot: str) -> str:
+    """Return the column of a user's rows in which a slot's contexts stand."""
+    return _COLUMNS.get(slot, f"{slot}_context")
+
+
+def columns_of(item: Item) -> dict[str, Any]:
+    """Return an item as a row of the public columns, to be looked at, shared, and read by :func:`read_columns`."""
+    row: dict[str, Any] = {"id": item.id, "prompt": item.prompt, "completion": item.completion}
+    for slot, contexts in item.contexts.items():
+        one = slot in ("gold", "negative") and len(contexts) < 2
+        row[column_of(slot)] = next((c.text for c in contexts), None) if one else [vars(c) for c in contexts]
+    return row
+
+
+def read_columns(row: Mapping[str, Any], number: int, needs: Sequence[Need], completion_required: bool = False) -> Item:
+    """Read and check one row of a user's; a null stands for a column left out.
+
+    Args:
+        row: ``prompt`` (text or messages), ``id`` (text or integer; optional), ``completion`` (text), and a column for
+            each need: ``privileged_context`` for slot ``gold``, ``auxiliary_contexts`` for ``auxiliary``, and
+            ``<slot>_context`` for any other. It holds a text, a mapping with ``kind``, ``text`` and ``question``, or a
+            list of them. A plain text is of the needed kind; where that is about another item, it is taken
+            as general guidance, that is as kind ``induction``.
+        number: the row's place in the training set, counted from 0.
+        needs: which contexts to read; other columns are not looked at.
+        completion_required: whether ``completion`` is read, and must be there.
+
+    Raises:
+        UsageError: a column is missing, empty or of a wrong type; the message names column, row and remedy.
+    """
+    if row.get("prompt") is None:
+        raise UsageError(f"{_place('prompt', number)}: it is missing; every row needs a prompt (text or messages)")
+    prompt = _prompt(row["prompt"], _place("prompt", number))
+    found = {need.slot: _contexts(row, need, number) for need in needs}
+    completion = row.get("completion") if completion_required else None
+    if completion_required and (not isinstance(completion, str) or not completion.strip()):
+        given = "missing" if completion is None else repr(completion)
+        raise UsageError(f"{_place('completion', number)}: it is {given}; give every row the reply to learn, as text")
+    return Item(_identity(row, number), prompt, completion, found)
+
+
+def _place(column: str, number: int) -> str:
+    return f"column {column!r}, row {number} (counted from 0)"
+
+
+def _prompt(prompt: Prompt, place: str) -> Prompt:
+    try:
+        messages_of(prompt)
+    except UsageError as error:
+        raise UsageError(f"{place}: {error}") from error
+    return prompt
+
+
+def _identity(row: Mapping[str, Any], number: int) -> str:
+    value = row.get("id")
+    if value is None:
+        return fingerprint(row["prompt"], number)
+    if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
+        raise UsageError(f"{_place('id', number)}: non-empty text was expected, not {value!r}; give one or none at all")
+    return str(value)
+
+
+def _contexts(row: Mapping[str, Any], need: Need, number: int) -> list[Context]:
+    value, place = row.get(column_of(need.slot)), _place(column_of(need.slot), number)
+    if value is None and need.required:
+        raise UsageError(
+            f"{place}: it is missing; give every row {need.count}, or switch off what needs contexts there"
+        )
+    entries = [] if value is None else [value] if isinstance(value, str | Mapping) else value
+    if not isinstance(entries, list | tuple):
+        raise UsageError(f"{place}: text or a list of contexts was expected, not {type(value).__name__}")
+    try:
+        return [_context(entry, need) for entry in entries]
+    except UsageError as error:
+        raise UsageError(f"{place}: {error}") from error
+
+
+def _context(entry: Any, need: Need) -> Context:
+    if isinstance(entry, str):
+        entry = {"kind": "induction" if registry.get(need.kind).about == "another" else need.kind, "text": entry}
+    if not isinstance(entry, Mapping):
+        raise UsageError(f"an entry is of type {type(entry).__name__}; give texts, or {{'kind', 'text', 'question'}}")
+    kind = entry.get("kind")
+    # Probes must not show the item's own answer: what speaks of the item is of the very kind that was asked for.
+    if not isinstance(kind, str) or (kind != need.kind and registry.get(kind).about == "item"):
+        fit = [name for name in registry.known() if name == need.kind or registry.get(name).about != "item"]
+        raise UsageError(f"an entry is of kind {kind!r}; choose one of {', '.join(fit)}")
+    return Context(kind, entry.get("text", ""), entry.get("question"))

@@ -1,0 +1,57 @@
+"""Which kinds of context there are, by name; a kind's code is imported only when it is asked for.
+
+A kind is one file, found by its name below, by an entry point of the group ``unisd.contexts`` in a package of one's own
+(``name = "package.module:Class"``), or by ``@register`` above its class.
+"""
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from unisd.errors import UsageError
+from unisd.registry import Registry
+
+if TYPE_CHECKING:
+    from unisd.contexts.base import ContextKind
+
+K = TypeVar("K", bound="type[ContextKind]")
+
+_OWN = ("gold", "induction", "negative", "random", "retrieval")
+_FILES = {name: (f"unisd.contexts.{name}:{name.capitalize()}", "") for name in _OWN}
+KINDS = Registry("kind of context", "unisd.contexts", _FILES)
+
+
+def known() -> list[str]:
+    """Return the names of all kinds in alphabetical order, without importing any of them."""
+    return sorted(KINDS.known())
+
+
+def get(name: str) -> "ContextKind":
+    """Return the kind ``name``; one object serves all who ask.
+
+    Raises:
+        UsageError: no such kind (the message names the nearest), or what is registered is no kind of context.
+        UniSDError: its code cannot be imported or fails.
+    """
+    kind: Any = KINDS.entries.get(name, ("", ""))[0]
+    if isinstance(kind, str):
+        kind = KINDS.load(name, lambda source: _checked(source, name))
+        KINDS.entries[name] = kind, kind.summary
+    return kind  # type: ignore[no-any-return]
+
+
+def register(kind: K) -> K:
+    """Add a kind of one's own: a decorator of its class. The newest class of a name counts.
+
+    Raises:
+        UsageError: the class is no kind of context, or its name has spaces or is one of the package's own.
+    """
+    made = _checked(kind, getattr(kind, "name", ""))
+    KINDS.add(made.name, made, made.summary, replace=made.name not in _OWN)
+    return kind
+
+
+def _checked(kind: Any, name: str) -> "ContextKind":
+    lacking = [part for part in ("name", "summary", "about", "words", "make") if not hasattr(kind, part)]
+    if lacking or kind.name != name:
+        fault = f"it lacks {', '.join(lacking)}" if lacking else f"its class calls it '{kind.name}'"
+        raise UsageError(f"kind of context '{name}': {fault}; see unisd.contexts.ContextKind")
+    return kind() if isinstance(kind, type) else kind  # type: ignore[no-any-return]

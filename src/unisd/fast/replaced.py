@@ -1,0 +1,79 @@
+"""How a part of a model runs another way while a context is open: its attention, or the forward passes of layers."""
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+# Families whose layers give all that decides who sees whom to the attention function, once a layer: keys and values of
+# their own, and the sliding window. Elsewhere a mask carries the window, or layers share keys, or keep a state.
+PLAIN_FAMILIES = frozenset(
+    {"llama", "mistral", "mixtral", "qwen2", "qwen3", "gemma3", "gemma3_text", "smollm3", "phi3", "olmo2", "granite"}
+)
+
+
+def attends_plainly(decoder: Any) -> bool:
+    """Return whether another attention function can take the place of the decoder's own: SDPA, in a known family."""
+    config = decoder.config
+    return config._attn_implementation == "sdpa" and config.model_type in PLAIN_FAMILIES
+
+
+@contextlib.contextmanager
+def replaced_attention(decoder: Any, name: str) -> Iterator[None]:
+    """Let ``decoder`` attend by the function that transformers knows as ``name``."""
+    config = decoder.config
+    before, config._attn_implementation = config._attn_implementation, name
+    try:
+        yield
+    finally:
+        config._attn_implementation = before
+
+
+@contextlib.contextmanager
+def replaced_forwards(
+    modules: Iterable[nn.Module], other: Callable[[nn.Module], Callable[..., Tensor] | None]
+) -> Iterator[None]:
+    """Give modules the forward pass that ``other`` makes; where it makes None they keep their own."""
+    replaced: list[nn.Module] = []
+    try:
+        with torch.no_grad():
+            for module in list(modules):
+                forward = other(module)
+                if forward is not None:
+                    module.forward = forward  # type: ignore[method-assign]
+                    replaced.append(module)
+        yield
+    finally:
+        for module in replaced:
+            del module.forward
+
+
+def linear_layers(module: nn.Module) -> Iterator[nn.Module]:
+    """Yield plain LoRA layers and linear ones, a LoRA layer in place of what it is made of."""
+    if is_lora(module) or type(module) is nn.Linear:
+        yield module
+        return
+    for child in module.children():
+        yield from linear_layers(child)
+
+
+def is_lora(module: nn.Module) -> bool:
+    """Return whether a layer is a plain LoRA layer on a linear one (no DoRA, no bias, not merged)."""
+    layer: Any = module
+    return (
+        type(getattr(layer, "base_layer", None)) is nn.Linear
+        and hasattr(layer, "get_delta_weight")
+        and hasattr(layer, "lora_A")
+        and not layer.fan_in_fan_out
+        and not any(getattr(layer, "use_dora", {}).values())
+        and not any(getattr(layer, "lora_bias", {}).values())
+        and not getattr(layer, "lora_variant", {})
+        and not layer.merged
+    )
+
+
+def active_adapters(layer: Any) -> list[str]:
+    """Return the names of the adapters that a LoRA layer adds now; none where they are switched off."""
+    return [] if layer.disable_adapters else [name for name in layer.active_adapters if name in layer.lora_A]

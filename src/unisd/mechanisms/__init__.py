@@ -1,0 +1,35 @@
+"""Mechanisms: one idea a file, what they may answer, and the loop over those that are on."""
+
+from unisd.mechanisms.active import Mechanisms, former_names
+from unisd.mechanisms.base import (
+    Acting,
+    Mean,
+    Mechanism,
+    Reading,
+    Run,
+    StateTerm,
+    Step,
+    TeacherWeights,
+    View,
+    Weights,
+)
+from unisd.mechanisms.registry import known, register
+from unisd.mechanisms.teacher import InitialTeacher
+
+__all__ = [
+    "Acting",
+    "InitialTeacher",
+    "Mean",
+    "Mechanism",
+    "Mechanisms",
+    "Reading",
+    "Run",
+    "StateTerm",
+    "Step",
+    "TeacherWeights",
+    "View",
+    "Weights",
+    "former_names",
+    "known",
+    "register",
+]

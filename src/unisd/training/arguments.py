@@ -1,0 +1,230 @@
+"""The trainer's arguments: transformers' own, and one group of settings an idea.
+
+The groups of the mechanisms are their own; nothing here knows which mechanisms there are.
+"""
+
+import dataclasses
+import functools
+import os
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+from transformers import TrainingArguments
+
+from unisd.contexts import Encoder, Layout
+from unisd.errors import UniSDError, UsageError
+from unisd.mechanisms import Mechanisms, former_names, known
+from unisd.objective import Aggregation, DivergenceKind
+from unisd.settings import Field, build, check_field, group, plain, unknown
+
+
+@group
+class DivergenceSettings:
+    """What the student minimises."""
+
+    kind: DivergenceKind = "forward_kl"
+    """forward_kl = KL(teacher ‖ student); reverse_kl = KL(student ‖ teacher); jsd = the generalised Jensen-Shannon
+    divergence with ``alpha``; cross_entropy = −log p of the completion itself at temperature 1, without any teacher."""
+    alpha: float = Field(default=0.5, gt=0, lt=1)
+    """The mixture weight of the teacher in jsd, between 0 and 1 (½ is the symmetric one)."""
+    temperature: float = Field(default=0.7, gt=0)
+    """Both models' logits are divided by this; there is no τ² factor."""
+    aggregation: Aggregation = "token"
+    """token: every token of the step counts the same; sequence: a mean inside each completion, then over completions.
+    The weights of mechanisms count in both."""
+
+
+@group
+class RolloutSettings:
+    """Where the completions come from that the student learns on."""
+
+    source: Literal["student", "gold", "mix", "own"] = "student"
+    """student: sampled afresh every step; gold: the demonstration; mix: either, by ``mix``; own: sampled once from the
+    initial model, the same in every epoch."""
+    mix: float = Field(default=0.5, ge=0, le=1)
+    """Share of items whose completion the student samples, for source mix (λ of GKD)."""
+    temperature: float = Field(default=0.7, gt=0)
+    """Sampling temperature."""
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    """Nucleus; 1 keeps the whole distribution."""
+    max_completion_length: int = Field(default=1024, ge=1)
+    """Tokens a completion may have."""
+    batch_size: int = Field(default=32, ge=1)
+    """Completions written at a time; changes speed and memory, not results."""
+
+
+@group
+class ContextsSettings:
+    """What the teacher sees besides the prompt."""
+
+    layout: Layout = "paper"
+    """paper: the demonstration inside the user turn; turn: an earlier exchange; system: a leading system block.
+    Measure the headroom before choosing: the layout decides what the teacher can teach."""
+    kind: Literal["retrieval", "random", "induction"] = "retrieval"
+    """Auxiliary contexts: nearest training items, random ones, or instructions written by the model."""
+    count: int = Field(default=3, ge=1)
+    """K, the number of auxiliary contexts, where a mechanism reads them."""
+    encoder: Encoder = "lexical"
+    """How retrieval compares questions: a lexical index, or sentence embeddings (extra ``dense``)."""
+    max_prompt_length: int = Field(default=3072, ge=1)
+    """Items whose student or gold prompt is longer, in tokens, are dropped, counted and named; nothing is truncated."""
+    words: dict[str, dict[str, str]] | None = None
+    """Templates that introduce contexts, by kind: after, before, asked; null or empty: the built-in ones."""
+
+
+@group
+class OwnArguments:
+    """Arguments of the trainer: those whose default is not transformers', and one more."""
+
+    learning_rate: float = Field(default=2e-5, ge=0)
+    """The highest learning rate of the schedule."""
+    lr_scheduler_type: Any = "cosine"
+    """The schedule, by transformers' name."""
+    warmup_steps: float = Field(default=0.1, ge=0)
+    """Steps until the highest rate; below 1: a share of all steps."""
+    num_train_epochs: float = 1.0
+    """Passes over the training items."""
+    logging_steps: int | float = 1
+    """A line of metrics every so many steps."""
+    remove_unused_columns: bool | None = False
+    """Rows keep their columns: contexts stand in them."""
+    ddp_find_unused_parameters: bool | None = False
+    """Every trained parameter has a gradient, so that nothing has to be searched for."""
+    tokens_per_row: int = Field(default=0, ge=0)
+    """Token budget of a packed row, in scoring and in learning. Changes memory and speed, never the result. 0: chosen
+    by device (512 on a CPU, 8192 elsewhere)."""
+
+
+_CORE: dict[str, type[Any]] = {
+    "divergence": DivergenceSettings,
+    "rollout": RolloutSettings,
+    "contexts": ContextsSettings,
+}
+_TAKEN = {"task", "model", "lora", "training", "recipe", "description", "base", "versions", "command", *_CORE}
+
+
+@functools.cache
+def all_arguments() -> type[Any]:
+    """Return the group by which arguments are checked: `OwnArguments`, and transformers' by their default's type."""
+    own = {field.name for field in dataclasses.fields(OwnArguments)} | {"output_dir"}  # type: ignore[arg-type]
+    kinds = {bool: bool, int: float, float: float}
+    theirs = [
+        (field.name, kinds.get(type(field.default), Any), None)
+        for field in dataclasses.fields(TrainingArguments)
+        if field.init and field.name not in own
+    ]
+    return group(dataclasses.make_dataclass("Training", theirs, bases=(OwnArguments,)))
+
+
+def groups() -> dict[str, type[Any]]:
+    """Return all groups of settings by name: those of training itself, then every mechanism's.
+
+    Raises:
+        UniSDError: a mechanism has the name of something else.
+    """
+    found = known()
+    for name in found:
+        if name in _TAKEN or hasattr(UniSDConfig, name):
+            raise UniSDError(f"mechanism '{name}': another setting has that name; give the mechanism another one")
+    return _CORE | {name: mechanism.Settings for name, mechanism in found.items()}
+
+
+def moved(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return nested settings in which those given under an earlier name stand under the present one, nulls included.
+
+    Raises:
+        UsageError: a setting is given under both names, or its value is not allowed.
+    """
+    result, mechanisms = dict(values), known()
+    for former, present in former_names(mechanisms).items():
+        (group_then, field_then), (name, field) = former.split("."), present.split(".")
+        given = result.get(group_then)
+        if not isinstance(given, Mapping) or field_then not in given:
+            continue
+        value = given[field_then]
+        result[group_then] = {key: other for key, other in given.items() if key != field_then}
+        if not result[group_then]:
+            del result[group_then]
+        others = result.get(name, {})
+        if not isinstance(others, Mapping) or field in others:
+            if value is not None:
+                raise UsageError(f"{former}: its name is {present} now, which is set, too; leave {former} out")
+            continue
+        try:
+            check_field(mechanisms[name].Settings, field, value, f"{former} (now {present})")
+        except UsageError:
+            if value is None:  # it meant "off", which the setting says in another way now
+                continue
+            raise
+        result[name] = {**others, field: value}
+    return result
+
+
+class UniSDConfig(TrainingArguments):
+    """Arguments of `UniSDTrainer`: transformers' ``TrainingArguments``, ``tokens_per_row``, and groups of settings.
+
+    Args:
+        output_dir: where the run lies.
+        values: any of transformers' arguments (defaults that differ are the paper's: `OwnArguments`), and any group by
+            its name, as a mapping or as the group's class. ``unisd list settings`` shows them all.
+
+    Example:
+        >>> UniSDConfig(output_dir="out", divergence={"kind": "jsd"}, rollout={"top_p": 0.9}, learning_rate=1e-4)
+
+    Raises:
+        UsageError: an unknown field, a value of the wrong type or out of range, or settings that contradict each other.
+    """
+
+    divergence: DivergenceSettings
+    rollout: RolloutSettings
+    contexts: ContextsSettings
+    tokens_per_row: int
+
+    def __init__(self, output_dir: str | None = None, **values: Any) -> None:
+        values = moved(values)
+        for name, cls in groups().items():
+            setattr(self, name, build(cls, values.pop(name, {}), name))
+        names = [*all_arguments().__pydantic_fields__, *groups()]
+        if strange := [name for name in values if name not in names]:
+            raise UsageError(f"{strange[0]}: no such setting; {unknown(strange[0], names)}")
+        build(all_arguments(), values, "training")
+        values = plain(OwnArguments()) | values
+        self.tokens_per_row = values.pop("tokens_per_row")
+        self.mechanisms = Mechanisms(self)
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.accelerator.is_available():
+            # Without it every process trains alone, on the same rows, into the same folder.
+            values["use_cpu"] = True
+        super().__init__(output_dir, **values)
+
+    @functools.cached_property
+    def mechanisms(self) -> Mechanisms:
+        """The mechanisms that are switched on."""
+        return Mechanisms(self)
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether anything is scored by a teacher."""
+        return self.divergence.kind != "cross_entropy"
+
+    def row_budget(self) -> int:
+        """Return the token budget of a packed row."""
+        return self.tokens_per_row or (512 if self.device.type == "cpu" else 8192)
+
+    def scoring_budget(self) -> int:
+        """Return the token budget of a row that is read without gradient, which needs far less memory a token."""
+        return max(1024, self.row_budget())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all settings as plain values, groups as dicts."""
+        own = {name: plain(getattr(self, name)) for name in groups() if hasattr(self, name)}
+        return {**super().to_dict(), "tokens_per_row": self.tokens_per_row, **own}
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, UniSDConfig) and self.to_dict() == other.to_dict()
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Copies and saved arguments start anew: a mechanism in use holds weights.
+        return {name: value for name, value in vars(self).items() if name != "mechanisms"}

@@ -1,0 +1,272 @@
+"""A whole run as ``config.yaml`` holds it: joined from a recipe, a model's preset, a file and ``--set``."""
+
+import importlib.metadata
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from unisd import __version__
+from unisd.errors import UniSDError, UsageError
+from unisd.fast import Mode
+from unisd.models.lora import LoraSettings
+from unisd.settings import Field, build, group, plain, unknown
+from unisd.training.arguments import OwnArguments, UniSDConfig, all_arguments, groups, moved
+
+
+@group
+class TaskSettings:
+    """What is learned."""
+
+    name: str = "cos_e"
+    """A task (``unisd list tasks``)."""
+    source: str | None = None
+    """null: the task's default; hub; sample (bundled); or a folder with the official files."""
+    split: str | None = None
+    """null: the task's training split."""
+    limit: int | None = Field(default=None, ge=1)
+    """Train on this many items, drawn by ``training.seed``; null: all."""
+
+
+@group
+class ModelSettings:
+    """What is adapted."""
+
+    name: str = "smollm2-135m"
+    """``smollm2-135m``, another short name (``unisd list models``), a hub id or a folder."""
+    dtype: str = "float32"
+    """float32, bfloat16 or float16."""
+    attention: str | None = None
+    """null: transformers' choice; sdpa, eager, flash_attention_2, flex_attention, as transformers names them."""
+    trust_remote_code: bool = False
+    """Run code that comes with the checkpoint."""
+    fast: Mode = "auto"
+    """auto: fast paths where they suit; off: nowhere, which is slower and gives the same results to rounding (dropout
+    draws other masks)."""
+
+
+_RUN: dict[str, type[Any]] = {"task": TaskSettings, "model": ModelSettings, "lora": LoraSettings}
+_NOT_SETTINGS = ("recipe", "description", "versions", "command")
+
+
+def all_groups() -> dict[str, type[Any]]:
+    """Return every group that a run file may have, by name, as it is documented."""
+    return {**_RUN, "training": OwnArguments, **groups()}
+
+
+@dataclass
+class RunSettings:
+    """A whole run."""
+
+    recipe: str | None
+    description: str
+    task: TaskSettings
+    model: ModelSettings
+    lora: LoraSettings
+    training: dict[str, Any]
+    """The trainer's arguments apart from the groups, as far as they are set."""
+    groups: dict[str, dict[str, Any]]
+    """Every group of `UniSDConfig` as plain values, whole."""
+
+    def config(self, output_dir: str | Path) -> UniSDConfig:
+        """Build the trainer's arguments.
+
+        Raises:
+            UsageError: settings that contradict each other, or that transformers refuses.
+        """
+        try:
+            return UniSDConfig(str(output_dir), **self.training, **self.groups)
+        except UniSDError:
+            raise
+        except (TypeError, ValueError, ImportError) as error:
+            raise UsageError(f"training: {str(error).splitlines()[0]}") from error
+
+    def plain(self) -> dict[str, Any]:
+        """Return the settings as nested plain values, in the form in which a run file is written."""
+        run = {name: plain(getattr(self, name)) for name in _RUN}
+        about = {"recipe": self.recipe, "description": self.description}
+        return {**about, **run, "training": dict(self.training), **self.groups}
+
+
+def recipe_names() -> list[str]:
+    """Return the names of all recipes."""
+    names = (file.name for file in resources.files("unisd.recipes").iterdir())
+    return sorted(n.removesuffix(".yaml") for n in names if n.endswith(".yaml") and n[0] != "_" and n != "models.yaml")
+
+
+def load_recipe(name: str) -> dict[str, Any]:
+    """Return a recipe's values, its bases merged in.
+
+    Raises:
+        UsageError: there is no such recipe.
+    """
+    file = resources.files("unisd.recipes") / f"{name}.yaml"
+    if name not in recipe_names() and not (str(name).startswith("_") and file.is_file()):
+        raise UsageError(f"unknown recipe '{name}'; {unknown(name, recipe_names())}")
+    values = _yaml(file.read_text(encoding="utf-8"), f"recipe {name}")
+    bases = values.pop("base", [])
+    merged: dict[str, Any] = {}
+    for base in [bases] if isinstance(bases, str) else bases:
+        merged = merge(merged, load_recipe(base))
+    return merge(merged, values)
+
+
+def model_presets() -> dict[str, dict[str, Any]]:
+    """Return what is known of models by their short names (``recipes/models.yaml``)."""
+    return _yaml((resources.files("unisd.recipes") / "models.yaml").read_text(encoding="utf-8"), "models.yaml")
+
+
+def assemble(
+    recipe: str | None = None,
+    file: Path | None = None,
+    overrides: list[str] | None = None,
+    given: dict[str, Any] | None = None,
+) -> RunSettings:
+    """Join a recipe, a run file, command-line values and ``--set`` overrides, later ones first in rank.
+
+    Args:
+        recipe: a recipe's name; a ``recipe:`` line in the file serves as well.
+        file: a run file (YAML).
+        overrides: ``group.field=value`` texts; values are read as YAML.
+        given: nested values from named command-line options.
+
+    Raises:
+        UsageError: an unknown name, a value of the wrong type, settings that contradict each other.
+    """
+    in_file = read_run_file(file) if file else {}
+    recipe = recipe or in_file.get("recipe")
+    set_by_hand: dict[str, Any] = {}
+    for text in overrides or []:
+        set_by_hand = merge(set_by_hand, parse_override(text))
+    values: dict[str, Any] = {}
+    for layer in (load_recipe(recipe) if recipe else {}, in_file, given or {}, set_by_hand):
+        values = merge(values, moved(layer))
+    return _checked(_with_preset(values | {"recipe": recipe}))
+
+
+def read_run_file(file: Path) -> dict[str, Any]:
+    """Read a run file, in which settings may have earlier names.
+
+    Raises:
+        UsageError: it is missing or not a YAML mapping.
+    """
+    try:
+        return moved(_yaml(file.read_text(encoding="utf-8"), str(file)))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read {file}: {error}; give a YAML file") from error
+
+
+def parse_override(text: str) -> dict[str, Any]:
+    """Turn ``group.field=value`` into nested values; the value is read as YAML (``false`` is false, not a text).
+
+    Raises:
+        UsageError: the text has no ``=`` or no group.
+    """
+    name, equals, value = text.partition("=")
+    parts = name.strip().split(".")
+    if not equals or len(parts) != 2 or not all(parts):
+        raise UsageError(f"--set {text}: write group.field=value, for example --set rollout.top_p=0.9")
+    try:
+        read = yaml.load(value, _Loader)
+    except yaml.YAMLError as error:
+        raise UsageError(f"--set {text}: the value is not YAML; quote it") from error
+    return {parts[0]: {parts[1]: read}}
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``base`` with ``over`` laid on top, field by field."""
+    result = dict(base)
+    for name, value in over.items():
+        below = result.get(name)
+        result[name] = {**below, **value} if isinstance(value, dict) and isinstance(below, dict) else value
+    return result
+
+
+def written(settings: RunSettings, config: UniSDConfig) -> dict[str, Any]:
+    """Return every setting with its value, versions beside them, as a run file holds them."""
+    skipped = {*settings.groups, "output_dir", "logging_dir"}
+    training = {name: value for name, value in config.to_dict().items() if name not in skipped}
+    names = ("torch", "transformers", "peft", "accelerate", "datasets")
+    versions = {"unisd": __version__} | {name: importlib.metadata.version(name) for name in names}
+    values: dict[str, Any] = yaml.safe_load(dumped({**settings.plain(), "training": training, "versions": versions}))
+    return values
+
+
+def dumped(values: Mapping[str, Any]) -> str:
+    """Return nested plain values as YAML."""
+    return str(yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120))
+
+
+def first_difference(kept: Mapping[str, Any], asked: Mapping[str, Any]) -> tuple[str, Any, Any] | None:
+    """Return the first setting that differs between two mappings by `written`: its name, and its value in each."""
+    for name in [name for name in asked if name not in _NOT_SETTINGS]:
+        for field, value in asked[name].items():
+            before = kept.get(name, {}).get(field)
+            if before != value:
+                return f"{name}.{field}", before, value
+    return None
+
+
+def _with_preset(values: dict[str, Any]) -> dict[str, Any]:
+    """Lay a known model's preset under what was set: hub id, dtype, and the micro-batch that its size allows."""
+    model, training = values.get("model", {}), values.get("training", {})
+    if not isinstance(model, dict) or not isinstance(training, dict):
+        return values
+    asked = model.get("name", ModelSettings().name)
+    preset = next((p for short, p in model_presets().items() if asked in (short, p["name"])), None)
+    if preset is None:
+        return values
+    batch, micro = training.get("per_device_train_batch_size"), preset.get("micro_batch")
+    if micro and isinstance(batch, int) and batch > micro and "gradient_accumulation_steps" not in training:
+        cut = {"per_device_train_batch_size": micro, "gradient_accumulation_steps": max(1, batch // micro)}
+        values = merge(values, {"training": cut})
+    return values | {"model": {"dtype": preset["dtype"], **model, "name": preset["name"]}}
+
+
+def _checked(values: dict[str, Any]) -> RunSettings:
+    known = all_groups() | {"training": all_arguments()}
+    for name in values:
+        if name not in known and name not in _NOT_SETTINGS:
+            raise UsageError(f"unknown settings group '{name}'; {unknown(name, known)}")
+    built = {name: build(cls, values.get(name, {}), name) for name, cls in known.items()}
+    return RunSettings(
+        values.get("recipe"),
+        str(values.get("description", "")),
+        **{name: built[name] for name in _RUN},
+        training=dict(values.get("training", {})),
+        groups={name: plain(built[name]) for name in groups()},
+    )
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as people write it: 1e-4 is a number and ``no`` a text (YAML 1.1 has a text and a boolean)."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in found if not tag.endswith(":bool")]
+    for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), [*"tTfF"]
+)
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), [*"-+0123456789."]
+)
+
+
+def _yaml(text: str, where: str) -> dict[str, Any]:
+    try:
+        values = yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        raise UsageError(f"{where}{line}: not valid YAML; repair it") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise UsageError(f"{where}: a mapping of settings was expected")
+    return values

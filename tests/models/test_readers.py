@@ -1,0 +1,107 @@
+"""What is read slot by slot equals a forward pass over the whole sequence."""
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+
+import tiny
+from unisd.models import readers
+from unisd.models.readers import PaddedReader, SlotReader, reader_of
+
+SYSTEM = list(range(3, 23))
+# Longer than Gemma-3's sliding window of 8 tokens; two share their beginning.
+PROMPTS = [[*SYSTEM, 40, 41, 42], [*SYSTEM, 50], [60, 61], [1]]
+CONTINUED = [[7, 8, 9, 10], [11, 12, 13, 14], [15, 16, 17, 18], [2, 3, 4, 5]]
+
+
+def whole(model, ids):
+    with torch.no_grad():
+        return model(torch.tensor([ids])).logits[0]
+
+
+def positions(lengths, count):
+    return torch.tensor([list(range(length, length + count)) for length in lengths])
+
+
+@pytest.fixture(params=["packed", "padded"])
+def beginning(request, monkeypatch):
+    if request.param == "padded":
+        monkeypatch.setattr(readers, "shares", lambda model: False)
+
+
+@pytest.fixture(params=sorted(tiny.FAMILIES))
+def family_model(request):
+    return tiny.lora(tiny.model(request.param), trained=True).eval()
+
+
+@pytest.mark.usefixtures("beginning")
+@pytest.mark.parametrize("count", [1, 2, 4])
+@torch.no_grad()
+def test_reading_in_parts_equals_one_pass(family_model, count):
+    reader = SlotReader(family_model)
+    first = reader.begin(PROMPTS)
+    for prompt, logits in zip(PROMPTS, first, strict=True):
+        torch.testing.assert_close(logits, whole(family_model, prompt)[-1], rtol=1e-4, atol=1e-5)
+    for start in range(0, 4, count):
+        ids = torch.tensor([more[start : start + count] for more in CONTINUED])
+        read = reader.read(ids, positions([len(prompt) + start for prompt in PROMPTS], count))
+        assert read.shape[:2] == (4, count)
+        for row, (prompt, more) in enumerate(zip(PROMPTS, CONTINUED, strict=True)):
+            expected = whole(family_model, [*prompt, *more[: start + count]])[-count:]
+            torch.testing.assert_close(read[row], expected, rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_what_was_wrong_is_written_over(family_model):
+    reader = SlotReader(family_model)
+    reader.begin(PROMPTS)
+    at = [len(prompt) for prompt in PROMPTS]
+    reader.read(torch.tensor([[90, 91, 92]] * 4), positions(at, 3))
+    ids = torch.tensor([more[:2] for more in CONTINUED])
+    read = reader.read(ids, positions(at, 2))
+    for row, (prompt, more) in enumerate(zip(PROMPTS, CONTINUED, strict=True)):
+        expected = whole(family_model, [*prompt, *more[:2]])[-2:]
+        torch.testing.assert_close(read[row], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("reader_class", [SlotReader, PaddedReader])
+@torch.no_grad()
+def test_rows_can_leave_and_long_texts_find_room(family_model, reader_class):
+    reader = reader_class(family_model)
+    torch.testing.assert_close(reader.begin(PROMPTS)[2], whole(family_model, PROMPTS[2])[-1], rtol=1e-4, atol=1e-5)
+    reader.keep([3, 1])
+    kept = [list(PROMPTS[3]), list(PROMPTS[1])]
+    for step in range(40):
+        tokens = [5 + step, 50 - step]
+        read = reader.read(
+            torch.tensor([[t] for t in tokens]), torch.tensor([[len(ids)] for ids in kept], dtype=torch.long)
+        )
+        for ids, token in zip(kept, tokens, strict=True):
+            ids.append(token)
+    assert read.shape[:2] == (2, 1)
+    for row, ids in enumerate(kept):
+        torch.testing.assert_close(read[row, 0], whole(family_model, ids)[-1], rtol=1e-4, atol=1e-5)
+
+
+def test_slots_suit_known_families_with_their_usual_kernel_and_head(family_model):
+    assert isinstance(reader_of(family_model), SlotReader)
+    family_model.get_base_model().get_decoder().config.model_type = "a newcomer"
+    assert isinstance(reader_of(family_model), PaddedReader)
+
+
+def test_slots_do_not_suit_other_kernels_or_an_adapted_head(model):
+    config = LoraConfig(r=2, target_modules=["q_proj", "lm_head"], task_type="CAUSAL_LM")
+    model.set_attn_implementation("eager")
+    assert isinstance(reader_of(model), PaddedReader)
+    model.set_attn_implementation("sdpa")
+    assert isinstance(reader_of(get_peft_model(model, config)), PaddedReader)
+
+
+@torch.no_grad()
+def test_the_model_attends_as_before_afterwards(model):
+    before = model(torch.tensor([PROMPTS[0]])).logits
+    reader = SlotReader(model)
+    reader.begin(PROMPTS)
+    reader.read(torch.tensor([[1]] * 4), positions([len(p) for p in PROMPTS], 1))
+    assert model.config._attn_implementation == "sdpa"
+    torch.testing.assert_close(model(torch.tensor([PROMPTS[0]])).logits, before, rtol=0, atol=0)
