@@ -1,11 +1,13 @@
 """Which kinds of context there are, by name; a kind's code is imported only when it is asked for.
 
-A kind is one file, found by its name below, by an entry point of the group ``unisd.contexts`` in a package of one's own
-(``name = "package.module:Class"``), or by ``@register`` above its class.
+A kind is one file in `unisd.contexts.kinds`; or, in a package of one's own, an entry point of the group
+``unisd.contexts`` (``name = "package.module:Class"``); or a class under ``@register``.
 """
 
+import pkgutil
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from unisd.contexts import kinds
 from unisd.errors import UsageError
 from unisd.registry import Registry
 
@@ -14,9 +16,12 @@ if TYPE_CHECKING:
 
 K = TypeVar("K", bound="type[ContextKind]")
 
-_OWN = ("gold", "induction", "negative", "random", "retrieval")
-_FILES = {name: (f"unisd.contexts.{name}:{name.capitalize()}", "") for name in _OWN}
-KINDS = Registry("kind of context", "unisd.contexts", _FILES)
+_OWN = tuple(file.name for file in pkgutil.iter_modules(kinds.__path__))
+KINDS = Registry(
+    "kind of context",
+    "unisd.contexts",
+    {name: (f"{kinds.__name__}.{name}:{name.title().replace('_', '')}", "") for name in _OWN},
+)
 
 
 def known() -> list[str]:

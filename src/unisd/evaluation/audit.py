@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from unisd.contexts import Context, Layout, Making, Need, PromptBuilder, get
-from unisd.contexts.induction import Induction
+from unisd.contexts.kinds.induction import Induction
 from unisd.errors import UniSDError, UsageError
 from unisd.evaluation.answers import Evaluation, in_words
 from unisd.evaluation.compare import Comparison, compare

@@ -12,7 +12,9 @@ from typing import Any, Literal
 import torch
 from transformers import TrainingArguments
 
-from unisd.contexts import Encoder, Layout
+from unisd import contexts
+from unisd.contexts import Layout
+from unisd.contexts.kinds.retrieval import Encoder
 from unisd.errors import UniSDError, UsageError
 from unisd.mechanisms import Mechanisms, former_names, known
 from unisd.objective import Aggregation, DivergenceKind
@@ -61,8 +63,9 @@ class ContextsSettings:
     layout: Layout = "paper"
     """paper: the demonstration inside the user turn; turn: an earlier exchange; system: a leading system block.
     Measure the headroom before choosing: the layout decides what the teacher can teach."""
-    kind: Literal["retrieval", "random", "induction"] = "retrieval"
-    """Auxiliary contexts: nearest training items, random ones, or instructions written by the model."""
+    kind: str = "retrieval"
+    """Auxiliary contexts: ``retrieval`` (nearest training items), ``random`` ones, ``induction`` (instructions that the
+    model writes), or a kind of one's own that is not about the item itself."""
     count: int = Field(default=3, ge=1)
     """K, the number of auxiliary contexts, where a mechanism reads them."""
     encoder: Encoder = "lexical"
@@ -71,6 +74,11 @@ class ContextsSettings:
     """Items whose student or gold prompt is longer, in tokens, are dropped, counted and named; nothing is truncated."""
     words: dict[str, dict[str, str]] | None = None
     """Templates that introduce contexts, by kind: after, before, asked; null or empty: the built-in ones."""
+
+    def __post_init__(self) -> None:
+        fit = [name for name in contexts.known() if contexts.get(name).about != "item"]
+        if self.kind not in fit:
+            raise UsageError(f"contexts.kind: {self.kind!r} is no kind of auxiliary context; {unknown(self.kind, fit)}")
 
 
 @group

@@ -5,8 +5,8 @@ from typing import Any
 import yaml
 
 from unisd import __version__
+from unisd.mechanisms import Acting
 from unisd.training.runfile import RunSettings
-from unisd.training.telemetry import Acting
 
 _CITATION = """@article{unisd2026,
   title   = {Unified Self-Distillation for Large Language Models},

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from unisd import fast
 from unisd.contexts import Item, Making, PromptBuilder, make_contexts
 from unisd.errors import UsageError
 from unisd.files import stable_integer, write_json, write_text
@@ -21,10 +22,10 @@ from unisd.tasks import Example, Task, get, grade_all
 from unisd.training.arguments import UniSDConfig
 from unisd.training.card import model_card
 from unisd.training.checkpoints import checkpoint_folder, last_complete
-from unisd.training.profiling import Profile
 from unisd.training.plan import Grader
+from unisd.training.profiling import Profile
 from unisd.training.progress import warn
-from unisd.training.runfile import RunSettings, assemble, dumped, first_difference, read_run_file, written
+from unisd.training.runfile import RunSettings, assemble, dumped, first_difference, written
 from unisd.training.telemetry import peak_memory_bytes
 from unisd.training.trainer import UniSDTrainer, needed
 
@@ -127,13 +128,13 @@ def settings_to_resume(folder: Path, asked: RunSettings | None) -> RunSettings:
     Raises:
         UsageError: they differ; the message names the first difference.
     """
+    kept = assemble(file=folder / CONFIG_FILE)
     if asked is not None:
-        kept = read_run_file(folder / CONFIG_FILE)
-        found = first_difference(kept, written(asked, asked.config(folder)))
+        found = first_difference(written(kept, kept.config(folder)), written(asked, asked.config(folder)))
         if found is not None:
             name, was, now = found
             raise UsageError(f"--resume: {name} is {now!r} but the run in {folder} has {was!r}; leave it out")
-    return assemble(file=folder / CONFIG_FILE)
+    return kept
 
 
 def load_model_and_tokenizer(settings: RunSettings) -> tuple[nn.Module, Any]:

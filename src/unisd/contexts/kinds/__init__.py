@@ -1,0 +1,1 @@
+"""The package's own kinds of context, one file each: ``<name>.py`` holds the class ``<Name>``."""
