@@ -29,7 +29,7 @@ from unisd.tasks.turns import QUESTIONS, turns
         ("<reasoning>perhaps</reasoning>\none", ["\none", "\nperhaps\n\none"]),
         ("one<think>cut", ["one", "one\ncut"]),
         ("<think>cut", ["\ncut"]),
-        ("a\r\nb\rc\0", ["a\nb\nc"]),
+        ("a\r\nb\rc", ["a\nb\nc"]),
     ],
 )
 def test_a_reply_falls_into_turns(text, said):

@@ -66,7 +66,8 @@ class _Block:
 
 
 def _turns(text: str) -> Iterator[str]:
-    return turns(text.replace("<|python_tag|>", "\n"), labels="", thoughts=False)
+    text = text.replace("<|python_tag|>", "\n").replace("\0", "").replace("\ufeff", "")
+    return turns(text, labels="", thoughts=False)
 
 
 def _blocks(lines: Sequence[str]) -> list[_Block]:

@@ -34,7 +34,7 @@ def turns(
         thoughts: whether thoughts come at all; a thought that was never closed reaches to the end.
         masked: returns a text of the same length without what may look like markup and is none.
     """
-    text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "").replace("\ufeff", "")
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
     parts = list(_cut(_THOUGHT, text, masked))
     reply = next((n for n, (tag, _) in reversed(list(enumerate(parts))) if tag.startswith("</")), 0)
     yield from _said(parts[reply][1], labels, masked)
