@@ -115,9 +115,10 @@ def assert_plain(trainer, loss_of: Callable[[list[Plain]], Tensor], n=4):
     expected = loss_of(plain_step(trainer, plan, n))
     expected.backward()
     torch.testing.assert_close(loss.double(), expected.detach(), rtol=1e-6, atol=1e-9)
-    for name, parameter in trainer.model.named_parameters():
-        if parameter.grad is not None:
-            torch.testing.assert_close(gradient[name], parameter.grad, rtol=1e-5, atol=1e-8, msg=name)
+    plainly = {k: p.grad for k, p in trainer.model.named_parameters() if p.grad is not None}
+    assert plainly.keys() == gradient.keys()
+    for name, whole in plainly.items():  # coefficients are in single precision
+        assert (gradient[name] - whole).norm() <= 1e-6 * whole.norm() + 1e-12, name
     return plan
 
 

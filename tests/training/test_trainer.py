@@ -378,7 +378,9 @@ def test_no_number_is_read_back_from_the_device_while_scoring_and_learning(tmp_p
 
     trainer = trainer_of(tmp_path, tokenizer, **UNISD)
     plan = trainer.planner.plan(trainer.train_dataset, 0)
-    views = [ReadRequest(sequence, 0.7) for sequence in plan.sequences] + [ReadRequest(sequence) for sequence in plan.sequences]
+    views = [ReadRequest(sequence, 0.7) for sequence in plan.sequences] + [
+        ReadRequest(sequence) for sequence in plan.sequences
+    ]
     with Reads() as reads:
         score(trainer.model, views, 64)
         trainer.learner.learn(trainer.model, plan)

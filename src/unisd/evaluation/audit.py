@@ -108,7 +108,7 @@ class Audit:
                 "expect little from agreement weights."
             )
         if self.negative is not None and self.misled < 0.1 * self.negative.n:
-            lines.append("Negatives rarely mislead the teacher: expect little from contrast.")
+            lines.append("Negatives rarely mislead the teacher: expect little from mechanisms that read them.")
         return lines
 
     def rows(self) -> list[tuple[str, Evaluation]]:

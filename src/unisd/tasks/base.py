@@ -43,7 +43,7 @@ class Grade:
 
 @dataclass(frozen=True)
 class NegativeRequest:
-    """A request that makes the model write one wrong demonstration (arXiv 2605.06597, token-level contrast)."""
+    """A request that makes the model write one wrong demonstration (arXiv 2605.06597, section 3)."""
 
     prompt: str
     """The user turn to send to the model."""
