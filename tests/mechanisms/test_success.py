@@ -1,0 +1,78 @@
+import json
+
+import pytest
+import torch
+
+from mechanisms.steps import acting, apart, assert_plain, step_of, trainer_of
+from unisd.errors import UsageError
+from unisd.training.arguments import UniSDConfig
+
+
+@pytest.mark.parametrize("prefer", ["correct", "incorrect"])
+@pytest.mark.parametrize("aggregation", ["token", "sequence"])
+def test_loss_and_gradient_are_those_of_plain_forward_passes(tmp_path, tokenizer, prefer, aggregation):
+    grades = torch.tensor([1.0, 0.0, 1.0, 0.25], dtype=torch.float64)
+    changes = {"divergence": {"aggregation": aggregation}}
+    trainer = trainer_of(
+        tmp_path, tokenizer, success={"prefer": prefer, "rest": 0.2}, grader=lambda i, t: grades.tolist(), **changes
+    )
+    weights = 0.2 + 0.8 * (grades if prefer == "correct" else 1 - grades)
+
+    def loss(rows):
+        if aggregation == "sequence":
+            return (weights * torch.stack([row.forward_kl.mean() for row in rows])).sum() / weights.sum()
+        tokens = torch.cat([w.expand(len(row.targets)) for w, row in zip(weights, rows, strict=True)])
+        return (tokens * torch.cat([row.forward_kl for row in rows])).sum() / tokens.sum()
+
+    assert_plain(trainer, loss)
+
+
+def test_it_changes_the_gradient_and_says_so(tmp_path, tokenizer):
+    half = lambda ids, texts: [float(i % 2) for i in range(len(ids))]  # noqa: E731
+    off = step_of(trainer_of(tmp_path / "a", tokenizer))[1]
+    on = trainer_of(tmp_path / "b", tokenizer, success={"prefer": "correct"}, grader=half)
+    assert apart(off, step_of(on)[1]) > 0.01
+    found = acting(on)["success filter"]
+    assert found.acts
+    assert "50.0% of completions are correct" in found.evidence
+
+
+@pytest.mark.parametrize("grade", [0.0, 1.0])
+def test_it_says_where_all_completions_count_alike(tmp_path, tokenizer, grade):
+    trainer = trainer_of(
+        tmp_path, tokenizer, success={"prefer": "correct", "rest": 0.5}, grader=lambda ids, texts: [grade] * len(ids)
+    )
+    assert not acting(trainer)["success filter"].acts
+
+
+def test_a_step_without_any_preferred_completion_teaches_nothing_and_is_counted(tmp_path, tokenizer):
+    trainer = trainer_of(tmp_path, tokenizer, success={"prefer": "correct"}, grader=lambda ids, texts: [0.0] * len(ids))
+    before = {n: p.detach().clone() for n, p in trainer.model.named_parameters() if p.requires_grad}
+    found = acting(trainer)["success filter"]
+    assert not found.acts
+    assert "100.0% of steps have none" in found.evidence
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert all(line["loss"] == 0.0 and line["grad_norm"] == 0.0 for line in lines)
+    after = {n: p.detach() for n, p in trainer.model.named_parameters() if p.requires_grad}
+    assert all(torch.equal(before[n], after[n]) for n in before)
+
+
+def test_completions_are_graded_once_a_step_as_text(tmp_path, tokenizer):
+    calls = []
+
+    def grader(ids, texts):
+        calls.append(texts)
+        return [1.0, 0.0] * (len(ids) // 2)
+
+    trainer = trainer_of(tmp_path, tokenizer, success={"prefer": "incorrect"}, grader=grader)
+    _, _, plan = step_of(trainer)
+    assert len(calls) == 1
+    ended = [tokenizer.decode(s.completion_ids, skip_special_tokens=True) for s in plan.sequences]
+    assert list(calls[0]) == ended
+
+
+def test_refusals(tmp_path, tokenizer):
+    with pytest.raises(UsageError, match="success: nobody grades the completions"):
+        trainer_of(tmp_path, tokenizer, success={"prefer": "correct"})
+    with pytest.raises(UsageError, match=r"success\.rest"):
+        UniSDConfig(output_dir=str(tmp_path), success={"prefer": "correct", "rest": 1.0})
