@@ -1,5 +1,7 @@
 # make demo   install, then adapt a small real model on real questions, start to end
-# make test   install, then run the linter, the type checker, the room arrows and the tests
+# make test   install, then run the linter, the type checker, the room arrows and all tests but those that need a GPU
+# make test-fast  the tests alone, without the slow ones
+# make format  set all files in the one style
 # make install prepares the environment alone
 # make bench  the short forms of the benchmarks; with TRL installed (pip install --no-deps 'trl==1.16.*') beside it
 
@@ -9,7 +11,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 DEMO_OUTPUT ?= runs/demo
 
-.PHONY: install demo test format bench clean
+.PHONY: install demo test test-fast format bench clean
 
 install: $(VENV)/.installed
 
@@ -32,7 +34,10 @@ test: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "not gpu"
+
+test-fast: $(VENV)/.installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "not slow and not gpu"
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .

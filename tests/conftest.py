@@ -15,6 +15,11 @@ import tiny
 torch.set_num_threads(1)
 
 
+def pytest_runtest_setup(item):
+    if item.get_closest_marker("gpu") and not torch.accelerator.is_available():
+        pytest.skip("needs an accelerator, and there is none here")
+
+
 @pytest.fixture(scope="session")
 def tokenizer():
     return tiny.tokenizer()

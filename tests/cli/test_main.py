@@ -1,186 +1,144 @@
-import json
+import argparse
+import os
+import re
+import shlex
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
-import tiny
-from unisd.cli.main import main
+import unisd
+from unisd.cli import list_command
+from unisd.cli.main import COMMANDS, main, parser
+from unisd.errors import UniSDError, UsageError
+
+HERE = Path(__file__).parent
 
 
-@pytest.fixture
-def model_folder(tmp_path, tokenizer):
-    tiny.model().save_pretrained(tmp_path / "model")
-    tokenizer.save_pretrained(tmp_path / "model")
-    return str(tmp_path / "model")
+def commands() -> dict[str, argparse.ArgumentParser]:
+    found = [action for action in parser()._actions if isinstance(action, argparse._SubParsersAction)]
+    return dict(found[0].choices)
 
 
-SMALL = [
-    "--set", "training.max_steps=2", "--set", "training.per_device_train_batch_size=2", "--set", "task.limit=8",
-    "--set", "rollout.max_completion_length=8", "--set", "training.use_cpu=true", "--set", "training.save_steps=1",
-    "--set", "lora.r=2", "--set", "contexts.max_prompt_length=1500", "--set", "contexts.count=2",
-    "--set", "contrast.per_item=1",
-]  # fmt: skip
-
-
-def train(model_folder, output, *more, recipe="core"):
-    words = ["train", "--recipe", recipe, "--task", "cos_e", "--source", "sample", "--model", model_folder]
-    return main([*words, "--output", str(output), *SMALL, "--quiet", *more])
-
-
-def test_train_evaluate_and_plain_peft(tmp_path, model_folder, capsys):
-    from peft import PeftModel
-    from transformers import AutoModelForCausalLM
-
-    run = tmp_path / "run"
-    assert train(model_folder, run) == 0
-    assert {"config.yaml", "metrics.jsonl", "checkpoints", "adapter", "summary.json"} <= {p.name for p in run.iterdir()}
-    assert len((run / "metrics.jsonl").read_text().splitlines()) == 2
-    PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(model_folder), run / "adapter")
-    assert "adapted by self-distillation on cos_e" in (run / "adapter/README.md").read_text()
-    capsys.readouterr()
-    words = ["evaluate", str(run), "--task", "cos_e", "--source", "sample", "--limit", "3", "--max-new-tokens", "4"]
-    assert main([*words, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["n"] == 3
-    assert len((run / "evaluation/cos_e.jsonl").read_text().splitlines()) == 3
-
-
-def test_the_whole_method_and_a_second_run_of_its_config(tmp_path, model_folder, monkeypatch):
-    """unisd writes negatives with the tiny model; whether any is verified or none, the outcome is clean."""
-    code = train(model_folder, tmp_path / "run", "--set", "contrast.weight=0", recipe="unisd")
-    assert code == 0
-    again = ["train", str(tmp_path / "run/config.yaml"), "--output", str(tmp_path / "again"), "--quiet"]
-    assert main(again) == 0
-    a, b = ((tmp_path / name / "metrics.jsonl").read_text().splitlines() for name in ("run", "again"))
-    for one, other in zip(a, b, strict=True):
-        one, other = json.loads(one), json.loads(other)
-        assert {k: v for k, v in one.items() if "/" not in k} == {k: v for k, v in other.items() if "/" not in k}
-
-
-def test_resume_after_a_kill_gives_the_same_adapter(tmp_path, model_folder):
-    import shutil
-
-    from safetensors.torch import load_file
-
-    assert train(model_folder, tmp_path / "whole") == 0
-    shutil.copytree(tmp_path / "whole", tmp_path / "killed")
-    shutil.rmtree(tmp_path / "killed/checkpoints/checkpoint-2")
-    shutil.rmtree(tmp_path / "killed/adapter")
-    resume = ["train", "--output", str(tmp_path / "killed"), "--resume", "--quiet"]
-    assert main(resume) == 0
-    a, b = (load_file(tmp_path / name / "adapter/adapter_model.safetensors") for name in ("whole", "killed"))
-    assert all((a[k] == b[k]).all() for k in a)
-
-
-def test_resume_with_other_settings_is_refused(tmp_path, model_folder, capsys):
-    assert train(model_folder, tmp_path / "run") == 0
-    assert train(model_folder, tmp_path / "run", "--resume", "--set", "training.learning_rate=0.5") == 2
-    assert "training.learning_rate is 0.5" in capsys.readouterr().err
+def options(command: argparse.ArgumentParser) -> list[argparse.Action]:
+    return [action for action in command._actions if not isinstance(action, argparse._HelpAction)]
 
 
 @pytest.mark.parametrize(
     ("words", "named"),
     [
-        (["train", "--output", "x"], "nothing to train"),
-        (["train", "--recipe", "unisdd", "--output", "x"], "did you mean 'unisd'"),
-        (["train", "--recipe", "core", "--task", "cose", "--output", "x"], "did you mean 'cos_e'"),
-        (["train", "--recipe", "core", "--output", "x", "--set", "teacher.kid=ema"], "did you mean 'kind'"),
-        (["train", "--recipe", "agreement_token", "--output", "x", "--set", "contexts.count=1"], "contexts.count"),
-        (["train", "--recipe", "agreement_token", "--output", "x", "--set", "agreement.gamma=-1"], "agreement.gamma"),
-        (["train", "--recipe", "core"], "--output"),
-        (["train", "--recipe", "core", "--output", "x", "--resume"], "no run to resume"),
-        (["train", "nofile.yaml", "--output", "x"], "cannot read nofile.yaml"),
-        (["train", "--recipe", "core", "--output", "x", "--source", "nofolder"], "nofolder"),
-        (["evaluate", "x", "--task", "cos_e", "--limit", "0"], "--limit"),
-        (["evaluate", "x"], "--task"),
-        (["demo", "--items", "0"], "--items"),
-        (["list", "recipies"], "recipies"),
-        (["trane"], "trane"),
         ([], "COMMAND"),
+        (["trane"], "trane"),
+        (["train", "--recipe", "core"], "--output"),
+        (["evaluate", "x"], "--task"),
+        (["evaluate", "--task", "cos_e"], "model"),
+        (["evaluate", "x", "--task", "cos_e", "--limit", "few"], "few"),
+        (["audit"], "--task"),
+        (["list"], "what"),
+        (["list", "recipies"], "recipies"),
+        (["demo", "--items"], "--items"),
     ],
 )
-def test_something_wrong_was_asked(words, named, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    assert main(words) == 2
-    error = capsys.readouterr().err.strip()
-    assert named in error
-    assert len(error.splitlines()) == 1
-    assert not list(tmp_path.iterdir())
+def test_words_that_cannot_be_read_name_the_help_to_look_at(words, named, refused):
+    line = refused(*words)
+    assert named in line
+    where = f"unisd {words[0]}" if words and words[0] in COMMANDS else "unisd"
+    assert line.endswith(f"; see {where} --help")
 
 
-def test_a_folder_in_use_is_refused_and_left_alone(tmp_path, model_folder, capsys):
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run/precious.txt").write_text("x")
-    assert train(model_folder, tmp_path / "run") == 2
-    assert "in use" in capsys.readouterr().err
-    assert [p.name for p in (tmp_path / "run").iterdir()] == ["precious.txt"]
+def test_an_option_that_there_is_not(refused):
+    line = refused("train", "--recipe", "core", "--output", "x", "--learning-rate", "1")
+    assert "--learning-rate" in line
+    assert line.endswith(" --help")
 
 
-def test_a_prompt_that_cannot_fit(tmp_path, model_folder, capsys):
-    assert train(model_folder, tmp_path / "run", "--set", "contexts.max_prompt_length=20") == 2
-    assert "every one of the 8 rows is dropped" in capsys.readouterr().err
-    assert not [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
-
-
-def test_a_model_that_does_not_exist(tmp_path, capsys):
-    assert train("/nowhere", tmp_path / "run") == 1
-    assert len(capsys.readouterr().err.strip().splitlines()) == 1
-    assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize(("strategy", "kilobytes"), [("steps", 16), ("steps", 64), ("no", 16)])
-def test_a_disk_that_takes_no_more_is_one_line(tmp_path, model_folder, strategy, kilobytes):
-    """Real writes fail, by a limit on the size of a file: torch, safetensors and ours each say it in their own way."""
-    limit = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({kilobytes} * 1024,) * 2)"
-    words = ["train", "--recipe", "core", "--task", "cos_e", "--source", "sample", "--model", model_folder]
-    words += ["--output", str(tmp_path / "run"), *SMALL, "--set", "lora.r=8", "--quiet"]
-    words += ["--set", f"training.save_strategy={strategy}"]
-    code = f"{limit}; import sys; from unisd.cli.main import main; sys.exit(main({words!r}))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert "Traceback" not in done.stderr
-    assert "cannot write" in done.stderr.strip().splitlines()[-1]
-    assert "free space" in done.stderr.strip().splitlines()[-1]
-    assert not (tmp_path / "run/adapter").exists()
-    assert not list((tmp_path / "run").rglob("*.partial"))
-    assert not list((tmp_path / "run").glob("checkpoints/checkpoint-*"))
-
-
-def test_dry_run_starts_nothing(tmp_path, capsys):
-    assert main(["train", "--recipe", "unisd", "--output", str(tmp_path / "run"), "--dry-run"]) == 0
-    assert json.loads(capsys.readouterr().out)["teacher"]["kind"] == "ema"
-    assert not (tmp_path / "run").exists()
+def test_done_is_the_code_of_the_command(monkeypatch):
+    for code in (0, 1):
+        monkeypatch.setattr(list_command, "run", lambda _, code=code: code)
+        assert main(["list", "tasks"]) == code
 
 
 @pytest.mark.parametrize(
-    ("what", "name"),
+    ("error", "code", "what", "remedy"),
     [
-        ("recipes", "unisd"),
-        ("tasks", "cos_e"),
-        ("models", "smollm2-135m"),
-        ("mechanisms", "contrast"),
-        ("settings", "contrast.margin"),
+        (UsageError("--limit: 0 is not allowed; use 1 or more"), 2, "--limit: 0 is not allowed", "use 1 or more"),
+        (UniSDError("cannot read x; check it"), 1, "cannot read x", "check it"),
+        (OSError(28, "No space left", "/full/x"), 1, "No space left: /full/x", "free space or check the path"),
+        (OSError("broken"), 1, "broken", "free space or check the path"),
+        (MemoryError(), 1, "out of memory", "lower training.tokens_per_row or rollout.batch_size"),
+        (KeyboardInterrupt(), 1, "stopped", "run the command again to go on (unisd train: with --resume)"),
     ],
 )
-def test_list(what, name, capsys):
-    assert main(["list", what, "--json"]) == 0
-    assert name in json.loads(capsys.readouterr().out)
-    assert main(["list", what]) == 0
-    assert any(line.startswith(name + " ") for line in capsys.readouterr().out.splitlines())
+def test_each_way_to_fail_has_its_code_and_one_line(error, code, what, remedy, monkeypatch, refused):
+    def fail(arguments):
+        raise error
+
+    monkeypatch.setattr(list_command, "run", fail)
+    line = refused("list", "tasks", code=code)
+    assert line.startswith(f"unisd: {what}")
+    assert line.endswith(f"; {remedy}")
 
 
-def test_doctor(capsys):
-    assert main(["doctor", "--json"]) in (0, 1)
-    assert {"torch", "python", "device"} <= {check["name"] for check in json.loads(capsys.readouterr().out)}
+def test_a_fault_of_our_own_is_not_hidden(monkeypatch):
+    def fail(arguments):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(list_command, "run", fail)
+    with pytest.raises(ZeroDivisionError):
+        main(["list", "tasks"])
 
 
-@pytest.mark.parametrize("command", [[], ["demo"], ["train"], ["evaluate"], ["list"], ["doctor"]])
+def test_version(capsys):
+    with pytest.raises(SystemExit) as done:
+        main(["--version"])
+    assert done.value.code == 0
+    assert capsys.readouterr().out == f"unisd {unisd.__version__}\n"
+
+
+def test_help_lists_every_command_with_what_it_does(capsys):
+    with pytest.raises(SystemExit) as done:
+        main(["--help"])
+    assert done.value.code == 0
+    words = " ".join(capsys.readouterr().out.split())
+    for name, summary in COMMANDS.items():
+        assert f"{name} {summary}" in words
+    assert "Start with: unisd demo" in words
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_help_has_an_example(command, capsys):
     with pytest.raises(SystemExit) as done:
-        main([*command, "--help"])
+        main([command, "--help"])
     assert done.value.code == 0
-    assert "unisd" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    module = sys.modules[f"unisd.cli.{command}_command"]
+    assert module.EXAMPLE in printed
+    assert f"unisd {command}" in module.EXAMPLE
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_example_can_be_read(command):
+    lines = sys.modules[f"unisd.cli.{command}_command"].EXAMPLE.splitlines()[1:]
+    assert lines
+    for line in lines:
+        program, *words = shlex.split(line)
+        assert program == "unisd"
+        assert parser().parse_args(words).command in COMMANDS
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_option_is_explained_and_used_in_the_tests_of_its_command(command):
+    tests = (HERE / f"test_{command}_command.py").read_text(encoding="utf-8")
+    found = options(commands()[command])
+    assert found
+    for option in found:
+        if option.option_strings:
+            assert option.help, option.option_strings
+            assert re.search(rf'"{option.option_strings[0]}["=]', tests), option.option_strings
+    names = [option.option_strings[0] for option in found if option.option_strings]
+    assert {"--quiet", "--json"} <= set(names)
 
 
 def test_help_loads_no_heavy_library():
@@ -189,3 +147,24 @@ def test_help_loads_no_heavy_library():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
     assert time.perf_counter() - started < 5
+
+
+def test_the_module_is_a_program():
+    """torchrun starts it in this way."""
+    words = [sys.executable, "-m", "unisd.cli.main"]
+    done = subprocess.run([*words, "--version"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert done.stdout == f"unisd {unisd.__version__}\n"
+    done = subprocess.run([*words, "lists"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("unisd: ")
+
+
+def test_libraries_are_calmed_and_the_users_own_choice_is_kept(monkeypatch):
+    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
+    monkeypatch.setenv("KINETO_LOG_LEVEL", "")
+    monkeypatch.delenv("KINETO_LOG_LEVEL")
+    assert main(["list", "models"]) == 0
+    assert os.environ["GOMP_SPINCOUNT"] == "7"
+    assert os.environ["KINETO_LOG_LEVEL"] == "5"
+    assert os.environ["TOKENIZERS_PARALLELISM"] == "false"

@@ -1,12 +1,17 @@
-"""Training items for the tests of contexts: made up, or real ones of CoS-E v1.0."""
+"""Training items for the tests of contexts: made up, or real ones of CoS-E v1.0; and contexts made for them."""
 
+import contextlib
 import json
 import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import pytest
 
-from unisd.tasks.base import Example
+from unisd.contexts import Context, ContextKind, Made, Making, Need, Words, get, register, registry
+from unisd.tasks.base import Example, Grade, Task
 
 DATA = Path(os.environ.get("UNISD_DATA") or Path(__file__).parents[2] / ".." / "shared" / "data")
 
@@ -39,3 +44,42 @@ def cos_e(count: int | None = None) -> list[Example]:
             options = "\n".join(f"{option['label']}. {option['text']}" for option in row["question"]["choices"])
             items.append(choice(row["id"], row["question"]["stem"], reasons[row["id"]], row["answerKey"], options))
     return items[:count]
+
+
+class Bare(Task):
+    """A task with nothing to load."""
+
+    name = "task"
+    splits = ("train",)
+
+    def load(self, split: str, source: str | None = None) -> list[Example]:
+        return []
+
+    def grade(self, example: Example, text: str) -> Grade:
+        raise AssertionError
+
+
+def made(kind: str, examples: Sequence[Example], count: int = 1, per_item: int = 4, **making: Any) -> Made:
+    """What a kind makes for ``examples``; ``making`` goes to Making."""
+    return get(kind).make(
+        Need("slot", kind, count, per_item=per_item), Making(**{"task": Bare(), **making}, examples=examples)
+    )
+
+
+class Hint(ContextKind):
+    """A kind as a user would write it."""
+
+    name, summary, about = "hint", "the first sentence of the demonstration", "item"
+    words = Words(after="A hint:\n{text}", before="A hint for the next question:\n{text}")
+
+    def make(self, need: Need, making: Making) -> Made:
+        return Made([[Context("hint", str(example.demonstration).split(".")[0])] for example in making.examples])
+
+
+@contextlib.contextmanager
+def registered(*kinds: type[ContextKind]) -> Iterator[None]:
+    """The kinds are known for a while."""
+    with mock.patch.object(registry.KINDS, "entries", dict(registry.KINDS.entries)):
+        for kind in kinds:
+            register(kind)
+        yield

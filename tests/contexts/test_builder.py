@@ -3,8 +3,11 @@ import warnings
 
 import pytest
 from datasets import Dataset
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from contexts import families
+from contexts.items import Hint, registered
 from unisd.contexts import Context, PromptBuilder, messages_of
 from unisd.errors import UsageError
 
@@ -30,8 +33,8 @@ every_layout = pytest.mark.parametrize("layout", LAYOUTS)
 every_kind = pytest.mark.parametrize("kind", CONTEXTS)
 
 
-def builder(family, layout="turn"):
-    return PromptBuilder(families.FAMILIES[family](), layout)
+def builder(family, layout="turn", words=None):
+    return PromptBuilder(families.FAMILIES[family](), layout, words)
 
 
 def text(made, ids):
@@ -164,7 +167,7 @@ def test_paper_layout_keeps_the_order_of_the_method():
     question, reference, instruction = turn.split("\n\n")
     assert question == QUESTION
     assert reference.endswith(":\nLight scatters.")
-    assert "own way" in instruction
+    assert instruction == "After studying the example, solve the problem in your own way, in the same format."
 
 
 @every_layout
@@ -271,23 +274,131 @@ def test_malformed_prompts_are_refused(prompt, said):
         builder("qwen").student_ids(prompt)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (("golden", "a"), "unknown kind"),
-        (("gold", " "), "non-empty"),
-        (("gold", None), "non-empty"),
-        (("gold", "a", "q"), "no question of its own"),
-        (("induction", "a", "q"), "no question of its own"),
-        (("retrieval", "a"), "needs the other item's prompt"),
-        (("random", "a", " "), "needs the other item's prompt"),
-    ],
-)
-def test_malformed_contexts_are_refused(arguments, said):
-    with pytest.raises(UsageError, match=said):
-        Context(*arguments)
-
-
 def test_unknown_layouts_are_refused():
     with pytest.raises(UsageError, match="paper, turn, system"):
         builder("qwen", "chat")
+
+
+# Kinds and words of one's own
+
+
+def shown(layout, context, words=None, prompt=QUESTION):
+    """The turns of the teacher's prompt, less the template's own system turn."""
+    made = builder("qwen", layout, words)
+    return [turn for turn in turns_of(made, made.teacher_ids(prompt, context)) if turn != ("system", "You help.")]
+
+
+def test_a_kind_of_ones_own_is_shown_in_every_layout():
+    with registered(Hint):
+        hint = Context("hint", "Look up.")
+        assert shown("paper", hint) == [("user", f"{QUESTION}\n\nA hint:\nLook up.")]
+        assert shown("system", hint) == [("system", "A hint for the next question:\nLook up."), ("user", QUESTION)]
+        asked = ("user", QUESTION)
+        assert shown("turn", hint) == [asked, ("assistant", "Look up."), asked]
+        assert shown("turn", hint, {"hint": {"asked": "Help?"}}) == [
+            ("user", "Help?"),
+            ("assistant", "Look up."),
+            asked,
+        ]
+
+
+@pytest.mark.parametrize("about", ["item", "another", "general"])
+def test_what_is_not_about_the_item_opens_the_conversation(about):
+    with registered(type("Own", (Hint,), {"name": "own", "about": about})):
+        context = Context("own", "Look up.", OTHER if about == "another" else None)
+        system, *earlier, last = [(message["role"], message["content"]) for message in CHAT]
+        exchange = [("user", OTHER if about == "another" else QUESTION), ("assistant", "Look up.")]
+        before, after = ([*earlier], []) if about == "item" else ([], [*earlier])
+        assert shown("turn", context, prompt=CHAT) == [system, *before, *exchange, *after, last]
+
+
+TEMPLATES = {"after": "See {text}, after {question}", "before": "{question} {text}", "asked": "Say {question}"}
+
+
+@pytest.mark.parametrize("kind", ["gold", "retrieval", "induction"])
+def test_words_of_ones_own_replace_those_of_the_kind(kind):
+    words, context = {kind: TEMPLATES}, CONTEXTS[kind]
+    question = OTHER if kind == "retrieval" else QUESTION
+    assert shown("paper", context, words) == [("user", f"{QUESTION}\n\nSee {context.text}, after {question}")]
+    assert shown("system", context, words) == [("system", f"{question} {context.text}"), ("user", QUESTION)]
+    exchange = [("user", f"Say {question}"), ("assistant", context.text)]
+    assert shown("turn", context, words) == [*exchange, ("user", QUESTION)]
+
+
+@every_layout
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_templates_that_are_not_given_stay_as_they_are(layout, name):
+    changed = {"paper": "after", "system": "before", "turn": "asked"}[layout]
+    words = {"gold": {name: TEMPLATES[name]}, "retrieval": {}}
+    assert (shown(layout, CONTEXTS["gold"], words) != shown(layout, CONTEXTS["gold"])) == (name == changed)
+    for kind in ("retrieval", "random", "induction"):
+        assert shown(layout, CONTEXTS[kind], words) == shown(layout, CONTEXTS[kind])
+
+
+@every_family
+@every_layout
+def test_negative_follows_the_words_of_gold(family, layout):
+    made = builder(family, layout, {"gold": TEMPLATES})
+    right, wrong = CONTEXTS["gold"], CONTEXTS["negative"]
+    gold = text(made, made.teacher_ids(QUESTION, right))
+    assert gold.count(right.text) == 1
+    assert text(made, made.teacher_ids(QUESTION, wrong)) == gold.replace(right.text, wrong.text)
+    assert made.teacher_ids(QUESTION, right) != builder(family, layout).teacher_ids(QUESTION, right)
+
+
+@every_layout
+def test_words_may_be_those_of_another_kind_at_any_distance(layout):
+    first, second = (type("Own", (Hint,), {"name": n, "words": w}) for n, w in (("one", "gold"), ("two", "one")))
+    with registered(first, second):
+        for words in (None, {"gold": TEMPLATES}):
+            assert shown(layout, Context("two", "Light scatters."), words) == shown(layout, CONTEXTS["gold"], words)
+
+
+def test_builders_share_no_words():
+    shown("paper", CONTEXTS["gold"], {"gold": TEMPLATES})
+    assert "Here is an example response" in shown("paper", CONTEXTS["gold"])[0][1]
+
+
+filling = st.text(st.sampled_from("{}tequsion xé\\1"), min_size=1).filter(str.strip)
+
+
+@example("{question}", "{text}", "a", "after")
+@given(filling, filling, filling, st.sampled_from(["after", "before"]))
+def test_only_the_placeholders_of_a_template_are_filled(value, other, around, name):
+    # Braces of code or mathematics stay as they are, in a template and in what fills it.
+    around = around.replace("{text}", "").replace("{question}", "")
+    template = f"{around}|{{text}}|{{question}}|{{}}{{0}}{{Text}}"
+    layout = {"after": "paper", "before": "system"}[name]
+    made = builder("qwen", layout, {"random": {name: template}})
+    seen = text(made, made.teacher_ids(QUESTION, Context("random", value, other)))
+    assert f"{around}|{value}|{other}|{{}}{{0}}{{Text}}" in seen
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ({"golden": {"after": "{text}"}}, "no kind of context 'golden'; did you mean 'gold'"),
+        (
+            {"negative": {"after": "{text}"}},
+            r"contexts\.words\.negative: .*share the words of 'gold'; set .*words\.gold",
+        ),
+        ({"negative": {}}, r"contexts\.words\.negative: .*share"),
+        ({"gold": "See {text}"}, r"contexts\.words\.gold: templates by name were expected \(after, before, asked\)"),
+        ({"gold": None}, r"contexts\.words\.gold: templates by name were expected .*not None"),
+        (
+            {"gold": {"afterwards": "{text}"}},
+            r"contexts\.words\.gold: .*no template 'afterwards'; .*after, before, asked",
+        ),
+        ({"gold": {"after": "See."}}, r"contexts\.words\.gold\.after: write text with \{text\} .*not 'See\.'"),
+        ({"gold": {"before": "{question}"}}, r"contexts\.words\.gold\.before: write text with \{text\}"),
+        ({"gold": {"after": None}}, r"contexts\.words\.gold\.after: .*not None"),
+        ({"random": {"before": ["{text}"]}}, r"contexts\.words\.random\.before: .*not \["),
+        ({"gold": {"asked": " "}}, r"contexts\.words\.gold\.asked: write text, not ' '"),
+        ({"induction": {"asked": 3}}, r"contexts\.words\.induction\.asked: write text, not 3"),
+        ({"random": {"after": "{text}"}, "gold": {"after": ""}}, r"contexts\.words\.gold\.after: .*not ''"),
+    ],
+)
+def test_words_that_cannot_be_used_are_refused(words, said):
+    for layout in LAYOUTS:
+        with pytest.raises(UsageError, match=said):
+            builder("qwen", layout, words)

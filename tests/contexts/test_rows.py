@@ -1,18 +1,19 @@
-from dataclasses import replace
-
 import pytest
 from datasets import Dataset
 
 from contexts import families
-from contexts.items import numbered
-from unisd.contexts import Context, Limits, PromptBuilder, prepare_rows, random_contexts, training_rows
+from contexts.items import Bare, Hint, numbered, registered
+from unisd.contexts import Context, Item, Making, Need, PromptBuilder, columns_of, make_contexts, prepare_rows
 from unisd.errors import UsageError
 
+PROMPT = "Where do bees live?"
 GOLD = "Bees live in hives, where they store honey.\nAnswer: A"
+GOLD_NEED = Need("gold", "gold")
+NEGATIVE_NEED = Need("negative", "negative", required=False)
 
 
 def row(**columns):
-    return {"id": "one", "prompt": "Where do bees live?", "privileged_context": GOLD, **columns}
+    return {"id": "one", "prompt": PROMPT, "privileged_context": GOLD, **columns}
 
 
 def probe(text="Ships sail.", question="Who sails?", kind="retrieval"):
@@ -24,8 +25,11 @@ def builder():
     return PromptBuilder(families.FAMILIES["llama"](), "turn")
 
 
-def prepared(rows, builder, prompt=5000, completion=100, positions=None, probes=0, **options):
-    return prepare_rows(rows, builder, prompt, completion, positions, probes, **options)
+def prepared(rows, builder, prompt=5000, completion=100, positions=None, probes=0, needs=None, **options):
+    """Rows with gold and perhaps a negative, and ``probes`` required probes; or with ``needs``."""
+    if needs is None:
+        needs = [GOLD_NEED, NEGATIVE_NEED, *[Need("auxiliary", "retrieval", probes)] * (probes > 0)]
+    return prepare_rows(rows, builder, prompt, completion, positions, needs, **options)
 
 
 def test_a_full_row(builder):
@@ -34,51 +38,105 @@ def test_a_full_row(builder):
         auxiliary_contexts=[probe(), probe(None, None, "induction") | {"text": "Think."}, "Think twice."],
         negative_context="In caves.",
     )
-    (made,), report = prepared([given], builder, probes=3)
+    (made,), report = prepared([given], builder, probes=3, completion_required=True)
     assert made.id == "one"
-    assert made.student_ids == builder.student_ids(given["prompt"])
-    assert made.gold_ids == builder.teacher_ids(given["prompt"], Context("gold", GOLD))
-    assert made.negative_ids == builder.teacher_ids(given["prompt"], Context("negative", "In caves."))
+    assert made.student_ids == builder.student_ids(PROMPT)
     assert made.completion_ids == builder.completion_ids("Hives.")
-    contexts = [
-        Context("retrieval", "Ships sail.", "Who sails?"),
-        Context("induction", "Think."),
-        Context("induction", "Think twice."),
-    ]
-    assert made.probe_ids == [builder.teacher_ids(given["prompt"], context) for context in contexts]
+    contexts = {
+        "gold": [Context("gold", GOLD)],
+        "negative": [Context("negative", "In caves.")],
+        "auxiliary": [
+            Context("retrieval", "Ships sail.", "Who sails?"),
+            Context("induction", "Think."),
+            Context("induction", "Think twice."),
+        ],
+    }
+    seen = {slot: [builder.teacher_ids(PROMPT, context) for context in given] for slot, given in contexts.items()}
+    assert made.contexts == seen
+    assert [made.first(slot) for slot in seen] == [prompts[0] for prompts in seen.values()]
+    assert made.first("mine") is None
     assert report.lines() == ["1 of 1 items kept"]
+    item = Item("one", PROMPT, "Hives.", contexts)
+    assert prepared([item], builder, probes=3, completion_required=True) == ([made], report)
 
 
 def test_optional_columns_may_be_left_out_or_null(builder):
-    bare = {"prompt": [{"role": "user", "content": "Where do bees live?"}], "privileged_context": GOLD}
+    bare = {"prompt": [{"role": "user", "content": PROMPT}], "privileged_context": GOLD}
     null = row(completion=None, auxiliary_contexts=None, negative_context=None, id=None)
-    made, _ = prepared([bare, null], builder)
+    needs = [GOLD_NEED, NEGATIVE_NEED, Need("auxiliary", "retrieval", 2, required=False)]
+    made, report = prepared([bare, null], builder, needs=needs)
     for item in made:
-        assert (item.probe_ids, item.negative_ids, item.completion_ids) == ([], None, None)
-        assert item.gold_ids is not None
+        assert item.contexts == {
+            "gold": [builder.teacher_ids(PROMPT, Context("gold", GOLD))],
+            "auxiliary": [],
+            "negative": [],
+        }
+        assert item.first("negative") is None
+        assert item.completion_ids is None
+    assert report.lines() == ["2 of 2 items kept"]
     assert made[0].student_ids == made[1].student_ids
     assert made[0].id != made[1].id
     assert [item.id for item in prepared([bare, null], builder)[0]] == [item.id for item in made]
     twins, _ = prepared([row(id=None), row(id=None)], builder)
     assert twins[0].id != twins[1].id
-    plain, _ = prepared([row(privileged_context=None)], builder, gold_required=False)
-    assert plain[0].gold_ids is None
+
+
+def test_without_needs_nothing_but_the_prompt_is_read(builder):
+    given = row(privileged_context=3, auxiliary_contexts=3, negative_context=3, completion=3)
+    (made,), _ = prepared([given], builder, needs=[])
+    assert (made.contexts, made.completion_ids) == ({}, None)
+    assert made.student_ids == builder.student_ids(PROMPT)
+
+
+@pytest.mark.parametrize("kind", ["random", "retrieval"])
+def test_contexts_from_the_library_pass_the_check_of_rows(builder, kind):
+    # Rows know no bare question and no answer: what passed ``leaks`` must pass the weaker test of rows, too.
+    needs = [GOLD_NEED, Need("auxiliary", kind, 3)]
+    items, _, _ = make_contexts(needs, Making(Bare(), numbered(30)))
+    direct, report = prepared(items, builder, needs=needs, completion_required=True)
+    assert [len(item.contexts["auxiliary"]) for item in direct] == [3] * 30
+    assert (report.absent, report.dropped) == ({}, {})
+    rows = [columns_of(item) for item in items]
+    assert prepared(rows, builder, needs=needs, completion_required=True)[0] == direct
+    assert prepared(Dataset.from_list(rows), builder, needs=needs, completion_required=True)[0] == direct
 
 
 def test_rows_may_come_from_a_dataset(builder):
-    items = numbered(6)
-    rows = training_rows(items, random_contexts(items, 2, 1), [None, *[Context("negative", "No.")] * 5])
-    direct, _ = prepared(rows, builder, probes=2)
-    stored, _ = prepared(Dataset.from_list(rows), builder, probes=2)
-    assert stored == direct
-    assert [item.negative_ids is None for item in stored] == [True, *[False] * 5]
     chat = [row(prompt=[{"role": "system", "content": "Hi."}, {"role": "user", "content": "Why?", "name": "Ann"}])]
     assert prepared(Dataset.from_list(chat), builder)[0] == prepared(chat, builder)[0]
+    some = [row(negative_context=None), row(id="two", negative_context="In caves.")]
+    stored, _ = prepared(Dataset.from_list(some), builder)
+    assert stored == prepared(some, builder)[0]
+    assert [item.first("negative") is None for item in stored] == [True, False]
+
+
+def test_needs_of_one_slot_are_joined(builder):
+    given = row(auxiliary_contexts=["Think."] * 2)
+    needs = [Need("auxiliary", "random", 2, required=False), Need("auxiliary", "random", 1)]
+    (made,), _ = prepared([given], builder, needs=iter(needs))
+    assert len(made.contexts["auxiliary"]) == 2
+    with pytest.raises(UsageError, match=r"dropped \(1: fewer than 3 auxiliary contexts left"):
+        prepared([given], builder, needs=[*needs, Need("auxiliary", "random", 3, required=False)])
+    with pytest.raises(UsageError, match="slot 'auxiliary' is to hold both"):
+        prepared([given], builder, needs=[*needs, Need("auxiliary", "induction")])
+
+
+def test_a_slot_and_a_kind_of_ones_own(builder):
+    with registered(Hint):
+        needs, hint = [GOLD_NEED, Need("mine", "hint")], Context("hint", "Look up.")
+        for value in ("Look up.", {"kind": "hint", "text": "Look up."}, ["Look up."]):
+            (made,), _ = prepared([row(mine_context=value)], builder, needs=needs)
+            assert made.contexts["mine"] == [builder.teacher_ids(PROMPT, hint)]
+        with pytest.raises(UsageError, match=r"column 'mine_context', row 0 .*missing"):
+            prepared([row()], builder, needs=needs)
+        items, _, _ = make_contexts(needs, Making(Bare(), numbered(2)))
+        made, _ = prepared(items, builder, needs=needs)
+        assert [len(item.contexts["mine"]) for item in made] == [1, 1]
 
 
 def lengths(builder, given):
     (made,), _ = prepared([given], builder)
-    return len(made.student_ids), len(made.gold_ids)
+    return len(made.student_ids), len(made.first("gold"))
 
 
 def test_the_exact_length_fits_and_one_more_token_does_not(builder):
@@ -102,6 +160,7 @@ def test_the_exact_length_fits_and_one_more_token_does_not(builder):
         made, report = prepared([long, short], builder, *limits)
         assert [item.id for item in made] == ["two"]
         assert report.dropped == {reason: 1}
+        assert report.absent == {}
         assert (report.rows, report.kept) == (2, 1)
         assert report.ids == {reason: ["one"]}
 
@@ -109,7 +168,7 @@ def test_the_exact_length_fits_and_one_more_token_does_not(builder):
 def test_nothing_is_truncated(builder):
     words = "honey " * 300 + "bees"
     (made,), _ = prepared([row(prompt=f"Why? {words}")], builder)
-    assert builder.tokenizer.decode(made.gold_ids).count(words) == 2
+    assert builder.tokenizer.decode(made.first("gold")).count(words) == 2
     assert builder.tokenizer.decode(made.student_ids).count(words) == 1
 
 
@@ -118,15 +177,18 @@ def test_an_auxiliary_that_does_not_fit_is_left_out(builder):
     long = probe("Ships sail. " * 50)
     given = row(auxiliary_contexts=[probe(), long, probe(kind="random")])
     (made,), report = prepared([given], builder, gold + 40, probes=2)
-    assert len(made.probe_ids) == 2
+    assert made.contexts["auxiliary"] == [
+        builder.teacher_ids(PROMPT, Context(**probe(kind=kind))) for kind in ("retrieval", "random")
+    ]
     assert report.absent == {f"retrieval prompt longer than max_prompt_length ({gold + 40})": 1}
     assert report.dropped == {}
     few = row(id="few", auxiliary_contexts=[probe(), long, long])
     made, report = prepared([given, few], builder, gold + 40, probes=2)
     assert [item.id for item in made] == ["one"]
     assert report.dropped == {"fewer than 2 auxiliary contexts left": 1}
+    assert report.absent == {f"retrieval prompt longer than max_prompt_length ({gold + 40})": 3}
     made, _ = prepared([few], builder, gold + 40, probes=1)
-    assert len(made[0].probe_ids) == 1
+    assert len(made[0].contexts["auxiliary"]) == 1
 
 
 def test_an_item_that_came_with_too_few_auxiliaries_is_dropped(builder):
@@ -136,19 +198,73 @@ def test_an_item_that_came_with_too_few_auxiliaries_is_dropped(builder):
     assert report.dropped == {"fewer than 2 auxiliary contexts left": 1}
 
 
+@pytest.mark.parametrize("given", [0, 1, 2, 3])
+def test_an_item_goes_without_what_is_optional_and_too_few(builder, given):
+    optional = Need("auxiliary", "retrieval", 2, required=False)
+    (made,), report = prepared([row(auxiliary_contexts=["Think."] * given)], builder, needs=[GOLD_NEED, optional])
+    assert len(made.contexts["auxiliary"]) == (given if given >= 2 else 0)
+    assert report.dropped == {}
+    # One that is there and of no use is counted; where there is none, nothing is left out.
+    assert report.absent == ({"fewer than 2 auxiliary contexts left": 1} if given == 1 else {})
+
+
+@pytest.mark.parametrize("required", [True, False])
+def test_a_lone_context_that_does_not_fit_gives_its_own_reason(builder, required):
+    _, gold = lengths(builder, row())
+    reason = f"induction prompt longer than max_prompt_length ({gold + 40})"
+    rows = [row(mine_context="Ships sail. " * 50), row(id="two", mine_context="Think.")]
+    made, report = prepared(rows, builder, gold + 40, needs=[GOLD_NEED, Need("mine", "induction", required=required)])
+    assert [item.id for item in made] == (["two"] if required else ["one", "two"])
+    assert [len(item.contexts["mine"]) for item in made] == ([1] if required else [0, 1])
+    assert (report.dropped, report.absent) == (({reason: 1}, {}) if required else ({}, {reason: 1}))
+
+
+def test_a_lone_context_of_several_that_are_needed_is_too_few_at_any_length(builder):
+    unfit = row(auxiliary_contexts=["Ships sail. " * 50])
+    made, report = prepared([unfit, row(id="two", auxiliary_contexts=["Think."] * 2)], builder, 400, probes=2)
+    assert [item.id for item in made] == ["two"]
+    assert report.dropped == {"fewer than 2 auxiliary contexts left": 1}
+    assert report.absent == {"induction prompt longer than max_prompt_length (400)": 1}
+
+
 def test_an_auxiliary_that_gives_the_item_away_is_left_out(builder):
     telling = [probe(text=f"So: {GOLD}"), probe(question="where do BEES live")]
     given = row(auxiliary_contexts=[probe(), *telling, "Answer: A"])
     (made,), report = prepared([given], builder, probes=2)
-    assert len(made.probe_ids) == 2
+    assert len(made.contexts["auxiliary"]) == 2
     assert report.absent == {"retrieval context gives away the privileged one": 2}
+    # Without a teacher there is nothing to give away.
+    (made,), report = prepared([given], builder, needs=[Need("auxiliary", "retrieval")])
+    assert (len(made.contexts["auxiliary"]), report.absent) == (4, {})
+
+
+def test_every_gold_context_is_kept_from_the_auxiliaries(builder):
+    second = "Wild bees live in hollow trees, which are warm and dry."
+    given = row(privileged_context=[GOLD, second], auxiliary_contexts=[probe(text=second), probe(text=GOLD), probe()])
+    (made,), report = prepared([given], builder, probes=1)
+    assert [len(made.contexts[slot]) for slot in ("gold", "auxiliary")] == [2, 1]
+    assert report.absent == {"retrieval context gives away the privileged one": 2}
+
+
+def test_what_is_about_the_item_may_be_like_its_gold_context(builder):
+    (made,), report = prepared([row(negative_context=GOLD.replace("A", "B"), mine_context=GOLD)], builder)
+    assert made.first("negative") is not None
+    assert report.absent == {}
+    (made,), report = prepared([row(mine_context=GOLD)], builder, needs=[GOLD_NEED, Need("mine", "gold")])
+    assert made.first("mine") == made.first("gold")
+
+
+def test_the_gold_slot_gives_nothing_away_whatever_its_kind(builder):
+    (made,), report = prepared([row()], builder, needs=[Need("gold", "induction")])
+    assert made.first("gold") == builder.teacher_ids(PROMPT, Context("induction", GOLD))
+    assert report.absent == {}
 
 
 def test_a_negative_that_does_not_fit_is_absent(builder):
     _, gold = lengths(builder, row())
     given = row(negative_context="In caves. " * 40)
     (made,), report = prepared([given], builder, gold)
-    assert made.negative_ids is None
+    assert made.first("negative") is None
     assert report.absent == {f"negative prompt longer than max_prompt_length ({gold})": 1}
 
 
@@ -156,19 +272,49 @@ def test_a_completion_that_does_not_fit(builder):
     given, short = row(completion="x" * 10), row(id="two", completion="x" * 9)
     reason = "completion longer than max_completion_length (10)"  # one token ends the turn
     made, report = prepared([given, short], builder, completion=10)
-    assert [item.completion_ids is None for item in made] == [True, False]
-    assert (report.absent, report.dropped) == ({reason: 1}, {})
+    assert [item.completion_ids for item in made] == [None, None]
+    assert (report.absent, report.dropped) == ({}, {})
     made, report = prepared([given, short], builder, completion=10, completion_required=True)
     assert [item.id for item in made] == ["two"]
+    assert made[0].completion_ids == builder.completion_ids("x" * 9)
     assert (report.absent, report.dropped) == ({}, {reason: 1})
+
+
+def test_a_required_completion_that_is_missing(builder):
+    with pytest.raises(UsageError, match=r"column 'completion', row 0 .*missing"):
+        prepared([row()], builder, completion_required=True)
+    with pytest.raises(UsageError, match="item 'one' has no completion to learn; give it one or leave it out"):
+        prepared([Item("one", PROMPT, None, {})], builder, needs=[], completion_required=True)
 
 
 def test_a_gold_prompt_that_is_not_required_is_absent(builder):
     student, gold = lengths(builder, row())
-    (made,), report = prepared([row()], builder, gold - 1, gold_required=False)
-    assert made.gold_ids is None
+    (made,), report = prepared([row()], builder, gold - 1, needs=[Need("gold", "gold", required=False)])
+    assert made.contexts == {"gold": []}
     assert report.absent == {f"gold prompt longer than max_prompt_length ({gold - 1})": 1}
     assert len(made.student_ids) == student
+
+
+def test_an_item_without_a_required_slot_is_dropped(builder):
+    items = [Item("one", PROMPT, None, {}), Item("two", PROMPT, None, {"gold": [Context("gold", GOLD)]})]
+    made, report = prepared(items, builder)
+    assert [item.id for item in made] == ["two"]
+    assert report.dropped == {"fewer than 1 gold contexts left": 1}
+
+
+def test_the_first_of_several_reasons_is_named(builder):
+    wide = "Why? " * 100
+    needs = [Need("auxiliary", "induction"), GOLD_NEED]
+    fit = row(id="two", completion="Hives.", auxiliary_contexts=["Why?"])
+    for columns, reason in (
+        ({"prompt": wide, "privileged_context": wide}, "student prompt longer than max_prompt_length (300)"),
+        ({"privileged_context": wide}, "gold prompt longer than max_prompt_length (300)"),
+        ({}, "completion longer than max_completion_length (10)"),
+        ({"completion": "Hives."}, "fewer than 1 auxiliary contexts left"),
+    ):
+        unfit = row(**{"completion": wide, "auxiliary_contexts": [], **columns})
+        _, report = prepared([unfit, fit], builder, 300, 10, needs=needs, completion_required=True)
+        assert report.dropped == {reason: 1}
 
 
 def test_the_report_names_a_few_items(builder):
@@ -180,6 +326,11 @@ def test_the_report_names_a_few_items(builder):
         "8 items dropped: student prompt longer than max_prompt_length (400) "
         "(ids long-0, long-1, long-2, long-3, long-4, …)",
     ]
+    _, report = prepared([row(negative_context="In caves. " * 600)], builder)
+    assert report.lines() == [
+        "1 of 1 items kept",
+        "1 parts left out: negative prompt longer than max_prompt_length (5000) (ids one)",
+    ]
 
 
 def test_all_rows_dropped_or_none_given(builder):
@@ -189,100 +340,24 @@ def test_all_rows_dropped_or_none_given(builder):
         prepared([], builder)
 
 
-@pytest.mark.parametrize(
-    ("columns", "said"),
-    [
-        ({"prompt": None}, "column 'prompt', row 1 .*missing"),
-        ({"prompt": " "}, "column 'prompt', row 1 .*empty"),
-        ({"prompt": 3}, "column 'prompt', row 1 .*not int"),
-        ({"prompt": [{"role": "user"}]}, "column 'prompt', row 1 .*content"),
-        ({"privileged_context": None}, "column 'privileged_context', row 1 .*missing; give every row"),
-        ({"privileged_context": ""}, "column 'privileged_context', row 1 .*empty; .* drop the row"),
-        ({"privileged_context": ["a"]}, "column 'privileged_context', row 1 .*text was expected, not list"),
-        ({"completion": " "}, "column 'completion', row 1 .*empty; .* make it null"),
-        ({"completion": 1}, "column 'completion', row 1 .*not int"),
-        ({"negative_context": ""}, "column 'negative_context', row 1 .*empty"),
-        ({"negative_context": {}}, "column 'negative_context', row 1 .*not dict"),
-        ({"auxiliary_contexts": "text"}, "column 'auxiliary_contexts', row 1 .*a list was expected, not str"),
-        ({"auxiliary_contexts": [3]}, "column 'auxiliary_contexts', row 1 .*type int"),
-        ({"auxiliary_contexts": [""]}, "column 'auxiliary_contexts', row 1 .*non-empty text"),
-        ({"auxiliary_contexts": [probe(kind="gold")]}, "column 'auxiliary_contexts', row 1 .*kind 'gold'; choose"),
-        ({"auxiliary_contexts": [{"text": "a"}]}, "column 'auxiliary_contexts', row 1 .*kind None"),
-        ({"auxiliary_contexts": [probe(question=None)]}, "column 'auxiliary_contexts', row 1 .*other item's prompt"),
-        ({"auxiliary_contexts": [{"kind": "random", "question": "q"}]}, "column 'auxiliary_contexts', row 1 .*text"),
-        ({"id": ""}, "column 'id', row 1"),
-        ({"id": 1.5}, "column 'id', row 1"),
-        ({"id": True}, "column 'id', row 1"),
-        ({"id": "zero"}, "column 'id': rows 0 and 1 .*both 'zero'; make"),
-    ],
-)
-def test_faults_of_columns_are_named_with_row_and_remedy(builder, columns, said):
-    with pytest.raises(UsageError, match=said) as caught:
-        prepared([row(id="zero"), row(**columns)], builder)
-    assert "\n" not in str(caught.value)
-
-
-def test_required_columns_that_are_missing(builder):
-    with pytest.raises(UsageError, match=r"column 'auxiliary_contexts', row 0 .*missing .* 2 contexts"):
+def test_faults_of_columns_are_named_with_their_row(builder):
+    with pytest.raises(UsageError, match=r"column 'privileged_context', row 1 .*missing"):
+        prepared([row(id="zero"), row(privileged_context=None)], builder)
+    with pytest.raises(UsageError, match=r"column 'auxiliary_contexts', row 0 .*missing; give every row 2"):
         prepared([row()], builder, probes=2)
-    with pytest.raises(UsageError, match=r"column 'completion', row 0 .*missing"):
-        prepared([row()], builder, completion_required=True)
-    without = row()
-    del without["privileged_context"]
-    with pytest.raises(UsageError, match=r"column 'privileged_context', row 0 .*missing"):
-        prepared([without], builder)
+
+
+def test_ids_are_unique(builder):
+    with pytest.raises(UsageError, match=r"column 'id': rows 0 and 2 .*both 'zero'; make the ids unique"):
+        prepared([row(id="zero"), row(), row(id="zero")], builder)
+    item = Item("7", PROMPT, None, {"gold": [Context("gold", GOLD)]})
+    with pytest.raises(UsageError, match=r"rows 0 and 1 .*both '7'"):
+        prepared([row(id=7), item], builder)
+    # What is dropped counts, too.
+    with pytest.raises(UsageError, match=r"rows 0 and 1 .*both 'one'"):
+        prepared([row(prompt="Why? " * 100), row()], builder, 400)
 
 
 def test_integer_ids_are_taken_as_text(builder):
     made, _ = prepared([row(id=7), row(id="8")], builder)
     assert [item.id for item in made] == ["7", "8"]
-
-
-def test_limits():
-    assert Limits(5, 3, None).misfit([0] * 5, "prompt") is None
-    assert Limits(5, 3, 8).misfit([0] * 5, "prompt") is None
-    assert "longer" in Limits(5, 3, 8).misfit([0] * 6, "prompt")
-    assert "beyond" in Limits(5, 3, 7).misfit([0] * 5, "prompt")
-
-
-def test_training_rows_hold_the_public_columns():
-    items = numbered(3)
-    assert training_rows(items)[0] == {
-        "id": "item-0",
-        "prompt": items[0].prompt,
-        "privileged_context": items[0].demonstration,
-        "completion": items[0].demonstration,
-    }
-    contexts = random_contexts(items, 2, 1)
-    rows = training_rows(items, contexts, [Context("negative", "No."), None, None])
-    assert [given["negative_context"] for given in rows] == ["No.", None, None]
-    for given, own in zip(rows, contexts, strict=True):
-        assert [Context(**entry) for entry in given["auxiliary_contexts"]] == own
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        ({"probes": [[]]}, "3 examples but 1 probes"),
-        ({"negatives": [None] * 4}, "3 examples but 4 negatives"),
-        ({"probes": [[], [], [Context("gold", "a")]]}, "kind 'gold' cannot stand here"),
-        ({"negatives": [None, None, Context("gold", "a")]}, "kind 'gold' cannot stand here"),
-    ],
-)
-def test_contexts_that_do_not_belong_to_the_examples(arguments, said):
-    with pytest.raises(UsageError, match=said):
-        training_rows(numbered(3), **arguments)
-
-
-def test_an_example_without_a_demonstration_cannot_be_trained_on():
-    for nothing in (None, " "):
-        with pytest.raises(UsageError, match="'item-1' has no demonstration"):
-            training_rows([numbered(1)[0], replace(numbered(2)[1], demonstration=nothing)])
-
-
-def test_contexts_from_the_library_pass_the_check_of_rows(builder):
-    # Rows know no bare question and no answer: what passed ``leaks`` must pass the weaker test of rows, too.
-    items = numbered(30)
-    made, report = prepared(training_rows(items, random_contexts(items, 3, 5)), builder, probes=3)
-    assert len(made) == 30
-    assert report.absent == {}

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from unisd.errors import UsageError
 from unisd.evaluation.statistics import (
     mcnemar,
-    mean_interval,
     mean_over_items,
     paired_bootstrap,
     paired_difference,
@@ -86,9 +85,8 @@ def test_wilson_refuses_impossible_counts(successes, n):
 
 @pytest.mark.parametrize("confidence", [0.0, 1.0, 95, -0.5, math.nan])
 def test_a_confidence_is_a_share(confidence):
-    for call in (lambda: wilson(1, 2, confidence), lambda: mean_interval([1.0, 2.0], confidence)):
-        with pytest.raises(UsageError, match="between 0 and 1"):
-            call()
+    with pytest.raises(UsageError, match="between 0 and 1"):
+        wilson(1, 2, confidence)
 
 
 # Paired bootstrap
@@ -178,10 +176,6 @@ def test_the_ranks_cut_off_are_the_same_share_at_both_ends(monkeypatch):
     monkeypatch.setattr(torch, "randint", lambda high, size, generator: ordered[:, :1].expand(size))
     found = paired_bootstrap([0.0] * 100, list(range(100)), seed=0, resamples=100, confidence=0.9)
     assert (found.low, found.high) == (5.0, 94.0)
-
-
-def test_confidences_near_one_end():
-    assert mean_interval([0.0, 1.0, 2.0], 1 - 2**-53).high > 1e6
 
 
 @pytest.mark.parametrize(
@@ -282,63 +276,6 @@ def test_pass_at_k_of_many_samples_is_finite_and_grows_with_k():
 def test_pass_at_k_refuses_impossible_counts(n, c, k):
     with pytest.raises(UsageError, match="pass@k"):
         pass_at_k(n, c, k)
-
-
-# Mean
-
-
-@pytest.mark.parametrize(
-    # The t-values are those of printed tables.
-    ("freedom", "confidence", "t"),
-    [
-        (1, 0.95, 12.706),
-        (2, 0.95, 4.303),
-        (3, 0.95, 3.182),
-        (4, 0.95, 2.776),
-        (4, 0.99, 4.604),
-        (9, 0.95, 2.262),
-        (9, 0.90, 1.833),
-        (30, 0.95, 2.042),
-        (120, 0.95, 1.980),
-        (20_000, 0.95, 1.960),
-    ],
-)
-def test_the_mean_interval_uses_students_t(freedom, confidence, t):
-    # Half the values at -1 and half at 1 (and one at 0 where the number is odd): the deviation is known.
-    n = freedom + 1
-    values = [-1.0] * (n // 2) + [1.0] * (n // 2) + [0.0] * (n % 2)
-    deviation = math.sqrt(2 * (n // 2) / freedom)
-    found = mean_interval([5 + value for value in values], confidence)
-    assert found.estimate == pytest.approx(5)
-    assert (found.high - found.low) / 2 == pytest.approx(t * deviation / math.sqrt(n), abs=6e-4 * deviation)
-
-
-def test_the_mean_interval_of_a_worked_example():
-    found = mean_interval([1, 2, 3, 4, 5])
-    assert (found.estimate, found.low, found.high) == pytest.approx((3, 1.03676, 4.96324), abs=1e-5)
-
-
-def test_one_value_has_no_spread_and_equal_values_no_width():
-    found = mean_interval([0.3])
-    assert (found.estimate, found.low, found.high) == (0.3, -math.inf, math.inf)
-    found = mean_interval([0.25, 0.25, 0.25])
-    assert (found.low, found.high) == (0.25, 0.25)
-
-
-@given(scores, st.floats(-5, 5))
-@quick
-def test_the_mean_interval_moves_with_its_values(values, shift):
-    found, moved = mean_interval(values), mean_interval([value + shift for value in values])
-    assert moved.estimate == pytest.approx(found.estimate + shift, abs=1e-6)
-    if len(values) > 1:
-        assert found.low <= found.estimate <= found.high
-        assert moved.high - moved.low == pytest.approx(found.high - found.low, abs=1e-5)
-
-
-@pytest.mark.parametrize(("values", "message"), [([], "at least one"), ([1.0, math.nan], "finite")])
-def test_the_mean_refuses_what_has_none(values, message):
-    with pytest.raises(UsageError, match=message):
-        mean_interval(values)
 
 
 # Newcombe's paired interval, and means and ratios over items

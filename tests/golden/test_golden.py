@@ -11,6 +11,7 @@ import pytest
 from golden import runs
 
 KEPT = json.loads(runs.FILE.read_text())
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="session")

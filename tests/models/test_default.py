@@ -13,6 +13,7 @@ def test_without_the_package_the_hub_is_meant(monkeypatch):
     assert resolve("smollm2-135m") == default.HUB_ID
 
 
+@pytest.mark.slow
 def test_conversion_happens_once_and_keeps_template_and_end_token(monkeypatch):
     gguf = default.carried_file()
     if gguf is None:

@@ -156,6 +156,7 @@ def extra_mib(how, n, v=32768, h=256):
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="needs Linux to reset the peak")
 def test_peak_memory():
     """N = 1024, V = 32768, H = 256: plain autograd takes more than a gigabyte, and the pass is flat in N."""

@@ -4,7 +4,7 @@ import torch
 import tiny
 from unisd.models.load import base_model
 from unisd.models.packed import PackedSequence
-from unisd.teacher import View, score, scorer
+from unisd.teacher import ReadRequest, score, scorer
 
 SEQUENCES = [
     PackedSequence([1, 5, 9, 30], [7, 8, 2]),
@@ -18,31 +18,35 @@ SEQUENCES = [
 @pytest.mark.parametrize("budget", [1, 20, 1000])
 def test_packed_scores_equal_separate_forwards(family, budget):
     model = tiny.model(family)
-    views = [View(s) for s in SEQUENCES] + [View(s, 1.0) for s in SEQUENCES] + [View(s, 0.7) for s in SEQUENCES]
-    scored = score(model, views, budget)
-    for view, result in zip(views, scored, strict=True):
-        prompt, completion = view.sequence.prompt_ids, view.sequence.completion_ids
+    requests = (
+        [ReadRequest(s) for s in SEQUENCES]
+        + [ReadRequest(s, 1.0) for s in SEQUENCES]
+        + [ReadRequest(s, 0.7) for s in SEQUENCES]
+    )
+    scored = score(model, requests, budget)
+    for request, result in zip(requests, scored, strict=True):
+        prompt, completion = request.sequence.prompt_ids, request.sequence.completion_ids
         ids = torch.tensor([[*prompt, *completion]])
         with torch.no_grad():
             hidden = base_model(model).get_decoder()(ids).last_hidden_state[0, len(prompt) - 1 : -1]
             logits = model(ids).logits[0, len(prompt) - 1 : -1]
-        if view.temperature is None:
+        if request.temperature is None:
             torch.testing.assert_close(result, hidden, rtol=1e-5, atol=1e-5)
         else:
-            expected = (logits / view.temperature).log_softmax(-1)
+            expected = (logits / request.temperature).log_softmax(-1)
             expected = expected.gather(1, torch.tensor(completion)[:, None])[:, 0]
             torch.testing.assert_close(result, expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("budget", [1, 60, 1000])
-def test_views_of_one_item_share_their_beginning_and_score_the_same(budget, monkeypatch):
+def test_requests_of_one_item_share_their_beginning_and_score_the_same(budget, monkeypatch):
     model, question = tiny.model(), list(range(3, 40))
     prompts = [[*question, 50 + i % 3, *range(60, 60 + i)] for i in range(6)]
-    views = [View(PackedSequence(prompt, [7, 8, 9]), 0.7, item=i % 2) for i, prompt in enumerate(prompts)]
+    requests = [ReadRequest(PackedSequence(prompt, [7, 8, 9]), 0.7, item=i % 2) for i, prompt in enumerate(prompts)]
     rows = []
     read = scorer.completion_states
     monkeypatch.setattr(scorer, "completion_states", lambda *a, **k: rows.append(a[1]) or read(*a, **k))
-    together = score(model, views, budget)
+    together = score(model, requests, budget)
     assert [len(row) for row in rows] == ([3, 3] if budget < 1000 else [6])
-    alone = [score(model, [View(view.sequence, 0.7)], budget)[0] for view in views]
+    alone = [score(model, [ReadRequest(request.sequence, 0.7)], budget)[0] for request in requests]
     torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-5)

@@ -21,6 +21,7 @@ def lines(folder):
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["adapter", "full"])
 def test_two_processes_give_one_processs_loss_and_weights(tmp_path, kind):
     one, two = tmp_path / "one", tmp_path / "two"

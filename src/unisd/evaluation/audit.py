@@ -1,4 +1,4 @@
-"""Before any training: what the teacher has to teach, in every layout and context (METHOD 4.1, 7)."""
+"""Before any training: what the teacher has to teach, in every layout and context; see docs/evaluation.md."""
 
 import math
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ _CHUNK = 128
 
 @dataclass(frozen=True)
 class Agreement:
-    """Whether probes that agree are right: K retrieved contexts, one answer each (METHOD 7: agreement is not truth)."""
+    """Whether probes that agree are right: K retrieved contexts, one answer each; agreement is not truth."""
 
     probes: int
     items: int

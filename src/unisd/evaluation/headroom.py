@@ -1,4 +1,4 @@
-"""What the teacher has to teach: its own answers, in its context, beside the student's (METHOD 4.1)."""
+"""What the teacher has to teach: its own answers, in its context, beside the student's; see docs/method.md."""
 
 from collections.abc import Sequence
 from typing import Any

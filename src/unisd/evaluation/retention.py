@@ -1,4 +1,4 @@
-"""How far an adapted model has moved from its base: on its own text and on the base's (METHOD 6 and 7)."""
+"""How far an adapted model has moved from its base: on its own text and on the base's; see docs/evaluation.md."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -54,7 +54,7 @@ def retention(
         after: the adapted model's answers to the same questions.
 
     Returns:
-        ``ppl_ret`` (METHOD 6: perplexity under the base of the adapted model's answers; lower is less drift),
+        ``ppl_ret`` (perplexity under the base of the adapted model's answers; lower is less drift),
         ``on_adapted_text`` and ``on_base_text`` (each a :class:`TextDistance`), and ``drift``: mean length, share
         finished and distinct n-grams of both. None where one of them wrote nothing.
     """

@@ -1,4 +1,4 @@
-"""How sure a number is: intervals and tests for scores of a few hundred items or a few seeds."""
+"""How sure a number is: intervals and tests for scores of a few hundred items."""
 
 import math
 import statistics
@@ -185,52 +185,6 @@ def pass_at_k(n: int, c: int, k: int) -> float:
     if n - c < k:
         return 1.0
     return 1.0 - math.comb(n - c, k) / math.comb(n, k)
-
-
-def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
-    """Return the mean with Student's t interval, in the unit of the values: for the scores of a few seeds.
-
-    One value has a mean but no spread: its interval is unbounded.
-
-    Raises:
-        UsageError: no values, values that are not finite, or a confidence outside (0, 1).
-    """
-    _check_confidence(confidence)
-    _check_values("mean_interval", values)
-    n = len(values)
-    mean = math.fsum(values) / n
-    if n == 1:
-        return Interval(mean, -math.inf, math.inf, confidence)
-    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
-    half = _t_quantile(confidence, n - 1) * deviation / math.sqrt(n)
-    return Interval(mean, mean - half, mean + half, confidence)
-
-
-def _t_central(t: float, freedom: int) -> float:
-    """Return P(|T| ≤ t) of Student's t for whole degrees of freedom (Abramowitz & Stegun, 26.7.3 and 26.7.4)."""
-    angle = math.atan(t / math.sqrt(freedom))
-    cosine_squared = math.cos(angle) ** 2
-    odd = freedom % 2
-    term = total = math.cos(angle) if odd else 1.0
-    for i in range(2 + odd, freedom, 2):
-        term *= cosine_squared * (i - 1) / i
-        total += term
-    if not odd:
-        return math.sin(angle) * total
-    return 2 / math.pi * (angle + (math.sin(angle) * total if freedom > 1 else 0.0))
-
-
-def _t_quantile(confidence: float, freedom: int) -> float:
-    """Return t with P(|T| ≤ t) = confidence."""
-    if freedom > 10_000:  # closer to the normal than the printed digits; the sum above would only be slow
-        return statistics.NormalDist().inv_cdf((1 + confidence) / 2)
-    low, high = 0.0, 1.0
-    while _t_central(high, freedom) < confidence and high < 1e300:
-        low, high = high, high * 2
-    for _ in range(100):
-        middle = (low + high) / 2
-        low, high = (middle, high) if _t_central(middle, freedom) < confidence else (low, middle)
-    return (low + high) / 2
 
 
 def _check_confidence(confidence: float) -> None:

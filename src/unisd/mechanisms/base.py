@@ -32,14 +32,6 @@ from unisd.contexts import Need
 from unisd.objective import Gate, Head, Target, TokenTerm
 
 
-class Settings(Protocol):
-    """A mechanism's settings: a class under `unisd.settings.group` that knows when it is switched on."""
-
-    @property
-    def on(self) -> bool:
-        """Whether the mechanism is switched on."""
-
-
 class Ranks(Protocol):
     """The processes that share a step."""
 
@@ -183,6 +175,7 @@ class Mechanism:
     summary: ClassVar[str] = ""
     """One line for ``unisd list mechanisms``."""
     Settings: ClassVar[type[Any]]
+    """Its group: a class under `unisd.settings.group` with a property ``on``, which says whether it is switched on."""
     formerly: ClassVar[Mapping[str, str]] = {}
     """Earlier names of settings: ``group.field`` to a field of this group."""
     needs_teacher: ClassVar[bool] = True

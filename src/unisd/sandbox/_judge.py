@@ -269,16 +269,22 @@ def judge(ready: dict[str, Any], stop: Callable[[str], None]) -> str:
     steps += [(exec, ready["program"], program_scope), (after_program,)]
     for code in codes[1:]:
         steps += [(next_phase,), (exec, code, test_scope)]
-    if "threading" in sys.modules:
-        scope = {"__builtins__": own_builtins, "threading": sys.modules["threading"]}
-        steps.insert(0, (exec, compile_quietly(_THREAD, "<start>"), scope))
-        steps.append((exec, compile_quietly(_WAIT, "<end>"), scope))
+    steps = _waiting(steps, own_builtins)
     done = _thread.allocate_lock()
     done.acquire()
     run_in_thread(_frame_code(steps, record["errors"].append, done.release), frame_scope, done)
     if record["setup"] and "started" not in ready:
         raise record["errors"][0]  # neither setup's fault nor the program's
     return verdict(ready, record)
+
+
+def _waiting(steps: list[tuple[Any, ...]], own_builtins: dict[str, Any]) -> list[tuple[Any, ...]]:
+    """Return the steps with a wait for the program's threads at the end, where it can have any."""
+    if "threading" not in sys.modules:
+        return steps
+    scope = {"__builtins__": own_builtins, "threading": sys.modules["threading"]}
+    start, end = compile_quietly(_THREAD, "<start>"), compile_quietly(_WAIT, "<end>")
+    return [(exec, start, scope), *steps, (exec, end, scope)]
 
 
 def _frame_code(steps: list[tuple[Any, ...]], note: Any, release: Any) -> CodeType:

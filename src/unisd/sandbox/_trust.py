@@ -178,34 +178,34 @@ def _is_narrow(value: Any, cls: type) -> bool:
     )
 
 
-def kind_check(own: Own, known: Known, test_scope: dict[str, Any]) -> Kind:
-    """Return a function that says of which kind an object is, with everything inside it. Call before the program runs.
+def _replaces(cls: type, last: type) -> bool:
+    """Whether a type of the program's replaces an attribute that ``last``, or a type below it, compares with."""
+    lower = [_members(base) for base in _mro(last)[:-1]]
+    for base in _mro(cls):
+        if base is last:
+            return False
+        for name in [*_members(base)]:
+            if name[:2] == "__" or name == "_abc_impl":
+                if name == "__getattr__":
+                    return True
+            elif name in _HELD or any(name in members for members in lower):
+                return True
+    return False
 
-    A kind is one of the constants above, or a library's name.
+
+def _type_kinds(
+    own: Own, known: Known, test_scope: dict[str, Any], with_contents: Iterable[type]
+) -> Callable[[type], tuple[str, bool]]:
+    """Return a function that gives the kind of a type's objects, and whether what they hold has a part in comparisons.
+
+    ``with_contents`` are the types with contents of their own (see `_readers`).
     """
     builtin = [value for value in vars(sys.modules["builtins"]).values() if type(value) is type]
-    readers = _readers()
     in_python = {id(cls) for cls in _listed(_IN_PYTHON)}
     others = [*_numpy_scalars(), SimpleNamespace, MethodType, BuiltinFunctionType]
-    trusted = in_python | {id(cls) for cls in [*builtin, *_listed(_IN_C), *readers, *others]}
-    by_id = {id(cls): reader for cls, reader in readers.items()}
-
-    def replaced(cls: type, last: type) -> bool:
-        """Whether a type of the program's replaces an attribute that ``last``, or a type below it, compares with."""
-        lower = [_members(base) for base in _mro(last)[:-1]]
-        for base in _mro(cls):
-            if base is last:
-                return False
-            for name in [*_members(base)]:
-                if name[:2] == "__" or name == "_abc_impl":
-                    if name == "__getattr__":
-                        return True
-                elif name in _HELD or any(name in members for members in lower):
-                    return True
-        return False
+    trusted = in_python | {id(cls) for cls in [*builtin, *_listed(_IN_C), *with_contents, *others]}
 
     def of_type(cls: type) -> tuple[str, bool]:
-        """Return the kind of a type's objects, and whether what they hold has a part in comparisons."""
         if own(cls, DECIDING):
             return OWN, True
         for base in _mro(cls):
@@ -217,7 +217,7 @@ def kind_check(own: Own, known: Known, test_scope: dict[str, Any]) -> Kind:
             if any(id(other) in known and _changed(other, known) for other in _mro(base)):
                 return OWN, True
             if id(base) in trusted:
-                return (OWN if id(base) in in_python and replaced(cls, base) else VALUE), True
+                return (OWN if id(base) in in_python and _replaces(cls, base) else VALUE), True
             if any(type(members.get(n)) is FunctionType and members[n].__globals__ is test_scope for n in _COMPARING):
                 return VALUE, False  # the tests' own class
             module = _module(base)
@@ -225,17 +225,31 @@ def kind_check(own: Own, known: Known, test_scope: dict[str, Any]) -> Kind:
             return (REFUSED if root in _NEVER else root), True
         return VALUE, False  # equal to nothing but itself
 
-    def parts(value: Any, cls: type) -> Iterable[Any]:
-        found: list[Any] = []
-        for base in _mro(cls):
-            if base is type:
-                return ()
-            if id(base) in by_id:
-                if base is cls:
-                    return by_id[id(base)](value)
-                found += by_id[id(base)](value)
-                break
-        return found + _attributes(value, cls)
+    return of_type
+
+
+def _parts_in(readers: dict[int, Callable[[Any], Iterable[Any]]], value: Any, cls: type) -> Iterable[Any]:
+    """Return what an object holds, by the readers of types' contents by their ids."""
+    found: list[Any] = []
+    for base in _mro(cls):
+        if base is type:
+            return ()
+        if id(base) in readers:
+            if base is cls:
+                return readers[id(base)](value)
+            found += readers[id(base)](value)
+            break
+    return found + _attributes(value, cls)
+
+
+def kind_check(own: Own, known: Known, test_scope: dict[str, Any]) -> Kind:
+    """Return a function that says of which kind an object is, with everything inside it. Call before the program runs.
+
+    A kind is one of the constants above, or a library's name.
+    """
+    readers = _readers()
+    of_type = _type_kinds(own, known, test_scope, readers)
+    by_id = {id(cls): reader for cls, reader in readers.items()}
 
     def kind(value: Any) -> str:
         if type(value) in LEAVES:
@@ -255,7 +269,7 @@ def kind_check(own: Own, known: Known, test_scope: dict[str, Any]) -> Kind:
                 this = VALUE
             if this != VALUE:
                 found = this if found in (VALUE, this) else REFUSED
-            for part in parts(item, cls) if holds else ():
+            for part in _parts_in(by_id, item, cls) if holds else ():
                 if type(part) not in LEAVES and id(part) not in seen:
                     seen[id(part)] = part
                     pending.append(part)

@@ -7,7 +7,17 @@ from typing import Any
 from unisd.errors import UsageError
 from unisd.tasks.base import Example, Grade, NegativeRequest, Task
 from unisd.tasks.choice import demonstration
-from unisd.tasks.exact_reading import Number, normal, number_in, read_number, read_texts, says_nothing
+from unisd.tasks.exact_reading import (
+    Number,
+    formula_in,
+    normal,
+    number_in,
+    read_formula,
+    read_number,
+    read_texts,
+    says_nothing,
+)
+from unisd.tasks.formulas import same
 
 KINDS = ("text", "number")
 """What an answer can be."""
@@ -86,17 +96,30 @@ def grade_exact(example: Example, text: str) -> Grade:
     """Grade one output by its number or text (`read_number`, `read_texts`). Never raises.
 
     A text is correct if it is equal to one of the accepted answers but for case, spaces, markup, surrounding quotes and
-    a final stop; a number if it is equal to one of them up to the item's tolerance, however it is written.
+    a final stop; a number if it is equal to one of them up to the item's tolerance, however it is written (50% is 50 as
+    well as 0.5). Where ``math-verify`` is installed (the extra ``math``), a formula in place of either is correct, too,
+    if it has the same value: 1/2 for the text 0.5, \\sqrt{12} for 2\\sqrt{3}, 1+x for x+1. Percents are left out of it:
+    as a text, 50% is not 0.5.
     """
     if example.fields["kind"] == "number":
         number = read_number(text)
         if number is None:
-            return Grade(False, None)
+            formula = _same_formula(example, text)
+            return Grade(formula is not None, formula)
         return Grade(_is_one_of(number, example, example.fields["tolerance"]), str(number))
     accepted = {normal(one) for one in example.fields["accepted"]}
     read = read_texts(text)
-    match = next((one for one in read if one in accepted), None)
+    match = next((one for one in read if one in accepted), None) or _same_formula(example, text)
     return Grade(match is not None, match or (read[0] if read else None))
+
+
+def _same_formula(example: Example, text: str) -> str | None:
+    """Return the formula that an output settles on, where it has the value of an accepted answer."""
+    if not (given := read_formula(text)):
+        return None
+    fields = example.fields
+    gold = [formula_in(str(number_in(one)) if fields["kind"] == "number" else one) for one in fields["accepted"]]
+    return given if any(one and same(one, given, fields["tolerance"]) for one in gold) else None
 
 
 def _is_one_of(number: Number, example: Example, tolerance: float) -> bool:
@@ -142,6 +165,8 @@ def _wrong_answer(example: Example, text: str) -> str | None:
     if example.fields["kind"] == "number":
         number = read_number(text)
         return None if number is None or _is_one_of(number, example, 0.01) else str(number)
+    if _same_formula(example, text):
+        return None
     read = read_texts(text)
     said = set(re.findall(r"\w+", read[0])) if read else set()
     right = [set(re.findall(r"\w+", normal(one))) for one in example.fields["accepted"]]

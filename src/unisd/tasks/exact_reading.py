@@ -67,16 +67,36 @@ def read_texts(text: str) -> list[str]:
     Never raises, and takes time in proportion to the length of ``text``.
     """
     for turn in map(_clean, turns(text)):
-        declared = [value for value, _ in _declared(turn) if normal(value)]
-        lines = [line for part in turn.split("\n") if (line := part.strip(" #"))]
-        if not _LABEL.search(turn) and lines and len(lines[-1].split()) <= 8 and lines[-1][-1] not in ":,":
-            declared = [lines[-1]]
-        if declared:
-            value = declared[-1]
+        if value := _said(turn):
             shorter = [value, re.split(r"[.!?;] ", value, maxsplit=1)[0], _REASON.split(value, maxsplit=1)[0]]
             shorter += [_IT_IS.sub("", part) for part in shorter]
             return list(dict.fromkeys(form for part in shorter if (form := normal(part))))
     return []
+
+
+def read_formula(text: str) -> str | None:
+    """Read the formula that an output settles on, as LaTeX (`formula_in`); None where it settles on none."""
+    found = (_said(_clean(turn, formula=True)) for turn in turns(text))
+    value = _IT_IS.sub("", next(filter(None, found), ""))
+    value = re.split(r"[≈⇒→]|[.!?;] |,? (?:because|since)\b", value, maxsplit=1)[0].strip(" $")
+    return formula_in(re.sub(r"^[A-Za-z] ?= ?", "", value))
+
+
+def formula_in(value: str) -> str | None:
+    """Return the formula that a whole text is, as LaTeX; None where it is none.
+
+    Only what cannot be meant otherwise counts: no words, percents, equations, codes (007, 4B), lists, dates or scores,
+    and no letter in both cases, since cases do not count.
+    """
+    value = _clean(value, formula=True).strip(" $.")
+    # Exponents and roots reach as far as a reader of plain text takes them to.
+    value = re.sub(r"\^(-?\d+|[A-Za-z])", r"^{\1}", value)
+    value = re.sub(r"√(?: (?!\d+ ?/))?(\d+|[A-Za-z])", r"√{\1}", value)
+    for sign, latex in _LATEX.items():
+        value = value.replace(sign, latex)
+    letters = {*re.findall(r"(?<![\\A-Za-z])[A-Za-z](?![A-Za-z])", value)}
+    both = len(letters) > len({letter.lower() for letter in letters})
+    return None if both or len(value) > 100 or not _FORMULA.fullmatch(value) or _CODE.fullmatch(value) else value
 
 
 def says_nothing(text: str) -> bool:
@@ -171,20 +191,31 @@ _SIGN_WORD = re.compile(r"(?i)(?:minus|negative)(?: |$)")
 _LEADS = re.compile(
     rf"{_LEAD.pattern}(?:(?:minus|negative) )?(?:[-+]? ?(?:[A-Z]{{0,3}} ?[$€£¥₹] ?)?[-+]?[\d.]|{_WORD})"
 )
+_LATEX = {"√": r"\sqrt", "π": r"\pi ", "×": r"\times "}
+_FORMULA = re.compile(
+    r"(?:[-+*/(){}\[\] ]|\^(?=\{)|\\sqrt(?=[{\[])|\\(?:[dtc]?frac|pi|times|div|log|ln|sin|cos|tan)(?![A-Za-z])"
+    r"|(?:(?!0\d)\d+(?:\.\d+)?|\.\d+)(?! ?[\d.])|(?<![A-Za-z])[A-Za-z](?! ?[A-Za-z\d]))+"
+)
+_CODE = re.compile(r"(?i)[\w.]+(?: ?[-/] ?[\w.]+){2,}|[\d.]+ ?- ?[\d.]+|[\d.]+ ?[a-z]|([a-z]) ?[-/] ?\1")
 _SCALES = {"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "k": 10**3}
 
 
-def _clean(text: str) -> str:
-    """Return the text without markup, with plain signs, and with what is boxed as a declared answer."""
+def _clean(text: str, formula: bool = False) -> str:
+    """Return the text without markup, with plain signs, and with what is boxed as a declared answer.
+
+    Where a ``formula`` is looked for, its braces and fractions stay as they are.
+    """
     text = _VULGAR.sub(lambda match: f" {match[0]}", text)
     text = _POWER.sub(lambda match: "^" + match[0], text)
     text = unicodedata.normalize("NFKC", text)
     text = re.sub(r"<(?:final[_ ]?)?answer>", "\nAnswer: ", text, flags=re.IGNORECASE)
     text = re.sub(r"</(?:final[_ ]?)?answer>", "\n", text, flags=re.IGNORECASE)
-    text = _FRACTION.sub(lambda match: f" {match[1] or match[3]}/{match[2] or match[4]}", text)
+    if not formula:
+        text = _FRACTION.sub(lambda match: f" {match[1] or match[3]}/{match[2] or match[4]}", text)
     for sign, plain in _PLAIN.items():
         text = text.replace(sign, plain)
-    text = _MARKUP.sub("", _unboxed(text)).translate({ord("{"): None, ord("}"): None})
+    text = _MARKUP.sub("", _unboxed(text))
+    text = text if formula else text.translate({ord("{"): None, ord("}"): None})
     # A dollar sign before a digit is a currency or the start of a formula; any other one is the end of a formula.
     text = re.sub(r"\$(?! ?-?\.?\d)", "", text)
     return re.sub(r"[^\S\n]+", " ", text)
@@ -204,6 +235,15 @@ def _unboxed(text: str) -> str:
         parts += [text[at : match.start()], f"\nAnswer: {content}\n"]
         at = end
     return "".join(parts) + text[at:]
+
+
+def _said(turn: str) -> str | None:
+    """Return what a turn settles on: the last text that is declared, else the only or last line where it is short."""
+    declared = [value for value, _ in _declared(turn) if normal(value)]
+    lines = [line for part in turn.split("\n") if (line := part.strip(" #"))]
+    if not _LABEL.search(turn) and lines and len(lines[-1].split()) <= 8 and lines[-1][-1] not in ":,":
+        declared = [lines[-1]]
+    return declared[-1] if declared else None
 
 
 def _declared(turn: str) -> list[tuple[str, str]]:

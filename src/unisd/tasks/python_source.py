@@ -27,7 +27,7 @@ _PURE = frozenset(
         *("open", "range", "repr", "reversed", "round", "set", "sorted", "str", "sum", "tuple", "type", "zip"),
     ]
 )
-_METHODS = frozenset(name for kind in (list, dict, set, str, io.TextIOWrapper) for name in dir(kind))
+_OF_BUILT_INS = frozenset(name for kind in (list, dict, set, str, io.TextIOWrapper) for name in dir(kind))
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class _Examples:
         self.any_known = "*" in self.modules  # what a star brings is not seen
         functions = [node for node in body if isinstance(node, DEFINITIONS) and node.name not in names]
         self.readers = {node.name for node in functions if _reads(node)}
-        self.methods = _METHODS - {
+        self.methods = _OF_BUILT_INS - {
             part.name for node in body for part in ast.walk(node) if isinstance(part, DEFINITIONS)
         }
         self.typed: set[str] = set()  # variables whose values come from the input
@@ -157,7 +157,7 @@ class _Examples:
     def _is_pure(self, call: ast.Call) -> bool:
         """Return whether a call does no more than what stands in it does."""
         if isinstance(call.func, ast.Attribute):
-            return call.func.attr in _METHODS and call.func.attr not in self.names
+            return call.func.attr in _OF_BUILT_INS and call.func.attr not in self.names
         return isinstance(call.func, ast.Name) and call.func.id in _PURE
 
     def _is_quiet(self, part: ast.AST) -> bool:

@@ -1,0 +1,290 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from unisd import tasks
+from unisd.cli.main import main
+from unisd.evaluation import session
+from unisd.rollout import make_sampler
+
+COS_E = ["--task", "cos_e", "--source", "sample"]
+FEW = ["--limit", "3", "--max-new-tokens", "4"]
+SUMS = Path(__file__).parents[2] / "examples/custom_task"
+
+
+@pytest.fixture
+def written(monkeypatch, tmp_path_factory):
+    """What the sampler is asked for, call by call, with a cache of its own: requests, parameters, batch size, bar."""
+    monkeypatch.setenv("UNISD_CACHE", str(tmp_path_factory.mktemp("cache")))
+    calls = []
+
+    def spied(model, tokenizer, batch_size):
+        sampler = make_sampler(model, tokenizer, batch_size)
+
+        class Spy:
+            def sample(self, requests, params, progress=None):
+                calls.append((list(requests), params, batch_size, progress))
+                return sampler.sample(requests, params, None)
+
+            def decode(self, completion):
+                return sampler.decode(completion)
+
+        return Spy()
+
+    monkeypatch.setattr(session, "make_sampler", spied)
+    return calls
+
+
+@pytest.fixture
+def run_folder(tmp_path, adapter_folder, model_folder):
+    """What a finished run looks like."""
+    folder = tmp_path / "run"
+    shutil.copytree(adapter_folder, folder / "adapter")
+    text = f"model: {{name: '{model_folder}', dtype: float32}}\ntask: {{name: cos_e, source: sample}}\n"
+    (folder / "config.yaml").write_text(text, encoding="utf-8")
+    return folder
+
+
+def found(capsys, *words):
+    """Evaluate with --json; return what is printed."""
+    capsys.readouterr()
+    assert main(["evaluate", *map(str, words), "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+# -- what is asked ----------------------------------------------------------------------------------------------------
+
+
+def test_options_reach_the_sampler_and_are_kept(model_folder, capsys, written):
+    words = [model_folder, *COS_E, "--limit", "3", "--max-new-tokens", "5", "--fresh"]
+    plain = found(capsys, *words)
+    ((requests, params, batch_size, progress),) = written
+    assert (len(requests), batch_size, progress) == (3, 32, None)
+    assert (params.max_new_tokens, params.temperature, params.top_p, params.seed) == (5, 0.0, 1.0, 42)
+    assert plain["n"] == 3
+    assert plain["asked"] == {
+        "samples": 1, "temperature": 0.0, "top_p": 1.0, "seed": 42, "max_new_tokens": 5,
+        "source": "sample", "split": "validation", "limit": 3,
+    }  # fmt: skip
+    more = ["--split", "train", "--samples", "2", "--temperature", "0.8", "--top-p", "0.9", "--seed", "7"]
+    sampled = found(capsys, *words, *more, "--batch-size", "2")
+    requests, params, batch_size, _ = written[-1]
+    assert (len(requests), batch_size) == (6, 2)
+    assert (params.max_new_tokens, params.temperature, params.top_p, params.seed) == (5, 0.8, 0.9, 7)
+    assert sampled["n"] == 6
+    assert sampled["asked"] == {
+        "samples": 2, "temperature": 0.8, "top_p": 0.9, "seed": 7, "max_new_tokens": 5,
+        "source": "sample", "split": "train", "limit": 3,
+    }  # fmt: skip
+
+
+def test_without_a_limit_all_items_are_asked_with_the_tasks_own_room(model_folder, capsys, written):
+    task = str(SUMS / "task.yaml")
+    plain = found(capsys, model_folder, "--task", task)
+    assert plain["n"] == len((SUMS / "test.jsonl").read_text().splitlines())
+    assert plain["asked"]["max_new_tokens"] == tasks.get(task).max_new_tokens
+    assert plain["asked"]["split"] == "test"
+    assert plain["label"] == task
+
+
+def test_answers_are_kept_between_calls_unless_fresh_ones_are_wanted(model_folder, capsys, written):
+    words = [model_folder, *COS_E, "--limit", "4", "--max-new-tokens", "3"]
+    first = found(capsys, *words)
+    assert len(written) == 1
+    assert found(capsys, *words) == first
+    assert len(written) == 1
+    assert found(capsys, *words, "--fresh") == first
+    assert len(written) == 2
+
+
+def test_all_asks_what_lies_in_a_folder_and_says_what_it_leaves_out(tmp_path, model_folder, capsys, wide):
+    options = [{"label": label, "text": text} for label, text in zip("ABC", ("a lake", "a hat", "a road"), strict=True)]
+    question = {"id": "q1", "question": {"stem": "Where do fish live?", "choices": options}, "answerKey": "A"}
+    explanation = {"id": "q1", "explanation": {"open-ended": "fish need water.", "selected": "fish"}}
+    (tmp_path / "data/cos_e").mkdir(parents=True)
+    (tmp_path / "data/cos_e/dev_rand_split.jsonl").write_text(json.dumps(question) + "\n")
+    (tmp_path / "data/cos_e/cose_dev_v1.0.jsonl").write_text(json.dumps(explanation) + "\n")
+    words = ["evaluate", model_folder, "--task", "all", "--source", str(tmp_path / "data"), *FEW]
+    assert main(words) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("left out: ") == len(tasks.names()) - 1
+    assert f"left out: mbpp ({tmp_path / 'data'} has no folder mbpp)" in printed
+    row = next(line for line in printed.splitlines() if line.split()[:1] == [model_folder])
+    assert row.split()[1] == "cos_e"
+    assert "/1)" in row
+    assert main([*words, "--quiet"]) == 0
+    assert capsys.readouterr().out == ""
+
+
+# -- what is measured and compared ------------------------------------------------------------------------------------
+
+
+def test_base_likelihood_and_retention_of_an_adapter(adapter_folder, model_folder, capsys):
+    words = [adapter_folder, *COS_E, *FEW]
+    both = found(capsys, *words, "--base")
+    assert [result["model"] for result in both["results"]] == [f"{adapter_folder} (base)", adapter_folder]
+    assert both["comparisons"][adapter_folder]["cos_e"]["against"] == f"{adapter_folder} (base)"
+    assert not {"retention", "ppl_fit", "calibration"} & both["results"][1].keys()
+    base, adapted = found(capsys, *words, "--likelihood", "--retention")["results"]
+    assert base["ppl_fit"]["value"] > 1
+    assert base["ppl_fit"] == found(capsys, model_folder, *COS_E, *FEW, "--likelihood")["ppl_fit"]
+    assert adapted["ppl_fit"] != base["ppl_fit"]
+    assert adapted["calibration"]["n"] == 3
+    assert adapted["retention"]["on_adapted_text"]["jsd"] > 0
+    assert "retention" not in base
+
+
+def test_two_models_are_compared_and_written_apart(tmp_path, model_folder, capsys):
+    other = tmp_path / "elsewhere" / "model"
+    shutil.copytree(model_folder, other)
+    assert main(["evaluate", model_folder, str(other), *COS_E, *FEW, "--output", str(tmp_path / "out")]) == 0
+    printed = capsys.readouterr().out
+    assert "Compared item by item" in printed
+    written = sorted(p.relative_to(tmp_path / "out").parts[-1] for p in (tmp_path / "out").rglob("*.json"))
+    assert written == ["cos_e.json", "cos_e.json", "report.json"]
+    report = json.loads((tmp_path / "out/report.json").read_text())
+    assert report["comparisons"][str(other)]["cos_e"]["against"] == model_folder
+
+
+def test_models_of_different_names_are_written_under_them(tmp_path, model_folder, adapter_folder, capsys):
+    report = found(capsys, model_folder, adapter_folder, *COS_E, *FEW, "--base", "--output", tmp_path / "out")
+    names = sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.json"))
+    assert names == ["adapter/cos_e-base.json", "adapter/cos_e.json", "model/cos_e.json", "report.json"]
+    assert json.loads((tmp_path / "out/report.json").read_text()) == report
+    assert report["notes"] == [f"{model_folder}: no base is known, so neither --base nor --retention was done for it"]
+
+
+# -- where answers lie ------------------------------------------------------------------------------------------------
+
+
+def test_a_runs_answers_lie_in_the_run(run_folder, capsys, wide):
+    words = ["evaluate", str(run_folder), "--task", "cos_e", "--task", "cos_e", "--source", "sample", *FEW]
+    assert main(words) == 0
+    printed = capsys.readouterr().out
+    assert printed.splitlines()[-1] == f"answers in {run_folder / 'evaluation/cos_e.jsonl'}"
+    assert sorted(path.name for path in (run_folder / "evaluation").iterdir()) == ["cos_e.json", "cos_e.jsonl"]
+    assert main([*words, "--base", "--quiet"]) == 0
+    names = ["cos_e-base.json", "cos_e-base.jsonl", "cos_e.json", "cos_e.jsonl", "report.json"]
+    assert sorted(path.name for path in (run_folder / "evaluation").iterdir()) == names
+    assert capsys.readouterr().out == ""
+
+
+def test_a_models_answers_are_written_only_where_it_is_said(
+    tmp_path, model_folder, adapter_folder, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    found(capsys, model_folder, *COS_E, *FEW)
+    assert not list(tmp_path.iterdir())
+    summary = found(capsys, model_folder, *COS_E, *FEW, "--output", "one.json")
+    assert summary == json.loads((tmp_path / "one.json").read_text())
+    assert len((tmp_path / "one.jsonl").read_text().splitlines()) == 3
+    found(capsys, adapter_folder, *COS_E, *FEW, "--base", "--output", "two.json")
+    assert sorted(path.name for path in tmp_path.glob("*.json")) == ["cos_e-base.json", "one.json", "two.json"]
+
+
+# -- grading again ----------------------------------------------------------------------------------------------------
+
+
+def test_kept_answers_are_graded_again_without_a_model(tmp_path, model_folder, capsys, written):
+    output = str(tmp_path / "one.json")
+    words = [model_folder, *COS_E, *FEW]
+    first = found(capsys, *words, "--samples", "2", "--temperature", "1", "--output", output)
+    assert first["n"] == 6
+    assert set(first["pass_at_k"]) == {"1", "2"}
+    asked = len(written)
+    again = found(capsys, model_folder, *COS_E, "--regrade", "--output", output)
+    assert again["n"] == 6
+    assert again == {key: first[key] for key in again}
+    assert json.loads((tmp_path / "one.json").read_text()) == first
+    assert len(written) == asked
+
+
+def test_grading_again_counts_an_answer_that_is_right_now(run_folder, capsys, wide):
+    words = ["evaluate", str(run_folder), *COS_E, *FEW]
+    assert main([*words, "--base", "--quiet"]) == 0
+    path = run_folder / "evaluation/cos_e.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert not rows[0]["correct"]
+    rows[0]["output"] = rows[0]["demonstration"]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert main(["evaluate", str(run_folder), "--task", "cos_e", "--regrade"]) == 0
+    printed = capsys.readouterr().out
+    assert "report.json holds the former grades; evaluate again to renew it" in printed
+    assert "Graded again" in printed
+    row = next(line for line in printed.splitlines() if line.split()[:2] == [f"{run_folder},", "cos_e"])
+    assert "(1/3)" in row
+    assert f"{run_folder} (base), cos_e" in printed
+    assert json.loads(path.with_suffix(".json").read_text())["accuracy"]["count"] == 1
+    both = found(capsys, run_folder, "--task", "cos_e", "--regrade")
+    assert list(both) == [f"{run_folder}, cos_e", f"{run_folder} (base), cos_e"]
+    assert main(["evaluate", str(run_folder), "--task", "cos_e", "--regrade", "--quiet"]) == 0
+    assert capsys.readouterr().out == ""
+
+
+# -- what is refused --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named", "remedy"),
+    [
+        (["--limit", "0"], "--limit: 0", "use 1 or more"),
+        (["--max-new-tokens", "0"], "--max-new-tokens: 0", "use 1 or more"),
+        (["--batch-size", "-1"], "--batch-size: -1", "use 1 or more"),
+        (["--samples", "0"], "--samples: 0", "use 1 or more"),
+        (["--temperature", "-1"], "--temperature", "0 or more"),
+        (["--temperature", "nan"], "--temperature", "0 or more"),
+        (["--temperature", "inf"], "--temperature", "0 or more"),
+        (["--top-p", "0"], "--top-p", "in (0, 1]"),
+        (["--top-p", "1.5"], "--top-p", "in (0, 1]"),
+        (["--samples", "2"], "--samples 2: greedy answers would be equal", "add --temperature 0.7"),
+        (["--base"], "not known what it was adapted from", "leave out --base and --retention"),
+        (["--retention"], "not known what it was adapted from", "leave out --base and --retention"),
+        (["--max-new-tokens", "99999"], "no prompt leaves room", "use --max-new-tokens "),
+        (["--split", "exam"], "no split 'exam'", "choose one of train, validation"),
+        (["--task", "cose"], "no task 'cose'", "did you mean 'cos_e'?"),
+        (["--task", "all", "--output", "x.json"], "--output x.json", "name a folder for several models or tasks"),
+        (["--task", "mbpp", "--output", "x.json"], "--output x.json", "name a folder for several models or tasks"),
+        (["--regrade"], "is no run", "say with --output where its answers lie"),
+        (["--regrade", "--output", "nothing"], "no summary of an evaluation", "name what unisd evaluate wrote"),
+    ],
+)
+def test_something_wrong_was_asked(wrong, named, remedy, tmp_path, monkeypatch, model_folder, refused):
+    monkeypatch.chdir(tmp_path)
+    line = refused("evaluate", model_folder, *COS_E, *FEW, *wrong)
+    assert named in line
+    assert remedy in line
+    assert not list(tmp_path.iterdir())
+
+
+def test_one_file_for_two_models(tmp_path, model_folder, adapter_folder, refused):
+    line = refused("evaluate", model_folder, adapter_folder, *COS_E, "--output", tmp_path / "x.json")
+    assert line.endswith("name a folder for several models or tasks")
+
+
+@pytest.mark.parametrize(
+    ("output", "said"),
+    [("file", "a file of that name exists"), ("file/x", "is a file"), ("f.json", "a folder of that name")],
+)
+def test_an_output_that_cannot_be_written(output, said, tmp_path, model_folder, refused):
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "f.json").mkdir()
+    line = refused("evaluate", model_folder, *COS_E, *FEW, "--output", tmp_path / output)
+    assert said in line
+    assert line.endswith("choose another name")
+
+
+def test_a_model_that_is_none_is_found_out_before_any_work(tmp_path, model_folder, refused, written):
+    (tmp_path / "empty").mkdir()
+    assert "neither a run" in refused("evaluate", model_folder, tmp_path / "empty", *COS_E, *FEW, "--quiet")
+    (tmp_path / "empty/config.yaml").write_text("model: {name: x, dtype: float32}\n")
+    line = refused("evaluate", model_folder, tmp_path / "empty", *COS_E, *FEW, "--quiet")
+    assert line.endswith(f"finish it with unisd train --output {tmp_path / 'empty'} --resume")
+    assert not written
+
+
+def test_a_folder_with_no_task_in_it(tmp_path, model_folder, refused):
+    line = refused("evaluate", model_folder, "--task", "all", "--source", tmp_path, "--quiet")
+    assert "no task can be evaluated" in line
+    assert all(f"{tmp_path} has no folder {name}" in line for name in tasks.names())
