@@ -288,3 +288,28 @@ def test_a_folder_with_no_task_in_it(tmp_path, model_folder, refused):
     line = refused("evaluate", model_folder, "--task", "all", "--source", tmp_path, "--quiet")
     assert "no task can be evaluated" in line
     assert all(f"{tmp_path} has no folder {name}" in line for name in tasks.names())
+
+
+# -- somebody's files, and everything at once ------------------------------------------------------------------------
+
+
+def test_a_file_that_no_evaluation_wrote_is_left_alone(model_folder, refused, tmp_path):
+    mine = tmp_path / "config.json"
+    mine.write_text('{"metric": "mine"}', encoding="utf-8")
+    line = refused("evaluate", model_folder, *COS_E, *FEW, "--output", mine)
+    assert "a file that is no evaluation lies there; choose another name" in line
+    assert mine.read_text(encoding="utf-8") == '{"metric": "mine"}'
+
+
+def test_an_evaluation_may_be_written_again(model_folder, capsys, tmp_path):
+    first = found(capsys, model_folder, *COS_E, *FEW, "--output", tmp_path / "e.json")
+    assert found(capsys, model_folder, *COS_E, *FEW, "--output", tmp_path / "e.json")["n"] == first["n"]
+
+
+def test_regrading_all_means_all_that_were_answered(model_folder, capsys, refused, tmp_path):
+    found(capsys, model_folder, *COS_E, *FEW, "--output", tmp_path / "answers")
+    again = found(capsys, model_folder, "--task", "all", "--regrade", "--output", tmp_path / "answers")
+    assert again["n"] == 3
+    (tmp_path / "empty").mkdir()
+    line = refused("evaluate", model_folder, "--task", "all", "--regrade", "--output", tmp_path / "empty")
+    assert "no answers of any task lie there" in line

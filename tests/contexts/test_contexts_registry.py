@@ -1,4 +1,5 @@
 import pkgutil
+import re
 import sys
 import types
 from importlib.metadata import EntryPoint
@@ -197,3 +198,18 @@ def test_another_package_must_call_a_kind_as_its_entry_point_does(installed):
         get("tip")
     with pytest.raises(UsageError, match="kind of context 'nothing': it lacks name"):
         get("nothing")
+
+
+@pytest.mark.parametrize(
+    ("parts", "fault"),
+    [
+        ({"about": "itm"}, "about is 'itm'; use item, another or general"),
+        ({"words": Words("x", "y")}, "give it Words with {text} in them"),
+        ({"words": "nowhere"}, "or the name of another kind"),
+        ({"words": "hollow"}, "or the name of another kind"),
+    ],
+)
+def test_parts_that_could_show_nothing_are_refused(parts, fault):
+    good = {"name": "hollow", "summary": "", "about": "item", "words": "gold"}
+    with pytest.raises(UsageError, match=re.escape(fault)):
+        register(type("Hollow", (ContextKind,), good | parts))

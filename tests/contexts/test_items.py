@@ -355,3 +355,14 @@ def test_a_required_column_that_is_missing_says_how_many_are_needed():
             read_columns(bare, 0, [Need("auxiliary", "retrieval", 2)])
     with pytest.raises(UsageError, match=r"'hint_context', row 0 .*missing"):
         read_columns(row(), 0, [Need("hint", "gold")])
+
+
+@pytest.mark.parametrize("slot", ["gold", "negative"])
+def test_a_context_of_another_kind_comes_back_as_it_was(slot):
+    item = Item("1", "p", None, {slot: [Context("retrieval", "t", "q")]})
+    assert read_columns(columns_of(item), 0, [Need(slot, "retrieval")]) == item
+
+
+def test_no_slot_shares_the_column_of_gold():
+    with pytest.raises(UsageError, match="a slot 'privileged' would share its column with gold"):
+        Need("privileged", "gold")

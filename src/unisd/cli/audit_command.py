@@ -38,8 +38,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     for name in ("items", "probes", "max_new_tokens", "batch_size"):
         value = getattr(arguments, name)
-        if value is not None and value < 2 - (name in ("max_new_tokens", "batch_size")):
-            raise UsageError(f"--{name.replace('_', '-')}: {value} is too few")
+        least = 1 if name in ("max_new_tokens", "batch_size") else 2
+        if value is not None and value < least:
+            raise UsageError(f"--{name.replace('_', '-')}: {value} is too few; use {least} or more")
     if arguments.output is not None:
         check_writable(arguments.output, "--output", folder=True)
     from unisd.evaluation.audit import KINDS, LAYOUTS, Auditor, audit_sample
@@ -51,7 +52,9 @@ def run(arguments: argparse.Namespace) -> int:
     task = get(arguments.task)
     pool = task.load(arguments.split or task.splits[0], arguments.source)
     if any(example.demonstration is None for example in pool):
-        raise UsageError(f"--task {task.name}: it has no demonstrations, so there is no teacher to measure")
+        raise UsageError(
+            f"--task {task.name}: it has no demonstrations, so there is no teacher; choose a task that has some"
+        )
     from unisd.evaluation.models import Loaded
     from unisd.rollout import CompletionStore, make_sampler
 

@@ -62,6 +62,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError(f"--output {arguments.output}: name a folder for several models or tasks")
     if arguments.output is not None:
         check_writable(arguments.output, "--output", folder=not _is_file(arguments))
+        if _is_file(arguments) and not arguments.regrade:
+            refuse_strange(arguments.output)
     return _regrade(arguments) if arguments.regrade else _ask(arguments)
 
 
@@ -105,8 +107,8 @@ def _ask(arguments: argparse.Namespace) -> int:
 def _regrade(arguments: argparse.Namespace) -> int:
     from unisd.cli.tables import EVALUATION_COLUMNS, evaluation_rows, show, table
     from unisd.errors import UsageError
-    from unisd.evaluation.session import Exam, regrade_file
-    from unisd.tasks import get
+    from unisd.evaluation.session import ALL, Exam, regrade_file
+    from unisd.tasks import get, names
 
     found: dict[str, Any] = {}
     for name in arguments.model:
@@ -114,7 +116,10 @@ def _regrade(arguments: argparse.Namespace) -> int:
         folder = _folder(arguments, run_folder, name)
         if folder is None:
             raise UsageError(f"--regrade: {name} is no run; say with --output where its answers lie")
-        for label in arguments.task:
+        answered = [label for label in names() if (folder / f"{label}.json").is_file()]
+        for label in dict.fromkeys(
+            each for asked in arguments.task for each in (answered if asked == ALL else [asked])
+        ):
             task = get(label)
             stem = folder / Exam(label, task, []).file_name
             path = arguments.output if _is_file(arguments) else stem.with_name(f"{stem.name}.json")
@@ -124,11 +129,26 @@ def _regrade(arguments: argparse.Namespace) -> int:
                 found[f"{name} (base), {label}"] = regrade_file(task, base)
         if (folder / "report.json").is_file() and not (arguments.quiet or arguments.json):
             print(f"{folder / 'report.json'} holds the former grades; evaluate again to renew it")
+    if not found:
+        raise UsageError("--regrade: no answers of any task lie there; evaluate first, or name the task")
     if arguments.json:
         print(json.dumps(next(iter(found.values())) if len(found) == 1 else found, indent=2))
     elif not arguments.quiet:
         show(table("Graded again (95 % intervals)", EVALUATION_COLUMNS, evaluation_rows(found)))
     return 0
+
+
+def refuse_strange(path: Path) -> None:
+    """Raise UsageError where a file lies that no evaluation wrote: it is somebody's, and would be lost."""
+    from unisd.errors import UsageError
+
+    if path.is_file():
+        try:
+            ours = '"metric"' in path.read_text(encoding="utf-8") and path.with_suffix(".jsonl").is_file()
+        except (OSError, UnicodeDecodeError):
+            ours = False
+        if not ours:
+            raise UsageError(f"--output {path}: a file that is no evaluation lies there; choose another name")
 
 
 def _is_file(arguments: argparse.Namespace) -> bool:

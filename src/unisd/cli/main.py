@@ -70,7 +70,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     except OSError as error:
         print(
-            f"unisd: {error.strerror or error}: {error.filename or ''}; free space or check the path", file=sys.stderr
+            f"unisd: {': '.join(filter(None, (error.strerror or str(error), error.filename)))}; "
+            "free space or check the path",
+            file=sys.stderr,
         )
         return 1
     except MemoryError:

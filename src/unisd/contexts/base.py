@@ -48,7 +48,7 @@ class Context:
     """The student prompt of the *other* item for kinds about another item; None for every other kind."""
 
     def __post_init__(self) -> None:
-        about = registry.get(self.kind).about
+        about = registry.get(str(self.kind)).about
         if not isinstance(self.text, str) or not self.text.strip():
             raise UsageError(
                 f"a context of kind {self.kind!r} needs a non-empty text, not {self.text!r}; or leave it out"
@@ -73,6 +73,10 @@ class Need:
     """Whether an item without them is dropped; else it trains without them."""
     per_item: int = 4
     """Texts that the model writes per item, for kinds of which one is chosen."""
+
+    def __post_init__(self) -> None:
+        if self.slot == "privileged":
+            raise UsageError("contexts: a slot 'privileged' would share its column with gold; choose another name")
 
 
 def merged(needs: Iterable[Need]) -> list[Need]:

@@ -65,8 +65,8 @@ def columns_of(item: Item) -> dict[str, Any]:
     """Return an item as a row of the public columns, to be looked at, shared, and read by :func:`read_columns`."""
     row: dict[str, Any] = {"id": item.id, "prompt": item.prompt, "completion": item.completion}
     for slot, contexts in item.contexts.items():
-        one = slot in ("gold", "negative") and len(contexts) < 2
-        row[column_of(slot)] = next((c.text for c in contexts), None) if one else [vars(c) for c in contexts]
+        plain = slot in ("gold", "negative") and [context.kind for context in contexts] in ([], [slot])
+        row[column_of(slot)] = next((c.text for c in contexts), None) if plain else [vars(c) for c in contexts]
     return row
 
 

@@ -59,4 +59,14 @@ def _checked(kind: Any, name: str) -> "ContextKind":
     if lacking or kind.name != name:
         fault = f"it lacks {', '.join(lacking)}" if lacking else f"its class calls it '{kind.name}'"
         raise UsageError(f"kind of context '{name}': {fault}; see unisd.contexts.ContextKind")
+    if kind.about not in ("item", "another", "general"):
+        raise UsageError(f"kind of context '{name}': about is {kind.about!r}; use item, another or general")
+    words = kind.words
+    shown = words in KINDS.known() and words != name if isinstance(words, str) else _show_text(words)
+    if not shown:
+        raise UsageError(f"kind of context '{name}': give it Words with {{text}} in them, or the name of another kind")
     return kind() if isinstance(kind, type) else kind  # type: ignore[no-any-return]
+
+
+def _show_text(words: Any) -> bool:
+    return all("{text}" in str(getattr(words, template, "")) for template in ("after", "before"))
