@@ -76,3 +76,10 @@ def test_refusals(tmp_path, tokenizer):
         trainer_of(tmp_path, tokenizer, success={"prefer": "correct"})
     with pytest.raises(UsageError, match=r"success\.rest"):
         UniSDConfig(output_dir=str(tmp_path), success={"prefer": "correct", "rest": 1.0})
+
+
+@pytest.mark.parametrize("grades", [[2.0] * 4, [float("nan")] * 4, [1.0] * 3], ids=["above 1", "nan", "one too few"])
+def test_a_grader_that_gives_something_else_is_refused(tmp_path, tokenizer, grades):
+    trainer = trainer_of(tmp_path, tokenizer, success={"prefer": "correct"}, grader=lambda ids, texts: grades)
+    with pytest.raises(UsageError, match="grader: 4 grades from 0 to 1 were expected"):
+        step_of(trainer)

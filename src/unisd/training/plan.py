@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from unisd.contexts import PreparedRow
+from unisd.errors import UsageError
 from unisd.files import stable_integer
 from unisd.mechanisms import Mechanisms, Reading, StateTerm, Step, TeacherWeights, View, Weights
 from unisd.models.head import output_head
@@ -171,8 +172,10 @@ class Planner:
 
     def _graded(self, step: Step, completions: Sequence[Completion]) -> Tensor:
         assert self.grader is not None
-        grades = self.grader(step.items, [self.sampler.decode(done) for done in completions])
-        return torch.tensor([float(grade) for grade in grades], device=step.targets.device)
+        grades = [float(g) for g in self.grader(step.items, [self.sampler.decode(done) for done in completions])]
+        if len(grades) != len(completions) or not all(0.0 <= grade <= 1.0 for grade in grades):
+            raise UsageError(f"grader: {len(completions)} grades from 0 to 1 were expected, not {grades[:8]}")
+        return torch.tensor(grades, device=step.targets.device)
 
     def _read(self, plan: Plan, rows: Sequence[PreparedRow]) -> None:
         """Step 2: all views of all completions, in one packed pass for each set of weights that reads."""
