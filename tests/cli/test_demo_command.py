@@ -102,3 +102,9 @@ def test_something_wrong_was_asked(words, named, remedy, tmp_path, monkeypatch, 
         "used",
         "used/precious.txt",
     ]
+
+
+def test_a_folder_in_use_is_refused_without_an_option_that_demo_has_not(tmp_path, refused):
+    (tmp_path / "kept").write_text("mine")
+    line = refused("demo", "--output", tmp_path)
+    assert line.endswith("the folder is in use; choose another")

@@ -31,7 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
     for name in ("items", "headroom_items"):
         if getattr(arguments, name) < 1:
             raise UsageError(f"--{name.replace('_', '-')}: use 1 or more")
-    claim_folder(arguments.output, resume=False)
+    claim_folder(arguments.output, resume=None)
     settings = assemble("quickstart", overrides=arguments.set)
     from unisd.studies.quickstart import run_quickstart, write_page
 

@@ -103,7 +103,7 @@ def run_quickstart(
         quiet: no progress bars.
     """
     started = time.perf_counter()
-    claim_folder(folder, resume=False)
+    claim_folder(folder, resume=None)
     config = settings.config(folder)
     task, training = load_examples(settings)
     held_out = drawn(task.load(task.splits[-1], settings.task.source), items)

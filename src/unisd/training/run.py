@@ -57,8 +57,8 @@ class RunResult:
     trainer: UniSDTrainer
 
 
-def claim_folder(folder: Path, resume: bool) -> None:
-    """Make sure that ``folder`` is free, or, to resume, that a run lies in it.
+def claim_folder(folder: Path, resume: bool | None) -> None:
+    """Make sure that ``folder`` is free, or, to resume, that a run lies in it. None: who asks cannot resume.
 
     Raises:
         UsageError: the folder is in use, or holds no run to resume, or cannot be written.
@@ -70,9 +70,8 @@ def claim_folder(folder: Path, resume: bool) -> None:
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--output {folder}: a file of that name exists; choose another folder")
     if folder.is_dir() and any(folder.iterdir()):
-        raise UsageError(
-            f"--output {folder}: the folder is in use; choose another, or add --resume to go on with its run"
-        )
+        instead = "" if resume is None else ", or add --resume to go on with its run"
+        raise UsageError(f"--output {folder}: the folder is in use; choose another{instead}")
     parent = next(p for p in [folder, *folder.parents] if p.exists())
     if not os.access(parent, os.W_OK):
         raise UsageError(f"--output {folder}: no permission to write in {parent}; choose another folder")
