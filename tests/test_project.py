@@ -9,7 +9,6 @@ import tomllib
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
 
 import unisd
@@ -88,11 +87,6 @@ def test_make_test_leaves_out_what_needs_an_accelerator_and_test_fast_the_slow_o
     assert 'pytest -n 2 -m "not slow and not gpu"\n' in targets()["test-fast"]
     marks = [mark.partition(":")[0] for mark in PROJECT["tool"]["pytest"]["ini_options"]["markers"]]
     assert marks == ["slow", "gpu"]
-
-
-@pytest.mark.gpu
-def test_a_gpu_test_runs_only_where_there_is_an_accelerator():
-    assert torch.accelerator.is_available()
 
 
 def test_hooks_call_the_tools_of_the_environment():

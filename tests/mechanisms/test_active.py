@@ -154,9 +154,5 @@ def test_mechanisms_all_together(tmp_path, tokenizer):
         grader=lambda ids, texts: [float(number % 2) for number in range(len(ids))],
     )
     trainer.train()
-    assert {found.mechanism for found in trainer.acting() if found.acts} >= {
-        "position weights",
-        "entropy gate",
-        "success filter",
-        "trust region",
-    }
+    assert len(trainer.acting()) == 9
+    assert all(found.acts for found in trainer.acting()), trainer.acting()

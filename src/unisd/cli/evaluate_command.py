@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.output is not None:
         check_writable(arguments.output, "--output", folder=not _is_file(arguments))
         if _is_file(arguments) and not arguments.regrade:
-            refuse_strange(arguments.output)
+            _refuse_strange(arguments.output)
     return _regrade(arguments) if arguments.regrade else _ask(arguments)
 
 
@@ -138,7 +138,7 @@ def _regrade(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def refuse_strange(path: Path) -> None:
+def _refuse_strange(path: Path) -> None:
     """Raise UsageError where a file lies that no evaluation wrote: it is somebody's, and would be lost."""
     from unisd.errors import UsageError
 

@@ -1,4 +1,4 @@
-"""Position weights: tokens early in a completion count for less, since the teacher knows least about them.
+"""Position weights: tokens early in a completion count for less, for the teacher is least reliable there.
 
 Source: position-weighted on-policy self-distillation (arXiv 2605.21606). With T tokens in a completion, t from 1:
 

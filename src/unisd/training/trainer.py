@@ -216,7 +216,7 @@ class UniSDTrainer(Trainer):
     def _finish_step(self, grad_norm: Any, learning_rate: float | None) -> None:
         now = time.perf_counter()
         elapsed = now - self._step_started
-        # What follows learning: clipping, the optimizer, the scheduler, the EMA teacher.
+        # What comes after learning: the optimizer, the scheduler, and whatever follows the student.
         self._step_metrics["time/update"] = now - self._learned_at
         phases = sum(value for name, value in self._step_metrics.items() if name.startswith("time/"))
         metrics = self._step_metrics
