@@ -13,6 +13,8 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
+from unisd.training.arguments import UniSDConfig
+
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 CHATML = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"
@@ -79,11 +81,33 @@ def lora(base: torch.nn.Module, dropout: float = 0.0, trained: bool = False) -> 
     torch.manual_seed(1)
     adapted = get_peft_model(base, lora_config(dropout))
     if trained:
-        with torch.no_grad():
-            for name, parameter in adapted.named_parameters():
-                if "lora_B" in name:
-                    parameter.normal_(std=0.2)
+        move(adapted, 0.2)
     return adapted
+
+
+@torch.no_grad()
+def move(adapted: torch.nn.Module, std: float) -> None:
+    """Move an adapter off its start, where it changes nothing."""
+    for name, parameter in adapted.named_parameters():
+        if "lora_B" in name:
+            parameter.normal_(std=std)
+
+
+def arguments(folder, **changes) -> UniSDConfig:
+    """The trainer's arguments for a few large steps of a tiny model."""
+    values = {
+        "max_steps": 4,
+        "per_device_train_batch_size": 4,
+        "learning_rate": 1e-2,
+        "lr_scheduler_type": "constant",
+        "warmup_steps": 0,
+        "use_cpu": True,
+        "disable_tqdm": True,
+        "save_strategy": "no",
+        "rollout": {"max_completion_length": 8},
+        "contexts": {"layout": "turn", "count": 2},
+    }
+    return UniSDConfig(output_dir=str(folder), **(values | changes))
 
 
 def lora_config(dropout: float = 0.0) -> LoraConfig:

@@ -20,7 +20,6 @@ from unisd.models.readers import PaddedReader, SlotReader, reader_of
 from unisd.rollout import Request, SamplingParams
 from unisd.rollout.torch_sampler import TorchSampler
 from unisd.teacher import ReadRequest, score
-from unisd.training.arguments import UniSDConfig
 from unisd.training.trainer import UniSDTrainer
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
@@ -139,27 +138,17 @@ def trainer_of(folder, tokenizer, family, dtype, targets="all-linear", **changes
     """A trainer; without ``targets`` it trains all weights, else an adapter on them that is off its start."""
     config = tiny.lora_config()
     config.target_modules = targets
-    values = {
-        "use_cpu": True,
-        "disable_tqdm": True,
-        "per_device_train_batch_size": 4,
-        "tokens_per_row": 700,
-        "rollout": {"max_completion_length": 10},
-        "contexts": {"layout": "turn", "count": 2},
-    }
+    values = {"tokens_per_row": 700, "rollout": {"max_completion_length": 10}}
     trainer = UniSDTrainer(
         tiny.model(family),
-        UniSDConfig(output_dir=str(folder), **(values | changes)),
+        tiny.arguments(folder, **(values | changes)),
         train_dataset=tiny.rows(4),
         processing_class=tokenizer,
         peft_config=config if targets else None,
     )
     trainer.model.to(dtype)
     torch.manual_seed(5)
-    with torch.no_grad():
-        for name, parameter in trainer.model.named_parameters():
-            if "lora_B" in name:
-                parameter.normal_(std=0.1)
+    tiny.move(trainer.model, 0.1)
     return trainer
 
 

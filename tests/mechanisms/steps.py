@@ -8,7 +8,6 @@ from torch import Tensor
 
 import tiny
 from unisd.mechanisms import InitialTeacher
-from unisd.training.arguments import UniSDConfig
 from unisd.training.trainer import UniSDTrainer
 
 TEMPERATURE = 0.7
@@ -16,23 +15,11 @@ TEMPERATURE = 0.7
 
 def trainer_of(folder, tokenizer, trained=True, rows=None, dtype=torch.float64, **changes):
     """A trainer of a tiny model with an adapter; ``trained`` moves the adapter off its start."""
-    values = {
-        "max_steps": 3,
-        "per_device_train_batch_size": 4,
-        "learning_rate": 1e-2,
-        "lr_scheduler_type": "constant",
-        "warmup_steps": 0,
-        "use_cpu": True,
-        "disable_tqdm": True,
-        "save_strategy": "no",
-        "tokens_per_row": 400,
-        "rollout": {"max_completion_length": 10},
-        "contexts": {"layout": "turn", "count": 2},
-    }
+    values = {"max_steps": 3, "tokens_per_row": 400, "rollout": {"max_completion_length": 10}}
     grader = changes.pop("grader", None)
     trainer = UniSDTrainer(
         tiny.model().to(dtype),
-        UniSDConfig(output_dir=str(folder), **(values | changes)),
+        tiny.arguments(folder, **(values | changes)),
         train_dataset=rows or tiny.rows(),
         processing_class=tokenizer,
         peft_config=tiny.lora_config(),
@@ -41,10 +28,7 @@ def trainer_of(folder, tokenizer, trained=True, rows=None, dtype=torch.float64, 
     trainer.model.to(dtype)  # an adapter is made in single precision
     if trained:
         torch.manual_seed(5)
-        with torch.no_grad():
-            for name, parameter in trainer.model.named_parameters():
-                if "lora_B" in name:
-                    parameter.normal_(std=0.1)
+        tiny.move(trainer.model, 0.1)
     return trainer
 
 

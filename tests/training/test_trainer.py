@@ -10,7 +10,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import tiny
 from unisd.errors import UsageError
 from unisd.teacher import ReadRequest, score
-from unisd.training.arguments import UniSDConfig
 from unisd.training.trainer import UniSDTrainer
 
 UNISD = {
@@ -22,26 +21,10 @@ UNISD = {
 }
 
 
-def settings(folder, **changes):
-    values = {
-        "max_steps": 4,
-        "per_device_train_batch_size": 4,
-        "learning_rate": 1e-2,
-        "lr_scheduler_type": "constant",
-        "warmup_steps": 0,
-        "use_cpu": True,
-        "disable_tqdm": True,
-        "save_strategy": "no",
-        "rollout": {"max_completion_length": 8},
-        "contexts": {"layout": "turn", "count": 2},
-    }
-    return UniSDConfig(output_dir=str(folder), **(values | changes))
-
-
 def trainer_of(folder, tokenizer, adapter=True, rows=None, dropout=0.0, **changes):
     return UniSDTrainer(
         tiny.model(),
-        settings(folder, **changes),
+        tiny.arguments(folder, **changes),
         train_dataset=rows or tiny.rows(),
         processing_class=tokenizer,
         peft_config=tiny.lora_config(dropout) if adapter else None,
@@ -154,7 +137,9 @@ def test_step_loss_equals_a_plain_reference(tmp_path, tokenizer):
     for row, sequence in zip(trainer.train_dataset[:4], plan.sequences, strict=True):
         completion = list(sequence.completion_ids)
         with torch.no_grad(), model.disable_adapter():
-            gold = model(torch.tensor([[*row.first("gold"), *completion]])).logits[0, len(row.first("gold")) - 1 : -1]
+            gold = model(torch.tensor([[*row.contexts["gold"][0], *completion]])).logits[
+                0, len(row.contexts["gold"][0]) - 1 : -1
+            ]
         own = model(torch.tensor([[*row.student_ids, *completion]])).logits[0, len(row.student_ids) - 1 : -1]
         p, q = (gold / 0.7).log_softmax(-1), (own / 0.7).log_softmax(-1)
         values.append((p.exp() * (p - q)).sum(-1))

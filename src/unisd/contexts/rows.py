@@ -26,10 +26,6 @@ class PreparedRow:
     completion_ids: list[int] | None
     """The gold completion with its end-of-turn token; None where none is required."""
 
-    def first(self, slot: str) -> list[int] | None:
-        """Return the prompt with the slot's first context, or None without one."""
-        return next(iter(self.contexts.get(slot, ())), None)
-
 
 @dataclass
 class DropReport:
