@@ -6,8 +6,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 LEAD = """# Compatibility
 
-What works with what, as the tests see it with the versions in `constraints.txt`. Each row is a record of a test, which must see
-the same again.
+What works with what, as the tests see it with the versions in `constraints.txt`. Each row is a record of a test, which
+must see the same again.
 """
 
 

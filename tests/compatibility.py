@@ -1,6 +1,6 @@
 """The tables of docs/compatibility.md: each row is what a test observed, and what it must observe again.
 
-``UNISD_RECORD=1 pytest -n 0 <the tests>`` keeps what they observe, and ``python docs/make_compatibility.py`` writes the page.
+``UNISD_RECORD=1 pytest -n 0 <the tests>`` keeps it; ``python docs/make_compatibility.py`` writes the page.
 """
 
 import json
@@ -13,8 +13,8 @@ TABLES = Path(__file__).resolve().parent.parent / "docs/compatibility"
 def observed(table: str, row: str, **found: str) -> None:
     """Compare what a test found with the recorded row (column to cell), or keep it.
 
-    ``docs/compatibility/<table>.json`` holds ``title``, ``text`` (what the table says, in a sentence or two), ``key`` (the head of
-    the first column) and ``rows``.
+    ``docs/compatibility/<table>.json`` holds ``title``, ``text`` (what the table says, in a sentence or two), ``key``
+    (the head of the first column) and ``rows``.
     """
     path = TABLES / f"{table}.json"
     record = json.loads(path.read_text(encoding="utf-8"))
