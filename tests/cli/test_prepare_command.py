@@ -4,7 +4,7 @@ import pytest
 
 from unisd.cli.main import main
 from unisd.contexts import Item
-from unisd.training.run import Prepared
+from unisd.training.prepare import Prepared, load_examples
 
 COS_E = ["--task", "cos_e", "--source", "sample"]
 TWO = ["--set", "task.limit=2"]
@@ -15,13 +15,14 @@ def canned(monkeypatch):
     """No model is loaded and no context made; what was asked for is kept, and something was dropped."""
     calls = []
 
-    def prepare(config, task, examples, model, tokenizer, progress):
+    def prepare(settings, config, progress):
+        task, examples = load_examples(settings)
         calls.append((config, task, examples, progress))
         items = [Item(example.id, example.prompt, None, {}) for example in examples]
-        return Prepared(items, list(examples), {"negative: the text is not surely wrong": 5, "induction: empty": 1})
+        dropped = {"negative: the text is not surely wrong": 5, "induction: empty": 1}
+        return Prepared(task, examples, None, None, items, dropped)
 
-    monkeypatch.setattr("unisd.training.run.load_model_and_tokenizer", lambda settings: (settings.model, None))
-    monkeypatch.setattr("unisd.training.run.prepare", prepare)
+    monkeypatch.setattr("unisd.training.prepare.prepare", prepare)
     return calls
 
 

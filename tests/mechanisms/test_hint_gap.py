@@ -64,7 +64,8 @@ def test_it_says_where_right_and_wrong_demonstrations_say_the_same(tmp_path, tok
 
 def test_it_shares_the_negatives_with_others_and_refuses_rows_without_any(tmp_path, tokenizer):
     both = trainer_of(tmp_path / "a", tokenizer, hint_gap={"alpha": 0.5, "per_item": 2}, contrast={"weight": 0.1})
-    assert [(need.slot, need.per_item) for need in both.mechanisms.needs()] == [("negative", 4)]
+    _, negative = both.mechanisms.needs()
+    assert (negative.slot, negative.per_item) == ("negative", 4)
     step_of(both)
     with pytest.raises(UsageError, match="hint_gap: no row has a negative_context"):
         trainer_of(tmp_path / "b", tokenizer, rows=tiny.rows(4, negative=False), hint_gap=ON)

@@ -23,6 +23,12 @@ def greedy_alone(model, prompt, n, ends):
     return ids[len(prompt) :]
 
 
+def test_every_declared_end_token_counts(model, tokenizer):
+    model.generation_config.eos_token_id = [2, 77]
+    for student in (model, get_peft_model(model, LoraConfig(target_modules=["q_proj"]))):
+        assert torch_sampler.end_tokens(student, tokenizer) >= {2, 77}
+
+
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 def test_greedy_equals_token_by_token_decoding(any_model, tokenizer, attention):
     any_model.set_attn_implementation(attention)

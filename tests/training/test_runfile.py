@@ -15,7 +15,6 @@ from unisd.training.runfile import (
     parse_override,
     read_run_file,
     recipe_names,
-    written,
 )
 
 
@@ -137,18 +136,18 @@ def test_plain_settings_make_the_same_settings_again(tmp_path):
 @pytest.mark.parametrize("name", recipe_names())
 def test_what_is_written_is_read_back(name, tmp_path):
     settings = assemble(name, given={"model": {"name": "qwen2.5-7b"}})
-    values = written(settings, settings.config(tmp_path))
+    values = settings.opened(tmp_path)[1]
     file = tmp_path / "config.yaml"
     file.write_text(dumped(values))
     again = assemble(file=file)
-    assert written(again, again.config(tmp_path)) == values
+    assert again.opened(tmp_path)[1] == values
     assert again.groups == settings.groups
     assert (again.task, again.model, again.lora, again.recipe) == (settings.task, settings.model, settings.lora, name)
 
 
 def test_the_first_difference_is_named(tmp_path):
     kept, asked = (assemble("ema", overrides=[text]) for text in ("teacher.decay=0.8", "teacher.decay=0.7"))
-    values = [written(settings, settings.config(tmp_path)) for settings in (kept, asked)]
+    values = [settings.opened(tmp_path)[1] for settings in (kept, asked)]
     assert first_difference(*values) == ("teacher.decay", 0.8, 0.7)
     assert first_difference(values[0], values[0] | {"versions": {}, "recipe": None}) is None
 
@@ -178,7 +177,7 @@ def test_a_mechanism_of_another_package(tmp_path):
     with foreign.registered():
         settings = assemble("core", overrides=["patience.strength=2"])
         assert settings.groups["patience"] == {"strength": 2.0}
-        file.write_text(dumped(written(settings, settings.config(tmp_path))))
+        file.write_text(dumped(settings.opened(tmp_path)[1]))
         assert assemble(file=file).groups["patience"] == {"strength": 2.0}
         assert assemble("core", overrides=["calmness.level=3"]).groups["patience"] == {"strength": 3.0}
         assert assemble("core", overrides=["calmness.level=null"]).groups["patience"] == {"strength": 0.0}

@@ -32,14 +32,12 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.output is not None:
         check_writable(arguments.output, "--output", folder=False)
     settings = assemble(arguments.recipe, arguments.file, arguments.set, given_settings(arguments))
-    from unisd.training.run import load_examples, load_model_and_tokenizer, prepare
+    from unisd.training.prepare import prepare
 
     quiet = arguments.quiet or arguments.json
     with tempfile.TemporaryDirectory() as folder:  # transformers wants one, and writes nothing into it
         config = settings.config(folder)
-    task, examples = load_examples(settings)
-    model, tokenizer = load_model_and_tokenizer(settings)
-    found = prepare(config, task, examples, model, tokenizer, progress=not quiet)
+    found = prepare(settings, config, progress=not quiet)
     counts: dict[str, Any] = {
         "items": len(found.items),
         "auxiliary contexts": sum(len(item.contexts.get("auxiliary", ())) for item in found.items),

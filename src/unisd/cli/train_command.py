@@ -82,14 +82,14 @@ def _audited(settings: Any, arguments: argparse.Namespace, quiet: bool) -> tuple
     from unisd.cli.audit_command import show_audit
     from unisd.errors import UsageError
     from unisd.evaluation.audit import Auditor, audit_sample
-    from unisd.models.load import weights_fingerprint
+    from unisd.models.load import load_model_and_tokenizer, weights_fingerprint
     from unisd.rollout import CompletionStore, make_sampler
-    from unisd.training.run import load_examples, load_model_and_tokenizer
+    from unisd.training.prepare import load_examples
 
     if arguments.audit < 2 or int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageError("--audit: use 2 items or more and one process; with several, run unisd audit before")
     task, examples = load_examples(settings)
-    model, tokenizer = load_model_and_tokenizer(settings)
+    model, tokenizer = load_model_and_tokenizer(settings.model)
     groups, seed = settings.groups, int(settings.training.get("seed", 42))
     auditor = Auditor(
         task,

@@ -2,6 +2,7 @@
 
 from unisd.mechanisms.active import Mechanisms, former_names
 from unisd.mechanisms.base import (
+    GOLD,
     Acting,
     Mean,
     Mechanism,
@@ -17,6 +18,7 @@ from unisd.mechanisms.registry import known, register
 from unisd.mechanisms.teacher import InitialTeacher
 
 __all__ = [
+    "GOLD",
     "Acting",
     "InitialTeacher",
     "Mean",

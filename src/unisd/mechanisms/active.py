@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from unisd.contexts import Need, merged
 from unisd.errors import UsageError
-from unisd.mechanisms.base import Mean, Mechanism, Step, TeacherWeights, Weights
+from unisd.mechanisms.base import GOLD, Mean, Mechanism, Step, TeacherWeights, Weights
 from unisd.mechanisms.registry import known
 from unisd.mechanisms.teacher import InitialTeacher
 from unisd.objective import Gate, Target, TokenTerm
@@ -31,6 +31,7 @@ class Mechanisms(Sequence[Mechanism]):
 
     def __init__(self, config: Any) -> None:
         groups = {name: (cls, getattr(config, name)) for name, cls in known().items()}
+        self._gold = [Need(GOLD.slot, "gold")] if config.needs_teacher else []
         self._on = [cls(settings, config) for cls, settings in groups.values() if settings.on]
         for mechanism in self._on:
             if mechanism.needs_teacher and not config.needs_teacher:
@@ -70,8 +71,8 @@ class Mechanisms(Sequence[Mechanism]):
         return [warning for mechanism in self._on for warning in mechanism.inert(steps)]
 
     def needs(self) -> list[Need]:
-        """Return the contexts that rows must have, one entry a slot."""
-        return merged([need for mechanism in self._on for need in mechanism.needs()])
+        """Return the contexts that rows must have, one entry a slot: the gold one, and what each asks for."""
+        return merged([*self._gold, *(need for mechanism in self._on for need in mechanism.needs())])
 
     def start(self, model: nn.Module, graded: bool) -> None:
         """Let every mechanism start on the student.

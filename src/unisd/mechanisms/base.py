@@ -73,6 +73,10 @@ class View:
         return replace(self, name="")
 
 
+GOLD = View("gold", "gold")
+"""The reading whose distributions are the target."""
+
+
 @dataclass(frozen=True)
 class Reading:
     """What a view gave for a step's tokens."""

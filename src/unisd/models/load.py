@@ -12,9 +12,28 @@ from safetensors import SafetensorError
 from torch import nn
 
 from unisd.errors import UniSDError, UsageError
+from unisd.fast import Mode, use
 from unisd.models import default
+from unisd.settings import group
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@group
+class ModelSettings:
+    """What is adapted."""
+
+    name: str = "smollm2-135m"
+    """``smollm2-135m``, another short name (``unisd list models``), a hub id or a folder."""
+    dtype: str = "float32"
+    """float32, bfloat16 or float16."""
+    attention: str | None = None
+    """null: transformers' choice; sdpa, eager, flash_attention_2, flex_attention, as transformers names them."""
+    trust_remote_code: bool = False
+    """Run code that comes with the checkpoint."""
+    fast: Mode = "auto"
+    """auto: fast paths where they suit; off: nowhere, which is slower and gives the same results to rounding (dropout
+    draws other masks)."""
 
 
 def resolve(name: str) -> str:
@@ -87,6 +106,13 @@ def load_model(
         return loaded.eval()
 
 
+def load_model_and_tokenizer(settings: ModelSettings) -> tuple[nn.Module, Any]:
+    """Load what is adapted, and take fast paths from here on as the settings say."""
+    use(settings.fast)
+    name, trust = settings.name, settings.trust_remote_code
+    return load_model(name, settings.dtype, trust, settings.attention), load_tokenizer(name, trust)
+
+
 def base_model(model: nn.Module) -> nn.Module:
     """Return the transformers model inside a PEFT wrapper, or the model itself."""
     inner = getattr(model, "get_base_model", None)
@@ -104,22 +130,6 @@ def max_positions(model: nn.Module) -> int | None:
     config = config.get_text_config() if hasattr(config, "get_text_config") else config
     value = getattr(config, "max_position_embeddings", None)
     return int(value) if value else None
-
-
-def end_tokens(model: nn.Module, tokenizer: Any) -> frozenset[int]:
-    """Return every token id that ends a turn: the generation config's, the model config's and the tokenizer's."""
-    inner: Any = base_model(model)
-    declared = (tokenizer, getattr(inner, "generation_config", None), inner.config)
-    ids: set[int] = set()
-    for holder in declared:
-        value = getattr(holder, "eos_token_id", None)
-        if value is not None:
-            ids.update([value] if isinstance(value, int) else value)
-    for token in ("<|im_end|>", "<|eot_id|>", "<end_of_turn>"):
-        known = tokenizer.get_vocab().get(token)
-        if known is not None:
-            ids.add(known)
-    return frozenset(ids)
 
 
 def weights_fingerprint(model: nn.Module, adapter: bool = True) -> str:

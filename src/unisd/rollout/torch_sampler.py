@@ -10,7 +10,6 @@ from torch.nn import functional
 from unisd.errors import UniSDError, UsageError
 from unisd.fast.merged import merged_weights
 from unisd.files import stable_integer
-from unisd.models.load import end_tokens
 from unisd.models.readers import reader_of
 from unisd.rollout.base import Completion, Request, SamplingParams
 
@@ -169,3 +168,14 @@ def _nucleus(scores: Tensor, top_p: float) -> Tensor:
     probability = ordered.softmax(-1)
     beyond = probability.cumsum(-1) - probability >= top_p
     return scores.masked_fill(torch.zeros_like(beyond).scatter(-1, index, beyond), float("-inf"))
+
+
+def end_tokens(model: nn.Module, tokenizer: Any) -> frozenset[int]:
+    """Return every token id that ends a turn: the generation config's, the model config's and the tokenizer's."""
+    ids: set[int] = set()
+    for holder in (tokenizer, getattr(model, "generation_config", None), getattr(model, "config", None)):
+        value = getattr(holder, "eos_token_id", None)
+        if value is not None:
+            ids.update([value] if isinstance(value, int) else value)
+    known = tokenizer.get_vocab()
+    return frozenset(ids | {known[token] for token in ("<|im_end|>", "<|eot_id|>", "<end_of_turn>") if token in known})

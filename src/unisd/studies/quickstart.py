@@ -12,9 +12,11 @@ from unisd.evaluation.compare import compare
 from unisd.evaluation.evaluate import drawn, evaluate
 from unisd.evaluation.headroom import measure
 from unisd.files import read_jsonl, write_json, write_text
+from unisd.models import load_model_and_tokenizer
 from unisd.rollout import make_sampler
 from unisd.studies.page import curve, page, side_by_side, table
-from unisd.training.run import RunResult, claim_folder, load_examples, load_model_and_tokenizer, train_run
+from unisd.training.prepare import load_examples
+from unisd.training.run import RunResult, claim_folder, train_run
 from unisd.training.runfile import RunSettings
 from unisd.training.telemetry import METRICS_FILE, peak_memory_bytes
 
@@ -109,7 +111,7 @@ def run_quickstart(
     held_out = drawn(task.load(task.splits[-1], settings.task.source), items)
     room = config.rollout.max_completion_length
     say(f"1/5 loading {settings.model.name}")
-    model, tokenizer = load_model_and_tokenizer(settings)
+    model, tokenizer = load_model_and_tokenizer(settings.model)
     builder = PromptBuilder(tokenizer, config.contexts.layout)
     sampler = make_sampler(model, tokenizer, config.rollout.batch_size)
     say(f"2/5 headroom: student and teacher on {headroom_items} training questions")

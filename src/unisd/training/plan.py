@@ -16,17 +16,14 @@ from torch import Tensor, nn
 from unisd.contexts import PreparedRow
 from unisd.errors import UsageError
 from unisd.files import stable_integer
-from unisd.mechanisms import Mechanisms, Reading, StateTerm, Step, TeacherWeights, View, Weights
+from unisd.mechanisms import GOLD, Mechanisms, Reading, StateTerm, Step, TeacherWeights, View, Weights
 from unisd.models.head import output_head
-from unisd.models.packed import PackedSequence
+from unisd.models.packed import PackedSequence, check_packs
 from unisd.objective import Gate, Head, Target, TokenTerm, local_total, token_coefficients
 from unisd.rollout import Completion, Request, Sampler, SamplingParams
 from unisd.teacher import ReadRequest, score
 from unisd.training.arguments import UniSDConfig
 from unisd.training.ranks import Ranks
-
-GOLD = View("gold", "gold")
-"""The reading whose distributions are the target."""
 
 Grader = Callable[[Sequence[str], Sequence[str]], Sequence[float]]
 """(ids of rows, texts of completions) to grades in [0, 1], where 1 is right."""
@@ -78,6 +75,9 @@ class Planner:
         sampler: who writes the student's completions.
         ranks: the processes that share the step.
         grader: who grades them; None where nobody can.
+
+    Raises:
+        UsageError: a model whose rows cannot be packed.
     """
 
     def __init__(
@@ -90,6 +90,7 @@ class Planner:
         ranks: Ranks,
         grader: Grader | None = None,
     ) -> None:
+        check_packs(model)
         self.config = config
         self.mechanisms = mechanisms
         self.model = model

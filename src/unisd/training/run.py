@@ -3,45 +3,26 @@
 import json
 import os
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from unisd import fast
-from unisd.contexts import Item, Making, PromptBuilder, make_contexts
 from unisd.errors import UsageError
-from unisd.files import stable_integer, write_json, write_text
+from unisd.files import write_json, write_text
 from unisd.mechanisms import Acting
-from unisd.models import load_model, load_tokenizer
-from unisd.models.load import weights_fingerprint
-from unisd.rollout import CompletionStore, make_sampler
-from unisd.tasks import Example, Task, get, grade_all
-from unisd.training.arguments import UniSDConfig
 from unisd.training.card import model_card
 from unisd.training.checkpoints import checkpoint_folder, last_complete
-from unisd.training.plan import Grader
+from unisd.training.prepare import prepare
 from unisd.training.profiling import Profile
-from unisd.training.progress import warn
-from unisd.training.runfile import RunSettings, assemble, dumped, first_difference, written
+from unisd.training.runfile import RunSettings, assemble, dumped, first_difference
 from unisd.training.telemetry import peak_memory_bytes
-from unisd.training.trainer import UniSDTrainer, needed
+from unisd.training.trainer import UniSDTrainer
 
 CONFIG_FILE = "config.yaml"
 SUMMARY_FILE = "summary.json"
 AUDIT_FILE = "audit.json"
-
-
-@dataclass
-class Prepared:
-    """Training data with its contexts, ready for the trainer."""
-
-    items: list[Item]
-    examples: list[Example]
-    dropped: dict[str, int] = field(default_factory=dict)
-    """Contexts that were written or drawn and then dropped, by reason."""
 
 
 @dataclass
@@ -77,50 +58,6 @@ def claim_folder(folder: Path, resume: bool | None) -> None:
         raise UsageError(f"--output {folder}: no permission to write in {parent}; choose another folder")
 
 
-def load_examples(settings: RunSettings) -> tuple[Task, list[Example]]:
-    """Load the task and its training items.
-
-    Raises:
-        UsageError: an unknown task, split or source; a task without demonstrations.
-    """
-    task = get(settings.task.name)
-    examples = task.load(settings.task.split or task.splits[0], settings.task.source)
-    seed = int(settings.training.get("seed", 42))
-    if settings.task.limit is not None and settings.task.limit < len(examples):
-        examples = sorted(examples, key=lambda e: stable_integer(seed, "train", e.id))[: settings.task.limit]
-    if any(example.demonstration is None for example in examples):
-        raise UsageError(f"task.name: {task.name} has items without a demonstration; it is for evaluation only")
-    return task, examples
-
-
-def prepare(
-    config: UniSDConfig,
-    task: Task,
-    examples: Sequence[Example],
-    model: nn.Module,
-    tokenizer: Any,
-    progress: bool = True,
-) -> Prepared:
-    """Build the contexts that the settings ask for; what the model writes is cached and resumable."""
-    making = Making(
-        task,
-        examples,
-        sampler=make_sampler(model, tokenizer, config.rollout.batch_size),
-        builder=PromptBuilder(tokenizer, config.contexts.layout, config.contexts.words),
-        store=lambda: CompletionStore.in_cache("contexts", task.name, weights_fingerprint(model)),
-        seed=config.seed,
-        encoder=config.contexts.encoder,
-        temperature=config.rollout.temperature,
-        room=min(config.rollout.max_completion_length, 256),
-        max_prompt_length=config.contexts.max_prompt_length,
-        progress=progress,
-    )
-    items, dropped, notes = make_contexts(needed(config), making)
-    for note in notes:
-        warn(note)
-    return Prepared(items, list(examples), dropped)
-
-
 def settings_to_resume(folder: Path, asked: RunSettings | None) -> RunSettings:
     """Return the settings that a run was started with; those asked for now must be the same.
 
@@ -129,18 +66,11 @@ def settings_to_resume(folder: Path, asked: RunSettings | None) -> RunSettings:
     """
     kept = assemble(file=folder / CONFIG_FILE)
     if asked is not None:
-        found = first_difference(written(kept, kept.config(folder)), written(asked, asked.config(folder)))
+        found = first_difference(kept.opened(folder)[1], asked.opened(folder)[1])
         if found is not None:
             name, was, now = found
             raise UsageError(f"--resume: {name} is {now!r} but the run in {folder} has {was!r}; leave it out")
     return kept
-
-
-def load_model_and_tokenizer(settings: RunSettings) -> tuple[nn.Module, Any]:
-    """Load what is adapted, and take fast paths from here on as the settings say."""
-    fast.use(settings.model.fast)
-    name, trust = settings.model.name, settings.model.trust_remote_code
-    return load_model(name, settings.model.dtype, trust, settings.model.attention), load_tokenizer(name, trust)
 
 
 def train_run(
@@ -159,7 +89,7 @@ def train_run(
         folder: a free folder, or with ``resume`` that of the run to go on with.
         resume: go on from the last complete checkpoint.
         quiet: no progress bars.
-        loaded: what :func:`load_model_and_tokenizer` gave, where the caller has it already.
+        loaded: what `load_model_and_tokenizer` gave, where the caller has it already.
         audit: what an audit before the run found, kept in ``audit.json``; its ``markdown`` goes into the model card.
         profiled_steps: record a trace of this many steps, after the first, in ``profile.json``.
 
@@ -168,61 +98,44 @@ def train_run(
     """
     started = time.perf_counter()
     claim_folder(folder, resume)
-    config = settings.config(folder)
-    # Taken down now: making a second configuration later would reset the state of accelerate under the trainer.
-    kept = dumped(written(settings, config))
+    config, values = settings.opened(folder)
     config.disable_tqdm = quiet
-    task, examples = load_examples(settings)
-    model, tokenizer = loaded or load_model_and_tokenizer(settings)
-    prepared = prepare(config, task, examples, model, tokenizer, progress=not quiet)
+    data = prepare(settings, config, loaded, progress=not quiet)
     trainer = UniSDTrainer(
-        model,
+        data.model,
         config,
-        train_dataset=prepared.items,
-        processing_class=tokenizer,
+        train_dataset=data.items,
+        processing_class=data.tokenizer,
         peft_config=settings.lora.peft_config() if settings.lora.enabled else None,
         callbacks=[Profile(folder, profiled_steps)] if profiled_steps else None,
-        grader=_grader(task, examples),
+        grader=data.grades,
     )
-    first = trainer.is_world_process_zero()
-    if first and not resume:
+    if trainer.is_world_process_zero() and not resume:
         # Only now: whatever was wrong with settings, data or model has been said, and nothing lies in the folder.
-        write_text(folder / CONFIG_FILE, kept)
+        write_text(folder / CONFIG_FILE, dumped(values))
         if audit is not None:
             write_json(folder / AUDIT_FILE, audit)
     trainer.train(resume_from_checkpoint=bool(resume and last_complete(checkpoint_folder(folder))))
+    acting, steps = trainer.acting(), trainer.state.global_step
     weights = folder / ("adapter" if settings.lora.enabled else "model")
     trainer.save_weights(weights)
-    acting = trainer.acting()
-    result = RunResult(folder, weights, trainer.state.global_step, time.perf_counter() - started, acting, trainer)
-    if first:
-        card = model_card(settings, trainer.state.global_step, len(examples), acting, _audit_notes(folder))
+    result = RunResult(folder, weights, steps, time.perf_counter() - started, acting, trainer)
+    if trainer.is_world_process_zero():
+        card = model_card(settings, steps, len(data.examples), acting, _audit_notes(folder))
         write_text(weights / "README.md", card)
-        write_json(folder / SUMMARY_FILE, _summary(result, prepared))
+        summary = {
+            "steps": steps,
+            "seconds": round(result.seconds, 1),
+            "peak_memory_bytes": peak_memory_bytes(),
+            "items": len(data.examples),
+            "dropped": {**data.dropped, **trainer.dropped},
+            "mechanisms": [vars(found) for found in acting],
+        }
+        write_json(folder / SUMMARY_FILE, summary)
     trainer.leave_ranks()
     return result
-
-
-def _grader(task: Task, examples: Sequence[Example]) -> Grader:
-    known = {example.id: example for example in examples}
-
-    def grades(ids: Sequence[str], texts: Sequence[str]) -> list[float]:
-        return [float(grade.correct) for grade in grade_all(task, [known[name] for name in ids], texts)]
-
-    return grades
 
 
 def _audit_notes(folder: Path) -> str:
     path = folder / AUDIT_FILE
     return str(json.loads(path.read_text(encoding="utf-8")).get("markdown", "")) if path.is_file() else ""
-
-
-def _summary(result: RunResult, prepared: Prepared) -> dict[str, Any]:
-    return {
-        "steps": result.steps,
-        "seconds": round(result.seconds, 1),
-        "peak_memory_bytes": peak_memory_bytes(),
-        "items": len(prepared.examples),
-        "dropped": {**prepared.dropped, **result.trainer.dropped},
-        "mechanisms": [vars(acting) for acting in result.acting],
-    }

@@ -12,8 +12,7 @@ import yaml
 
 from unisd import __version__
 from unisd.errors import UniSDError, UsageError
-from unisd.fast import Mode
-from unisd.models.lora import LoraSettings
+from unisd.models import LoraSettings, ModelSettings
 from unisd.settings import Field, build, group, plain, unknown
 from unisd.training.arguments import OwnArguments, UniSDConfig, all_arguments, groups, moved
 
@@ -30,23 +29,6 @@ class TaskSettings:
     """null: the task's training split."""
     limit: int | None = Field(default=None, ge=1)
     """Train on this many items, drawn by ``training.seed``; null: all."""
-
-
-@group
-class ModelSettings:
-    """What is adapted."""
-
-    name: str = "smollm2-135m"
-    """``smollm2-135m``, another short name (``unisd list models``), a hub id or a folder."""
-    dtype: str = "float32"
-    """float32, bfloat16 or float16."""
-    attention: str | None = None
-    """null: transformers' choice; sdpa, eager, flash_attention_2, flex_attention, as transformers names them."""
-    trust_remote_code: bool = False
-    """Run code that comes with the checkpoint."""
-    fast: Mode = "auto"
-    """auto: fast paths where they suit; off: nowhere, which is slower and gives the same results to rounding (dropout
-    draws other masks)."""
 
 
 _RUN: dict[str, type[Any]] = {"task": TaskSettings, "model": ModelSettings, "lora": LoraSettings}
@@ -90,6 +72,18 @@ class RunSettings:
         run = {name: plain(getattr(self, name)) for name in _RUN}
         about = {"recipe": self.recipe, "description": self.description}
         return {**about, **run, "training": dict(self.training), **self.groups}
+
+    def opened(self, output_dir: str | Path) -> tuple[UniSDConfig, dict[str, Any]]:
+        """Build the trainer's arguments; return them, and every setting with versions as ``config.yaml`` holds them.
+
+        Both at once: making a second configuration later would reset the state of accelerate under the trainer.
+        """
+        values, config = self.plain(), self.config(output_dir)
+        skipped = {*self.groups, "output_dir", "logging_dir"}
+        values["training"] = {name: value for name, value in config.to_dict().items() if name not in skipped}
+        names = ("torch", "transformers", "peft", "accelerate", "datasets")
+        values["versions"] = {"unisd": __version__} | {name: importlib.metadata.version(name) for name in names}
+        return config, yaml.safe_load(dumped(values))
 
 
 def recipe_names() -> list[str]:
@@ -186,23 +180,13 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def written(settings: RunSettings, config: UniSDConfig) -> dict[str, Any]:
-    """Return every setting with its value, versions beside them, as a run file holds them."""
-    skipped = {*settings.groups, "output_dir", "logging_dir"}
-    training = {name: value for name, value in config.to_dict().items() if name not in skipped}
-    names = ("torch", "transformers", "peft", "accelerate", "datasets")
-    versions = {"unisd": __version__} | {name: importlib.metadata.version(name) for name in names}
-    values: dict[str, Any] = yaml.safe_load(dumped({**settings.plain(), "training": training, "versions": versions}))
-    return values
-
-
 def dumped(values: Mapping[str, Any]) -> str:
     """Return nested plain values as YAML."""
     return str(yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120))
 
 
 def first_difference(kept: Mapping[str, Any], asked: Mapping[str, Any]) -> tuple[str, Any, Any] | None:
-    """Return the first setting that differs between two mappings by `written`: its name, and its value in each."""
+    """Return the first setting that differs between two mappings by `opened`: its name, and its value in each."""
     for name in [name for name in asked if name not in _NOT_SETTINGS]:
         for field, value in asked[name].items():
             before = kept.get(name, {}).get(field)

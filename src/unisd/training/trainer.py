@@ -17,13 +17,12 @@ from torch import Tensor, nn
 from transformers import Trainer, TrainerCallback, set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-from unisd.contexts import Need, PreparedRow, PromptBuilder, prepare_rows
+from unisd.contexts import PreparedRow, PromptBuilder, prepare_rows
 from unisd.errors import UniSDError, UsageError
 from unisd.fast.merged import return_free_memory
 from unisd.files import named_write_errors, replacing_folder, write_json
 from unisd.mechanisms import Acting, InitialTeacher, Mechanisms, Run
 from unisd.models import attach, load_model, load_tokenizer, max_positions
-from unisd.models.packed import check_packs
 from unisd.rollout import Completion, Sampler, make_sampler
 from unisd.training.arguments import UniSDConfig
 from unisd.training.checkpoints import (
@@ -34,16 +33,11 @@ from unisd.training.checkpoints import (
     write_own_samples,
 )
 from unisd.training.learn import Learner
-from unisd.training.plan import GOLD, Grader, Plan, Planner, draw_own_samples
+from unisd.training.plan import Grader, Plan, Planner, draw_own_samples
 from unisd.training.progress import CalmProgress, warn
 from unisd.training.ranks import Ranks
 from unisd.training.speed import Work
 from unisd.training.telemetry import METRICS_FILE, MetricsLog, peak_memory_bytes, step_metrics
-
-
-def needed(args: UniSDConfig) -> list[Need]:
-    """Return the contexts that training rows must have: the gold one, and what the mechanisms need."""
-    return [*([Need(GOLD.slot, "gold")] if args.needs_teacher else []), *args.mechanisms.needs()]
 
 
 class UniSDTrainer(Trainer):
@@ -83,7 +77,6 @@ class UniSDTrainer(Trainer):
         args = args or UniSDConfig(output_dir="unisd-run")
         name = model if isinstance(model, str) else str(getattr(getattr(model, "config", None), "_name_or_path", ""))
         model = load_model(model) if isinstance(model, str) else model
-        check_packs(model)
         processing_class = processing_class or load_tokenizer(name)
         if peft_config is not None:
             set_seed(args.seed)
@@ -135,7 +128,7 @@ class UniSDTrainer(Trainer):
             max_prompt_length=args.contexts.max_prompt_length,
             max_completion_length=args.rollout.max_completion_length,
             max_positions=max_positions(model),
-            needs=needed(args),
+            needs=self.mechanisms.needs(),
             completion_required=args.rollout.source in ("gold", "mix"),
         )
         self.dropped = dict(report.dropped + report.absent)

@@ -1,0 +1,90 @@
+"""What a run starts from: its items with their contexts, the model that reads them, and who grades."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from unisd.contexts import Item, Making, PromptBuilder, make_contexts
+from unisd.errors import UsageError
+from unisd.files import stable_integer
+from unisd.models import load_model_and_tokenizer
+from unisd.models.load import weights_fingerprint
+from unisd.rollout import CompletionStore, make_sampler
+from unisd.tasks import Example, Task, get, grade_all
+from unisd.training.arguments import UniSDConfig
+from unisd.training.progress import warn
+from unisd.training.runfile import RunSettings
+
+
+@dataclass
+class Prepared:
+    """A task's training items with their contexts, and the model that is to learn from them."""
+
+    task: Task
+    examples: Sequence[Example]
+    model: nn.Module
+    tokenizer: Any
+    items: list[Item]
+    dropped: dict[str, int] = field(default_factory=dict)
+    """Contexts that were written or drawn and then dropped, by reason."""
+
+    def grades(self, ids: Sequence[str], texts: Sequence[str]) -> list[float]:
+        """Return the task's verdict on completions of items: 1 is right."""
+        known = {example.id: example for example in self.examples}
+        return [float(grade.correct) for grade in grade_all(self.task, [known[name] for name in ids], texts)]
+
+
+def load_examples(settings: RunSettings) -> tuple[Task, list[Example]]:
+    """Load the task and its training items.
+
+    Raises:
+        UsageError: an unknown task, split or source; a task without demonstrations.
+    """
+    task = get(settings.task.name)
+    examples = task.load(settings.task.split or task.splits[0], settings.task.source)
+    seed = int(settings.training.get("seed", 42))
+    if settings.task.limit is not None and settings.task.limit < len(examples):
+        examples = sorted(examples, key=lambda e: stable_integer(seed, "train", e.id))[: settings.task.limit]
+    if any(example.demonstration is None for example in examples):
+        raise UsageError(f"task.name: {task.name} has items without a demonstration; it is for evaluation only")
+    return task, examples
+
+
+def prepare(
+    settings: RunSettings,
+    config: UniSDConfig,
+    loaded: tuple[nn.Module, Any] | None = None,
+    progress: bool = True,
+) -> Prepared:
+    """Load items and model, and build the contexts asked for; what the model writes is cached and resumable.
+
+    Args:
+        settings: the whole run.
+        config: its arguments, as :meth:`RunSettings.config` builds them.
+        loaded: what :func:`unisd.models.load_model_and_tokenizer` gave, where the caller has it already.
+        progress: show bars.
+
+    Raises:
+        UniSDError: items, model or contexts cannot be had, in one line.
+    """
+    task, examples = load_examples(settings)
+    model, tokenizer = loaded or load_model_and_tokenizer(settings.model)
+    making = Making(
+        task,
+        examples,
+        store=lambda: CompletionStore.in_cache("contexts", task.name, weights_fingerprint(model)),
+        sampler=make_sampler(model, tokenizer, config.rollout.batch_size),
+        builder=PromptBuilder(tokenizer, config.contexts.layout, config.contexts.words),
+        seed=config.seed,
+        encoder=config.contexts.encoder,
+        temperature=config.rollout.temperature,
+        room=min(config.rollout.max_completion_length, 256),
+        max_prompt_length=config.contexts.max_prompt_length,
+        progress=progress,
+    )
+    items, dropped, notes = make_contexts(config.mechanisms.needs(), making)
+    for note in notes:
+        warn(note)
+    return Prepared(task, examples, model, tokenizer, items, dropped)
