@@ -1,4 +1,7 @@
-"""The two ways in which something can go wrong, as the command line tells them apart."""
+"""The two ways in which something can go wrong, as the command line tells them apart, and warnings."""
+
+import os
+import sys
 
 
 class UniSDError(Exception):
@@ -7,3 +10,9 @@ class UniSDError(Exception):
 
 class UsageError(UniSDError):
     """Something wrong was asked for (a setting, a name, a file's content). Exit code 2."""
+
+
+def warn(message: str) -> None:
+    """Print one actionable line to standard error, on the first process alone."""
+    if os.environ.get("RANK", "0") == "0":
+        print(f"warning: {message}", file=sys.stderr)

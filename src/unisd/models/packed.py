@@ -1,10 +1,12 @@
 """Forward passes without padding: sequences joined into rows, told apart by restarting position ids.
 
-transformers turns restarting positions into an exact block-diagonal mask, sliding windows included, so a packed row
-gives each sequence the hidden states that it would get alone.
+In most families transformers turns restarting positions into an exact block-diagonal mask, sliding windows included, so
+a packed row gives each sequence the hidden states that it would get alone. Whether a model is one of those is found out
+once (`models.trust`).
 """
 
 import contextlib
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -13,8 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unisd.errors import UsageError
-from unisd.fast.segments import Segment, attention_by_segment, segments_suit
+from unisd.fast.segments import Segment, attention_by_segment
 from unisd.models.load import base_model
 
 MIN_SHARED = 8
@@ -151,81 +152,75 @@ class _RowBuilder:
         return start, len(self.ids)
 
 
-def check_packs(model: nn.Module) -> None:
-    """Refuse models that carry a recurrent state along a row: one sequence's would reach into the next.
-
-    Raises:
-        UsageError: the model is one of those.
-    """
-    decoder = decoder_of(model)
-    if getattr(decoder, "_is_stateful", False):
-        raise UsageError(
-            f"model: {type(decoder).__name__} keeps a recurrent state, which packed sequences would share; "
-            "choose a model whose layers all attend"
-        )
-
-
-def completion_states(model: nn.Module, sequences: Sequence[PackedSequence], share: bool = False) -> Tensor:
-    """Run one packed row and return the final hidden states that predict the completion tokens.
-
-    ``model`` may be wrapped (PEFT, DDP): the forward pass goes through the wrapper.
-
-    Args:
-        model: the model.
-        sequences: what the row holds.
-        share: compute what prompts begin with alike once, where attention by segment allows it.
-
-    Returns:
-        ``[N, H]`` in the model's dtype, N = all completion tokens, in the order of ``sequences``.
-    """
-    row = shared_row(sequences) if share and shares(model) else flat_row(sequences)
-    return predicting_states(model, row)
-
-
-def predicting_states(model: nn.Module, row: Row, keep: Callable[[int, Tensor, Tensor], None] | None = None) -> Tensor:
+def predicting_states(
+    model: nn.Module, row: Row, by_segment: bool, keep: Callable[[int, Tensor, Tensor], None] | None = None
+) -> Tensor:
     """Return the final hidden states ``[N, H]`` that predict the completion tokens of a row; see `hidden_states`."""
-    decoder = decoder_of(model)
     needed = torch.tensor(row.predicting, device=next(model.parameters()).device)
-    with _last_layer_for(decoder, needed) if segments_suit(decoder) else contextlib.nullcontext():
-        return hidden_states(model, row, keep)[0, needed]
+    with _last_layer_for(decoder_of(model), needed) if by_segment else contextlib.nullcontext():
+        return hidden_states(model, row, by_segment, keep)[0, needed]
 
 
-def shares(model: nn.Module) -> bool:
-    """Return whether sequences of a row can share what they begin with alike."""
-    return segments_suit(decoder_of(model))
-
-
-def hidden_states(model: nn.Module, row: Row, keep: Callable[[int, Tensor, Tensor], None] | None = None) -> Tensor:
+def hidden_states(
+    model: nn.Module, row: Row, by_segment: bool, keep: Callable[[int, Tensor, Tensor], None] | None = None
+) -> Tensor:
     """Return the final hidden states ``[1, L, H]`` of one row; see `final_states`.
 
     Args:
         model: the model.
         row: what it reads.
-        keep: called with each layer's number, keys and values ``[1, heads, L, D]``, where :func:`shares` holds.
+        by_segment: attend by segment (see `segments_suit`); a row that shares beginnings needs it.
+        keep: called with each layer's number, keys and values ``[1, heads, L, D]``, where attention is by segment.
     """
-    check_packs(model)
-    decoder = decoder_of(model)
     device = next(model.parameters()).device
     ids, positions = (torch.tensor([values], device=device) for values in (row.ids, row.positions))
-    by_segment: AbstractContextManager[dict[str, Any]] = (
-        attention_by_segment(decoder, row.segments, keep) if segments_suit(decoder) else contextlib.nullcontext({})
+    attention: AbstractContextManager[dict[str, Any]] = (
+        attention_by_segment(decoder_of(model), row.segments, keep) if by_segment else contextlib.nullcontext({})
     )
-    with by_segment as more:
-        return final_states(model, ids, positions, **more)
+    with attention as more:
+        return final_states(model, ids, position_ids=positions, **more)
 
 
-def final_states(model: nn.Module, ids: Tensor, positions: Tensor, **more: Any) -> Tensor:
-    """Return the decoder's final hidden states ``[B, L, H]`` (after the final norm) of ids ``[B, L]`` at positions.
+def final_states(model: nn.Module, ids: Tensor, **more: Any) -> Tensor:
+    """Return what the output head reads ``[B, L, H]``, the final hidden states, of ids ``[B, L]``.
 
-    The whole model runs, so that wrappers see a usual forward pass; of its head only one position is asked for.
+    The whole model runs, so that wrappers see a usual forward pass; its head computes the last position alone.
+    ``more`` is handed to it.
     """
+    with head_reads(model, lambda states: states[:, -1:]) as caught:
+        run(model, ids, use_cache=False, **more)
+    # Prompt tuning puts tokens of its own before the row.
+    return caught[-1][:, caught[-1].shape[1] - ids.shape[1] :]
+
+
+def run(model: nn.Module, ids: Tensor, **more: Any) -> Any:
+    """Run the model on ids ``[B, L]`` of text alone; models that read images, too, are told so."""
+    return model(input_ids=ids, **{name: torch.zeros_like(ids) for name in _kinds_of_token(model)}, **more)
+
+
+def _kinds_of_token(model: nn.Module) -> list[str]:
+    inner: Any = base_model(getattr(model, "module", model))
+    if inner.config is inner.config.get_text_config():
+        return []
+    accepted = inspect.signature(type(inner).forward).parameters
+    return [name for name in ("token_type_ids", "mm_token_type_ids") if name in accepted]
+
+
+@contextlib.contextmanager
+def head_reads(model: nn.Module, select: Callable[[Tensor], Tensor]) -> Iterator[list[Tensor]]:
+    """Collect what the output head is given ``[B, L, H]``, and let it read what ``select`` makes of it."""
     caught: list[Tensor] = []
-    handle = decoder_of(model).register_forward_hook(lambda module, inputs, out: caught.append(out.last_hidden_state))
+
+    def catch(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        caught.append(inputs[0])
+        return (select(inputs[0]), *inputs[1:])
+
+    inner: Any = base_model(getattr(model, "module", model))
+    handle = inner.get_output_embeddings().register_forward_pre_hook(catch)
     try:
-        model(input_ids=ids, position_ids=positions, use_cache=False, logits_to_keep=1, **more)
+        yield caught
     finally:
         handle.remove()
-    return caught[0]
 
 
 @contextlib.contextmanager

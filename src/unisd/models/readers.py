@@ -1,4 +1,7 @@
-"""Reading tokens onto what was read before: by slot where the model allows it, else with transformers' own cache."""
+"""Reading tokens onto what was read before: by slot where the model allows it, else with transformers' own cache.
+
+Which of the four is right for a model, `models.trust` finds out; they stand from the fastest to the most patient.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from unisd.fast.segments import segments_suit
 from unisd.fast.slots import Slots, attention_by_slot, slots_suit
 from unisd.models.head import output_head
 from unisd.models.load import base_model
@@ -13,29 +17,30 @@ from unisd.models.packed import (
     PackedSequence,
     decoder_of,
     final_states,
+    head_reads,
     pack_sequences,
     predicting_states,
+    run,
     shared_row,
-    shares,
 )
+from unisd.models.padded import right_padded
 from unisd.objective.head import logits
 
 _ROW_TOKENS = 1024
 
 
-def reader_of(model: nn.Module) -> "SlotReader | PaddedReader":
-    """Return a reader for one batch.
+class SlotReader:
+    """Reads the sequences of a batch token by token, or a few tokens at a time.
 
     Args:
         model: a causal language model (PEFT or plain) in evaluation mode; its weights must not change between reads.
     """
-    head = getattr(base_model(model), "get_output_embeddings", lambda: None)()
-    by_slot = slots_suit(decoder_of(model)) and not hasattr(head, "base_layer")
-    return SlotReader(model) if by_slot else PaddedReader(model)
 
-
-class SlotReader:
-    """Reads the sequences of a batch token by token, or a few tokens at a time; see :func:`reader_of`."""
+    @staticmethod
+    def suits(model: nn.Module) -> bool:
+        """Return whether it is for models of this kind."""
+        head = getattr(base_model(model), "get_output_embeddings", lambda: None)()
+        return slots_suit(decoder_of(model)) and not hasattr(head, "base_layer")
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
@@ -45,7 +50,7 @@ class SlotReader:
     def begin(self, prompts: Sequence[Sequence[int]]) -> Tensor:
         """Read the prompts; return the logits ``[B, V]`` that follow each, fp32."""
         self._slots = Slots(len(prompts))
-        begin = self._begin_packed if shares(self.model) else self._begin_padded
+        begin = self._begin_packed if segments_suit(decoder_of(self.model)) else self._begin_padded
         return logits(begin(prompts), output_head(self.model))
 
     def _begin_packed(self, prompts: Sequence[Sequence[int]]) -> Tensor:
@@ -63,7 +68,7 @@ class SlotReader:
                     for i, places in zip(chosen, where, strict=True):
                         kept[i, : len(places)] = fresh[0, :, places].transpose(0, 1)
 
-            last |= dict(zip(chosen, predicting_states(self.model, row, keep), strict=True))
+            last |= dict(zip(chosen, predicting_states(self.model, row, True, keep), strict=True))
         return torch.stack([last[i] for i in range(len(prompts))])
 
     def _begin_padded(self, prompts: Sequence[Sequence[int]]) -> Tensor:
@@ -72,7 +77,7 @@ class SlotReader:
         ids = torch.tensor([[*prompt, *[0] * (width - len(prompt))] for prompt in prompts], device=self.device)
         positions = torch.arange(width, device=self.device).expand_as(ids)
         with attention_by_slot(decoder_of(self.model), self._slots, positions) as more:
-            hidden = final_states(self.model, ids, positions, **more)
+            hidden = final_states(self.model, ids, position_ids=positions, **more)
         ends = torch.tensor([len(prompt) - 1 for prompt in prompts], device=self.device)
         return hidden[torch.arange(len(prompts), device=self.device), ends]
 
@@ -92,7 +97,12 @@ class SlotReader:
 
 
 class PaddedReader:
-    """Reads the sequences of a batch token by token, prompts padded on the left; see :func:`reader_of`."""
+    """Reads the sequences of a batch token by token, prompts padded on the left."""
+
+    @staticmethod
+    def suits(model: nn.Module) -> bool:
+        """Return whether it is for models of this kind."""
+        return True
 
     def __init__(self, model: nn.Module) -> None:
         from transformers import DynamicCache
@@ -120,17 +130,123 @@ class PaddedReader:
     def keep(self, rows: Sequence[int]) -> None:
         """Go on with these rows of the batch alone, in this order."""
         chosen = torch.tensor(list(rows), device=self.device)
-        self._cache.batch_select_indices(chosen)
+        self._cache.reorder_cache(chosen)
         self._mask = self._mask[chosen]
 
     def _run(self, ids: Tensor, positions: Tensor) -> Tensor:
-        output = self.model(
-            input_ids=ids,
-            attention_mask=self._mask.long(),
-            position_ids=positions,
-            past_key_values=self._cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
+        with head_reads(self.model, lambda states: states[:, -1:]):
+            output = run(
+                self.model,
+                ids,
+                attention_mask=self._mask.long(),
+                position_ids=positions,
+                past_key_values=self._cache,
+                use_cache=True,
+            )
         scores: Tensor = output.logits.float()
         return scores
+
+
+class EqualReader:
+    """Reads prompts of equal length together, without padding, and goes on from whatever cache the model makes."""
+
+    @staticmethod
+    def suits(model: nn.Module) -> bool:
+        """Return whether it is for models of this kind."""
+        return True
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model: Any = model
+        self.device = next(model.parameters()).device
+        self._groups: list[tuple[list[int], dict[str, Any]]] = []
+        """Rows of the batch, and the cache that they share."""
+
+    def begin(self, prompts: Sequence[Sequence[int]]) -> Tensor:
+        """Read the prompts; return the logits ``[B, V]`` that follow each, fp32."""
+        rows: dict[int, list[int]] = {}
+        for row, prompt in enumerate(prompts):
+            rows.setdefault(len(prompt), []).append(row)
+        self._groups = [(group, {}) for group in rows.values()]
+        return self._run([torch.tensor([list(prompts[row]) for row in group]) for group in rows.values()])[:, -1]
+
+    def read(self, ids: Tensor, positions: Tensor) -> Tensor:
+        """Read the next token of each row, ``[B, 1]``; return logits ``[B, 1, V]``, fp32."""
+        return self._run([ids[rows] for rows, _ in self._groups])
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with these rows of the batch alone, in this order."""
+        place = {row: number for number, row in enumerate(rows)}
+        groups = []
+        for group, cache in self._groups:
+            staying = [at for at, row in enumerate(group) if row in place]
+            if staying:
+                index = torch.tensor(staying, device=self.device)
+                kept = {name: selected(value, index) for name, value in cache.items()}
+                groups.append(([place[group[at]] for at in staying], kept))
+        self._groups = groups
+
+    def _run(self, parts: Sequence[Tensor]) -> Tensor:
+        scores: dict[int, Tensor] = {}
+        for number, (part, (rows, cache)) in enumerate(zip(parts, self._groups, strict=True)):
+            with head_reads(self.model, lambda states: states[:, -1:]):
+                output = run(self.model, part.to(self.device), use_cache=True, **cache)
+            name = next(name for name in _CACHES if output.get(name) is not None)
+            self._groups[number] = (rows, {name: output[name]})
+            scores |= dict(zip(rows, output.logits.float(), strict=True))
+        return torch.stack([scores[row] for row in range(len(scores))])
+
+
+_CACHES = ("past_key_values", "cache_params", "state")
+"""What families call what they remember, in their input and output alike."""
+
+
+def selected(cache: Any, rows: Tensor) -> Any:
+    """Return a cache with these rows of the batch alone: transformers' own, or tensors whose first dimension it is."""
+    if isinstance(cache, Tensor):
+        return cache[rows]
+    if isinstance(cache, list | tuple):
+        return type(cache)(selected(part, rows) for part in cache)
+    if cache is not None:
+        # The one selection that layers with a recurrent state know, too.
+        cache.reorder_cache(rows)
+    return cache
+
+
+class WholeReader:
+    """Reads everything again for each token, without a cache: slow, and right for whatever reads from left to right."""
+
+    @staticmethod
+    def suits(model: nn.Module) -> bool:
+        """Return whether it is for models of this kind."""
+        return True
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.device = next(model.parameters()).device
+        self._sequences: list[list[int]] = []
+
+    def begin(self, prompts: Sequence[Sequence[int]]) -> Tensor:
+        """Read the prompts; return the logits ``[B, V]`` that follow each, fp32."""
+        self._sequences = [list(prompt) for prompt in prompts]
+        return self._run()[:, 0]
+
+    def read(self, ids: Tensor, positions: Tensor) -> Tensor:
+        """Read the next token of each row, ``[B, 1]``; return logits ``[B, 1, V]``, fp32."""
+        for sequence, more in zip(self._sequences, ids.tolist(), strict=True):
+            sequence += more
+        return self._run()
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with these rows of the batch alone, in this order."""
+        self._sequences = [self._sequences[row] for row in rows]
+
+    def _run(self) -> Tensor:
+        ids = right_padded(self._sequences, self.device)
+        ends = torch.tensor([len(sequence) - ids.shape[1] - 1 for sequence in self._sequences], device=self.device)
+        rows = torch.arange(len(ids), device=self.device)
+        with head_reads(self.model, lambda states: states[rows, states.shape[1] + ends][:, None]):
+            scores: Tensor = run(self.model, ids, use_cache=False).logits.float()
+        return scores
+
+
+Reader = SlotReader | PaddedReader | EqualReader | WholeReader

@@ -10,7 +10,7 @@ from torch.nn import functional
 from unisd.errors import UniSDError, UsageError
 from unisd.fast.merged import merged_weights
 from unisd.files import stable_integer
-from unisd.models.readers import reader_of
+from unisd.models.trust import trusted_reader
 from unisd.rollout.base import Completion, Request, SamplingParams
 
 # Tokens of the vocabulary that are searched together: the square root of a usual size, so that both searches are short.
@@ -80,7 +80,7 @@ class _Batch:
     def __init__(
         self, model: nn.Module, ends: frozenset[int], requests: Sequence[Request], params: SamplingParams
     ) -> None:
-        self.reader = reader_of(model)
+        self.reader = trusted_reader(model)(model)
         self.params = params
         self.device = self.reader.device
         self.ends = ends

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from unisd.fast.merged import merged_weights
 from unisd.models.head import output_head
-from unisd.models.packed import PackedSequence, completion_states, pack, shared_row, shares
+from unisd.models.packed import PackedSequence, pack, shared_row
+from unisd.models.reading import completion_states, rows_of, shares
 from unisd.objective import sampled_logprobs
 
 
@@ -42,10 +43,7 @@ def score(model: nn.Module, views: Sequence[ReadRequest], budget: int) -> list[T
     head = output_head(model)
     device = head.weight.device
     with torch.no_grad(), merged_weights(model, head=False):
-        bundles = _bundles(views, together=shares(model))
-        lengths = [len(shared_row([views[i].sequence for i in bundle]).ids) for bundle in bundles]
-        for packed in pack(lengths, budget):
-            row = [i for number in packed for i in bundles[number]]
+        for row in _rows(model, views, budget):
             states = completion_states(model, [views[i].sequence for i in row], share=True)
             start = 0
             for i in row:
@@ -60,10 +58,14 @@ def score(model: nn.Module, views: Sequence[ReadRequest], budget: int) -> list[T
     return [result for result in results if result is not None]
 
 
-def _bundles(views: Sequence[ReadRequest], together: bool) -> list[list[int]]:
-    """Group the views of each item where that saves work; else each view stands alone."""
-    bundles: dict[object, list[int]] = {}
+def _rows(model: nn.Module, views: Sequence[ReadRequest], budget: int) -> list[list[int]]:
+    """Group the views into rows, those of each item together where that saves work."""
+    sequences = [view.sequence for view in views]
+    if not shares(model):
+        return rows_of(model, sequences, budget)
+    items: dict[object, list[int]] = {}
     for number, view in enumerate(views):
-        key = ("item", view.item) if together and view.item is not None else number
-        bundles.setdefault(key, []).append(number)
-    return list(bundles.values())
+        items.setdefault(number if view.item is None else ("item", view.item), []).append(number)
+    bundles = list(items.values())
+    lengths = [len(shared_row([sequences[i] for i in bundle]).ids) for bundle in bundles]
+    return [[i for number in packed for i in bundles[number]] for packed in pack(lengths, budget)]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from unisd.fast.lean import lean_adapters
 from unisd.mechanisms import Mechanisms, Weights
 from unisd.models.head import output_head
-from unisd.models.packed import completion_states, pack_sequences, shares
+from unisd.models.reading import completion_states, rows_of
 from unisd.objective import Problem, at, fused_objective
 from unisd.training.arguments import UniSDConfig
 from unisd.training.plan import Plan, coefficients
@@ -52,10 +52,7 @@ class Learner:
         Returns:
             This rank's part of the step's loss, a scalar: the sum over ranks is the loss.
         """
-        rows = [
-            (plan.tokens_of(row), row)
-            for row in pack_sequences(plan.sequences, self.config.row_budget(), shares(model))
-        ]
+        rows = [(plan.tokens_of(row), row) for row in rows_of(model, plan.sequences, self.config.row_budget())]
         cap = None if self.mechanisms.replaces_divergence else self._look_first(model, plan, rows)
         if cap is not None:
             plan.step.values["cap"] = torch.as_tensor(cap)

@@ -18,7 +18,8 @@ from unisd.errors import UsageError
 from unisd.files import stable_integer
 from unisd.mechanisms import GOLD, Mechanisms, Reading, StateTerm, Step, TeacherWeights, View, Weights
 from unisd.models.head import output_head
-from unisd.models.packed import PackedSequence, check_packs
+from unisd.models.packed import PackedSequence
+from unisd.models.trust import trusted_rows
 from unisd.objective import Gate, Head, Target, TokenTerm, local_total, token_coefficients
 from unisd.rollout import Completion, Request, Sampler, SamplingParams
 from unisd.teacher import ReadRequest, score
@@ -77,7 +78,7 @@ class Planner:
         grader: who grades them; None where nobody can.
 
     Raises:
-        UsageError: a model whose rows cannot be packed.
+        UsageError: a model that does not read text from left to right.
     """
 
     def __init__(
@@ -90,7 +91,7 @@ class Planner:
         ranks: Ranks,
         grader: Grader | None = None,
     ) -> None:
-        check_packs(model)
+        trusted_rows(model)  # what it finds is said before anything is sampled
         self.config = config
         self.mechanisms = mechanisms
         self.model = model

@@ -1,16 +1,10 @@
 """Calm output: one progress bar for a run, and warnings that are a line each."""
 
-import os
-import sys
 from typing import Any
 
 from transformers import TrainerCallback
 
-
-def warn(message: str) -> None:
-    """Print one actionable line to standard error, on the first process alone."""
-    if os.environ.get("RANK", "0") == "0":
-        print(f"warning: {message}", file=sys.stderr)
+from unisd.errors import warn as warn
 
 
 class CalmProgress(TrainerCallback):

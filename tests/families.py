@@ -1,0 +1,77 @@
+"""Tiny random models of any family that transformers knows: each config class with its sizes shrunk."""
+
+import copy
+import inspect
+from typing import Any
+
+import torch
+from transformers import AutoConfig, PreTrainedConfig
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
+)
+
+VOCABULARY = 160
+HIDDEN, HEADS, HEAD_DIM, LAYERS = 32, 4, 8, 2
+SIZES = (
+    (HIDDEN, "hidden_size d_model n_embd dim model_dim embed_dim word_embed_proj_dim embedding_size hidden_dim emb_dim"),
+    (HIDDEN, "dim_model attention_hidden_size lru_width decoder_hidden_size d_embed hidden_dimension width"),
+    (48, "intermediate_size ffn_dim d_inner n_inner ffn_hidden_size encoder_ffn_dim decoder_ffn_dim dim_ff dff"),
+    (48, "moe_intermediate_size shared_expert_intermediate_size feed_forward_size shared_intermediate_size mlp_dim"),
+    (48, "expert_ffn_hidden_size intermediate_size_mlp block_ff_dim"),
+    (LAYERS, "num_hidden_layers n_layer num_layers n_layers encoder_layers decoder_layers depth num_decoder_layers"),
+    (LAYERS, "num_encoder_layers"),
+    (HEADS, "num_attention_heads n_head num_heads n_heads encoder_attention_heads decoder_attention_heads"),
+    (HEADS, "attention_heads num_encoder_attention_heads num_decoder_attention_heads"),
+    (2, "num_key_value_heads num_kv_heads n_head_kv num_experts_per_tok moe_top_k moe_k num_global_key_value_heads"),
+    (2, "topk_group n_group mamba_n_groups n_groups num_experts_per_token moe_topk"),
+    (HEAD_DIM, "head_dim attention_head_dim d_kv v_head_dim qk_nope_head_dim qk_rope_head_dim linear_key_head_dim"),
+    (HEAD_DIM, "linear_value_head_dim index_head_dim mamba_head_dim mamba_d_head global_head_dim qk_head_dim"),
+    (16, "q_lora_rank kv_lora_rank hidden_size_per_layer_input o_lora_rank mamba_d_state state_size ssm_state_size"),
+    (4, "num_experts num_local_experts n_routed_experts moe_num_experts linear_num_key_heads index_n_heads"),
+    (4, "linear_num_value_heads num_hash_layers"),
+    (8, "mamba_n_heads mamba_num_heads index_topk"),
+    (VOCABULARY, "vocab_size vocab_size_per_layer_input padded_vocab_size n_tokens"),
+    (512, "max_position_embeddings n_positions n_ctx max_seq_len max_sequence_length"),
+    (8, "sliding_window attention_window_size attention_chunk_size sliding_window_size window_size chunk_size"),
+    (8, "mamba_chunk_size"),
+)
+SIZE_OF = {name: size for size, names in SIZES for name in names.split()}
+"""What each field of a config becomes at most."""
+LISTS = ("layer_types", "layers_block_type", "mlp_layer_types", "block_types")
+
+
+def shrunk(config: PreTrainedConfig) -> dict[str, Any]:
+    """The arguments that make a config of the same class tiny."""
+    known = set(inspect.signature(type(config)).parameters) | set(vars(config))
+    values: dict[str, Any] = {}
+    for name in sorted(known):
+        try:
+            now = getattr(config, name, None)
+        except AttributeError:  # differs between layers
+            now = None
+        if isinstance(getattr(type(config), name, None), property):
+            continue
+        if isinstance(now, PreTrainedConfig):
+            values[name] = shrunk(now)
+        elif name in SIZE_OF and isinstance(now, int) and not isinstance(now, bool):
+            values[name] = min(now, SIZE_OF[name])
+        elif name.endswith("token_id") and isinstance(now, int):
+            values[name] = min(now, VOCABULARY - 1)
+    layers = [n for n in ("num_hidden_layers", "n_layer", "num_layers", "n_layers") if n in values]
+    for name in LISTS:
+        now = getattr(config, name, None)
+        if isinstance(now, list | tuple) and now and layers and not isinstance(now[0], list | tuple):
+            kinds = list(dict.fromkeys(now))
+            values[layers[0]] = max(values[layers[0]], len(kinds))
+    for name in LISTS:
+        now = getattr(config, name, None)
+        if isinstance(now, list | tuple) and now and layers and not isinstance(getattr(type(config), name, None), property):
+            kinds = list(dict.fromkeys(now))
+            values[name] = (kinds * 9)[: values[layers[0]]]
+    return values
+
+
+def config_of(model_type: str) -> PreTrainedConfig:
+    plain = AutoConfig.for_model(model_type)
+    return AutoConfig.for_model(model_type, **shrunk(plain))
