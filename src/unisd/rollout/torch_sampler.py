@@ -13,6 +13,8 @@ from unisd.files import stable_integer
 from unisd.models.load import end_tokens
 from unisd.models.readers import reader_of
 from unisd.rollout.base import Completion, Request, SamplingParams
+from unisd.rollout.chat import template_ends
+from unisd.rollout.thoughts import readable
 
 # Tokens of the vocabulary that are searched together: the square root of a usual size, so that both searches are short.
 _BLOCK = 256
@@ -34,7 +36,8 @@ class TorchSampler:
         self.model = model
         self.tokenizer = tokenizer
         self.batch_size = batch_size
-        self.end_tokens = end_tokens(model, tokenizer)
+        # A base model may not declare the token with which the chat template ends a turn.
+        self.end_tokens = end_tokens(model, tokenizer) | template_ends(tokenizer)
 
     def sample(
         self, requests: Sequence[Request], params: SamplingParams, progress: str | None = None
@@ -71,8 +74,8 @@ class TorchSampler:
         return [written[i] for i in range(len(requests))]
 
     def decode(self, completion: Completion) -> str:
-        """Return the completion's text without special tokens."""
-        return str(self.tokenizer.decode(completion.ids, skip_special_tokens=True))
+        """Return the completion's text without special tokens, but for the marks of thoughts."""
+        return readable(self.tokenizer, completion.ids)
 
 
 class _Batch:

@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from unisd import fast
-from unisd.contexts import Item, Making, PromptBuilder, make_contexts
+from unisd.contexts import Item, Making, make_contexts
 from unisd.errors import UsageError
 from unisd.files import stable_integer, write_json, write_text
 from unisd.mechanisms import Acting
@@ -19,6 +19,7 @@ from unisd.models import load_model, load_tokenizer
 from unisd.models.load import weights_fingerprint
 from unisd.rollout import CompletionStore, make_sampler
 from unisd.tasks import Example, Task, get, grade_all
+from unisd.tasks.turns import Thoughts
 from unisd.training.arguments import UniSDConfig
 from unisd.training.card import model_card
 from unisd.training.checkpoints import checkpoint_folder, last_complete
@@ -106,7 +107,7 @@ def prepare(
         task,
         examples,
         sampler=make_sampler(model, tokenizer, config.rollout.batch_size),
-        builder=PromptBuilder(tokenizer, config.contexts.layout, config.contexts.words),
+        builder=config.contexts.builder(tokenizer),
         store=lambda: CompletionStore.in_cache("contexts", task.name, weights_fingerprint(model)),
         seed=config.seed,
         encoder=config.contexts.encoder,
@@ -182,7 +183,7 @@ def train_run(
         processing_class=tokenizer,
         peft_config=settings.lora.peft_config() if settings.lora.enabled else None,
         callbacks=[Profile(folder, profiled_steps)] if profiled_steps else None,
-        grader=_grader(task, examples),
+        grader=_grader(task, examples, settings.task.thoughts),
     )
     first = trainer.is_world_process_zero()
     if first and not resume:
@@ -203,11 +204,12 @@ def train_run(
     return result
 
 
-def _grader(task: Task, examples: Sequence[Example]) -> Grader:
+def _grader(task: Task, examples: Sequence[Example], thoughts: Thoughts) -> Grader:
     known = {example.id: example for example in examples}
 
     def grades(ids: Sequence[str], texts: Sequence[str]) -> list[float]:
-        return [float(grade.correct) for grade in grade_all(task, [known[name] for name in ids], texts)]
+        grades = grade_all(task, [known[name] for name in ids], texts, thoughts=thoughts)
+        return [float(grade.correct) for grade in grades]
 
     return grades
 
