@@ -46,7 +46,7 @@ def test_a_full_row(builder):
     (made,), report = prepared([given], builder, probes=3, completion_required=True)
     assert made.id == "one"
     assert made.student_ids == builder.student_ids(PROMPT)
-    assert made.completion_ids == builder.completion_ids("Hives.")
+    assert made.completion_ids == builder.completion_ids("Hives.", PROMPT)
     contexts = {
         "gold": [Context("gold", GOLD)],
         "negative": [Context("negative", "In caves.")],
@@ -281,7 +281,7 @@ def test_a_completion_that_does_not_fit(builder):
     assert (report.absent, report.dropped) == ({}, {})
     made, report = prepared([given, short], builder, completion=10, completion_required=True)
     assert [item.id for item in made] == ["two"]
-    assert made[0].completion_ids == builder.completion_ids("x" * 9)
+    assert made[0].completion_ids == builder.completion_ids("x" * 9, PROMPT)
     assert (report.absent, report.dropped) == ({}, {reason: 1})
 
 

@@ -75,7 +75,10 @@ def test_thoughts_at_the_beginning_are_no_part_of_the_reply(text, reply):
 
 
 def test_marks_open_or_close():
-    assert [closes(mark) for mark in ("<think>", "</think>", "[THINK]", "[/THINK]", "<|END_THINKING|>")] == [0, 1] * 2 + [1]
+    assert [closes(mark) for mark in ("<think>", "</think>", "[THINK]", "[/THINK]", "<|END_THINKING|>")] == [
+        0,
+        1,
+    ] * 2 + [1]
 
 
 @settings(max_examples=200, deadline=None)

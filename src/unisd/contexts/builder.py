@@ -120,15 +120,10 @@ class PromptBuilder(Chat):
         variables = {name: value for name, value in variables.items() if name != "tools"}  # the prompt shows them
         if self.system_turn != "own":
             return self.ids([{"role": "user", "content": shown}], variables, reply=False)
-        system = [{"role": "system", "content": shown}]
-        try:
-            text = self.text(system, variables, reply=False)
-            if shown.strip() in text:
-                return self._ids(text)
-        except UsageError:  # some templates ask for a user's message
-            pass
-        text = self.text([*system, {"role": "user", "content": MARK}], variables, reply=False)
-        return self._ids(text.partition(MARK)[0].rstrip().removesuffix(self.user_header))
+        # Taken from before a question: alone, some templates refuse it or end the document behind it.
+        system = [{"role": "system", "content": shown}, {"role": "user", "content": MARK}]
+        before = self.text(system, variables, reply=False).partition(MARK)[0]
+        return self._ids(before.rpartition(self.user_header)[0] if self.user_header else before)
 
     def _behind(self, block: list[int], student: list[int]) -> list[int]:
         """Join two documents to one: what opens a document comes first, and once."""

@@ -87,8 +87,8 @@ def read_columns(row: Mapping[str, Any], number: int, needs: Sequence[Need], com
             ``chat_template_kwargs`` (a mapping) and ``tools`` (JSON schemas) for the chat template, each also as JSON
             text, and a column for each need: ``privileged_context`` for slot ``gold``, ``auxiliary_contexts`` for
             ``auxiliary``, and ``<slot>_context`` for any other. It holds a text, a mapping with ``kind``, ``text`` and
-            ``question``, or a list of them. A plain text is of the needed kind; where that is about another item, it is taken
-            as general guidance, that is as kind ``induction``.
+            ``question``, or a list of them. A plain text is of the needed kind; where that is about another item, it is
+            taken as general guidance, that is as kind ``induction``.
         number: the row's place in the training set, counted from 0.
         needs: which contexts to read; other columns are not looked at.
         completion_required: whether ``completion`` is read, and must be there.

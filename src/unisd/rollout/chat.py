@@ -193,7 +193,8 @@ class Chat:
         """
         roles = ("user", "assistant", "user")
         ids = self.ids([{"role": role, "content": "a"} for role in roles], reply=False)
-        led = list(takewhile(lambda token: token in self._controls and ids.count(token) == 1, ids))
+        # The end of a reply may be the same token.
+        led = list(takewhile(lambda t: t in self._controls and ids.count(t) == 1 + (t == self._end), ids))
         system = _tried(lambda: self.text([{"role": "system", "content": MARK}, {"role": "user", "content": "a"}]))
         before = list(takewhile(self._controls.__contains__, self._ids(system.partition(MARK)[0])))
         bos = led[:1] == [self.tokenizer.bos_token_id]
@@ -226,8 +227,14 @@ class Chat:
     @cached_property
     def user_header(self) -> str:
         """What opens a user turn in the middle of a conversation; empty where nothing does."""
-        between, end = self._after_reply.partition(_SECOND)[0], self._end
-        return (between if end is None else between.rpartition(self._token(end))[2]).strip()
+        between = self._after_reply.partition(_SECOND)[0]
+        asked = [{"role": "user", "content": MARK}, {"role": "assistant", "content": _SECOND}]
+        answered = _tried(lambda: self.text(asked, reply=False)).partition(MARK)[2].partition(_SECOND)[0]
+        # A turn's end comes before it: the reply's own, or what ends a question as it ends an earlier reply.
+        first, same = ([t for t in self._ids(text) if t in self._controls][:1] for text in (between, answered))
+        for end in [self._end, *(first if first == same else ())]:
+            between = between if end is None else between.rpartition(self._token(end))[2]
+        return between.strip()
 
     @cached_property
     def _after_reply(self) -> str:
@@ -259,7 +266,7 @@ class Chat:
                 f"the chat template ends a reply with {self._tail.strip()!r}, which is no token of this tokenizer: "
                 f"replies end with {self._token(end)!r} instead; add it as a special token for another end"
             )
-        return end
+        return None if end is None else int(end)
 
     @property
     def end_of_turn_id(self) -> int:
@@ -347,10 +354,10 @@ class Chat:
             told |= {"reasoning_content": reasoning, "thinking": reasoning} if reasoning else {}
             return self.text([*kept, told], variables, reply=False)
 
-        answer = reply_of(text)
+        answer = reply_of(text).lstrip("\n")
         thought = text[: len(text) - len(answer)] if answer.strip() else ""
         inner = THOUGHT.sub("", thought).strip()
-        for told in ([(answer.lstrip("\n"), inner)] if thought else []) + [(text, "")]:
+        for told in ([(answer, inner)] if thought else []) + [(text, "")]:
             written = whole(*told)
             if written.startswith(begun) and inner in written[len(begun) :]:
                 return written[len(begun) :]
@@ -358,7 +365,8 @@ class Chat:
             written = whole(answer)
         last = _last_mark(begun)
         if written.startswith(begun):
-            return ("" if last and closes(last) else thought) + written[len(begun) :]
+            rest, off = written[len(begun) :], bool(last) and closes(last)
+            return rest if off or not thought else thought + reply_of(rest).lstrip("\n")
         base = begun[: begun.rfind(last)] if last and not closes(last) else None
         if base is None or not written.startswith(base):
             return text + self._tail
