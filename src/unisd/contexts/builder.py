@@ -53,7 +53,7 @@ class PromptBuilder(Chat):
         super().__init__(tokenizer, template_kwargs)
         place = "contexts.teacher_template_kwargs"
         self.teacher_variables = {**self.variables, **checked_variables(teacher_template_kwargs or {}, place)}
-        self._check_read(self.teacher_variables, place)
+        self._check_read(self.teacher_variables, place, self._template(self.teacher_variables))
         self._lay_out(layout)
 
     def in_layout(self, layout: Layout) -> "PromptBuilder":

@@ -71,7 +71,7 @@ class Chat:
         self._known: set[tuple[str, ...]] = set()
         self.chat_template: str = self._template(self.variables)
         """The Jinja template in use: the tokenizer's (its date fixed), or the plain one."""
-        self._check_read(self.variables, "contexts.template_kwargs")
+        self._check_read(self.variables, "contexts.template_kwargs", self.chat_template)
 
     # -- the template ------------------------------------------------------------------------------------------------
 
@@ -103,9 +103,8 @@ class Chat:
             )
         return _FIXED_DATE + template if "strftime_now" in template else template
 
-    def _check_read(self, variables: Variables, place: str) -> None:
+    def _check_read(self, variables: Variables, place: str, template: str) -> None:
         """Say which variables the template does not read: they change nothing."""
-        template = self._template(variables)
         key = (template, *sorted(variables))
         if key in self._known or not variables:
             return
@@ -295,7 +294,7 @@ class Chat:
         if not variables:
             return own
         joined = {**own, **variables}
-        self._check_read(joined, "columns chat_template_kwargs and tools")
+        self._check_read(variables, "columns chat_template_kwargs and tools", self._template(joined))
         return joined
 
     def _messages(self, prompt: Prompt) -> list[dict[str, Any]]:
@@ -355,7 +354,7 @@ class Chat:
             return self.text([*kept, told], variables, reply=False)
 
         answer = reply_of(text).lstrip("\n")
-        thought = text[: len(text) - len(answer)] if answer.strip() else ""
+        thought = text[: len(text) - len(answer)] if answer.strip() and reply_of(text) != text else ""
         inner = THOUGHT.sub("", thought).strip()
         for told in ([(answer, inner)] if thought else []) + [(text, "")]:
             written = whole(*told)
@@ -426,7 +425,7 @@ def _closing(mark: str) -> str:
 
 def template_ends(tokenizer: Any) -> frozenset[int]:
     """Return the tokens with which a tokenizer's chat templates end a reply; none for one without a template."""
-    if not tokenizer.chat_template:
+    if not getattr(tokenizer, "chat_template", None):
         return frozenset()
     found = set()
     for name in _named(tokenizer.chat_template):
