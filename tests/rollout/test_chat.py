@@ -71,7 +71,9 @@ def test_what_a_template_does(name):
         **{
             "system message": made.system_turn,
             "thinking": ", ".join(thinking) or "none",
-            "gold completion": "`" + json.dumps(text(made, completion).replace(ANSWER, "…"), ensure_ascii=False)[1:-1] + "`",
+            "gold completion": "`"
+            + json.dumps(text(made, completion).replace(ANSWER, "…"), ensure_ascii=False)[1:-1]
+            + "`",
             "as the template writes it": "exactly" if exact else "closes the thought" if opened else "but for the end",
             "end of turn": f"`{end}`",
             "tools": "shown" if tools else "not shown",

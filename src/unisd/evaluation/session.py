@@ -252,7 +252,9 @@ def _ask(loaded: Loaded, exam: Exam, options: Options, base: bool, progress: boo
             measures["ppl_fit"] = gold_perplexity(model, builder, exam.task, exam.examples)
             measured = choice_calibration(model, builder, exam.task, exam.examples)
             measures["calibration"] = None if measured is None else dataclasses.asdict(measured)
-    asked = {key: getattr(options, key) for key in ("samples", "temperature", "top_p", "seed", "thoughts")}
+    asked = {key: getattr(options, key) for key in ("samples", "temperature", "top_p", "seed")}
+    if options.thoughts != "cut":
+        asked["thoughts"] = options.thoughts
     if builder.variables:
         asked["template_kwargs"] = builder.variables
     asked["max_new_tokens"] = options.max_new_tokens or exam.task.max_new_tokens
@@ -283,5 +285,8 @@ def regrade_file(task: Task, path: Path, thoughts: Thoughts = "cut") -> dict[str
     kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     evaluation = regrade(task, read_evaluation(path), thoughts)
     before = evaluation.summary()
+    if asked := kept.get("asked"):
+        asked.pop("thoughts", None)
+        asked |= {} if thoughts == "cut" else {"thoughts": thoughts}
     evaluation.write(path, {key: kept[key] for key in kept if key not in before})
     return before

@@ -20,6 +20,7 @@ from unisd.mechanisms import Mechanisms, former_names, known
 from unisd.objective import Aggregation, DivergenceKind
 from unisd.rollout.messages import checked_variables
 from unisd.settings import Field, build, check_field, group, plain, unknown
+from unisd.tasks.turns import Thoughts
 
 
 @group
@@ -55,6 +56,9 @@ class RolloutSettings:
     """Tokens a completion may have."""
     batch_size: int = Field(default=32, ge=1)
     """Completions written at a time; changes speed and memory, not results."""
+    thoughts: Thoughts = "cut"
+    """What a reasoning model thinks, where completions are graded: cut (a thought that was never closed is no answer),
+    or keep: the whole text is graded."""
 
 
 @group

@@ -21,6 +21,7 @@ from unisd.models.head import output_head
 from unisd.models.packed import PackedSequence
 from unisd.objective import Gate, Head, Target, TokenTerm, local_total, token_coefficients
 from unisd.rollout import Completion, Request, Sampler, SamplingParams
+from unisd.tasks.turns import reply_of
 from unisd.teacher import ReadRequest, score
 from unisd.training.arguments import UniSDConfig
 from unisd.training.ranks import Ranks
@@ -173,6 +174,8 @@ class Planner:
     def _graded(self, step: Step, rows: Sequence[PreparedRow], completions: Sequence[Completion]) -> Tensor:
         assert self.grader is not None
         texts = [row.opened + self.sampler.decode(done) for row, done in zip(rows, completions, strict=True)]
+        if self.config.rollout.thoughts == "cut":
+            texts = [reply_of(text) for text in texts]
         grades = [float(g) for g in self.grader(step.items, texts)]
         if len(grades) != len(completions) or not all(0.0 <= grade <= 1.0 for grade in grades):
             raise UsageError(f"grader: {len(completions)} grades from 0 to 1 were expected, not {grades[:8]}")

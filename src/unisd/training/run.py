@@ -183,7 +183,7 @@ def train_run(
         processing_class=tokenizer,
         peft_config=settings.lora.peft_config() if settings.lora.enabled else None,
         callbacks=[Profile(folder, profiled_steps)] if profiled_steps else None,
-        grader=_grader(task, examples, settings.task.thoughts),
+        grader=_grader(task, examples, config.rollout.thoughts),
     )
     first = trainer.is_world_process_zero()
     if first and not resume:

@@ -15,7 +15,6 @@ from unisd.errors import UniSDError, UsageError
 from unisd.fast import Mode
 from unisd.models.lora import LoraSettings
 from unisd.settings import Field, build, group, plain, unknown
-from unisd.tasks.turns import Thoughts
 from unisd.training.arguments import OwnArguments, UniSDConfig, all_arguments, groups, moved
 
 
@@ -31,9 +30,6 @@ class TaskSettings:
     """null: the task's training split."""
     limit: int | None = Field(default=None, ge=1)
     """Train on this many items, drawn by ``training.seed``; null: all."""
-    thoughts: Thoughts = "cut"
-    """What a reasoning model thinks, where completions are graded: cut (a thought that was never closed is no answer),
-    or keep: the whole text is graded."""
 
 
 @group
