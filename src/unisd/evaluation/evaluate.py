@@ -75,12 +75,9 @@ def evaluate(
     )
     written = [next(answers) if fit else Completion([], False) for fit in fits]
     # A thought that the prompt opens is shown from its start, so that it can be told from the answer.
-    texts = [
-        builder.opened(request.prompt_ids) + sampler.decode(done)
-        for request, done in zip(requests, written, strict=True)
-    ]
-    shown = progress and f"{progress}: grading"
-    grades = _grades(task, [example for example, _ in asked], texts, shown, thoughts)
+    opened = [builder.opened(request.prompt_ids) for request in requests]
+    texts = [mark + sampler.decode(done) for mark, done in zip(opened, written, strict=True)]
+    grades = _grades(task, [example for example, _ in asked], texts, progress and f"{progress}: grading", thoughts)
     items = [
         _item(task, example, number, done, text, grade if fit else Grade(False, None, grade.scores, TOO_LONG))
         for (example, number), done, text, grade, fit in zip(asked, written, texts, grades, fits, strict=True)

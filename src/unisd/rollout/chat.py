@@ -8,12 +8,12 @@ from functools import cached_property
 from itertools import takewhile
 from typing import Any, Literal
 
-import jinja2
-from jinja2 import meta
 from transformers import PreTrainedTokenizerBase
 
 from unisd.errors import UsageError
 from unisd.rollout.messages import Prompt, Variables, checked_variables, messages_of
+from unisd.rollout.template import GIVEN, PLAIN, named, read_by, with_fixed_date
+from unisd.rollout.thoughts import END, closing, last_mark
 from unisd.tasks.turns import THOUGHT, closes, reply_of
 
 __all__ = ["MARK", "Chat", "Prompt", "SystemTurn", "Variables", "messages_of", "say", "template_ends"]
@@ -22,24 +22,6 @@ SystemTurn = Literal["own", "merged", "dropped", "refused"]
 """What becomes of a system message: a turn of its own, a part of the user's, nothing, or an error of the template."""
 
 MARK, _SECOND = "UNISDMARK", "UNISDSECOND"
-# A template that prints today's date would change every prompt (and every cache key) at midnight: the date that
-# Llama-3 templates fall back to is used on all days, in whichever notation is asked for.
-_DATE = {"%Y": "2024", "%m": "07", "%d": "26", "%-d": "26", "%e": "26", "%b": "Jul", "%B": "July", "%y": "24"} | {
-    **{"%A": "Friday", "%a": "Fri", "%H": "00", "%I": "12", "%M": "00", "%S": "00", "%p": "AM", "%j": "208"}
-}
-_FIXED_DATE = (
-    "{% macro strftime_now(format) %}{{ format"
-    + "".join(f"|replace('{code}', '{value}')" for code, value in _DATE.items())
-    + " }}{% endmacro %}"
-)
-_PLAIN_TEMPLATE = (
-    "{% for message in messages %}"
-    "{% if message['role'] == 'system' %}{{ message['content'] + '\n\n' }}"
-    "{% else %}{{ message['role'] | capitalize + ':\n' + message['content'] }}"
-    "{{ (eos_token or '') if message['role'] == 'assistant' else '' }}{{ '\n\n' }}{% endif %}"
-    "{% endfor %}{% if add_generation_prompt %}{{ 'Assistant:\n' }}{% endif %}"
-)
-_LONGEST_MARK = 32  # tokens at the end of a prompt among which a mark that opens a thought is looked for
 
 
 def say(message: str) -> None:
@@ -68,6 +50,7 @@ class Chat:
         self.variables = checked_variables(variables or {}, "contexts.template_kwargs")
         self._templates: dict[tuple[str | None, bool], str] = {}
         self._headers: dict[str, str] = {}
+        self._turns: dict[str, SystemTurn] = {}
         self._known: set[tuple[str, ...]] = set()
         self.chat_template: str = self._template(self.variables)
         """The Jinja template in use: the tokenizer's (its date fixed), or the plain one."""
@@ -89,11 +72,11 @@ class Chat:
                 "choose an instruction-tuned model or set tokenizer.chat_template for another"
             )
             adds_bos = self.tokenizer("a")["input_ids"][:1] == [self.tokenizer.bos_token_id]
-            return ("{{ bos_token }}" if adds_bos else "") + _PLAIN_TEMPLATE
-        templates = _named(given)
+            return ("{{ bos_token }}" if adds_bos else "") + PLAIN
+        templates = named(given)
         if name is not None and name not in templates:
-            named = ", ".join(sorted(templates)) if len(templates) > 1 else "one template, without a name"
-            raise UsageError(f"contexts.template_kwargs: there is no chat_template '{name}'; the tokenizer has {named}")
+            has = ", ".join(sorted(templates)) if len(templates) > 1 else "one template, without a name"
+            raise UsageError(f"contexts.template_kwargs: there is no chat_template '{name}'; the tokenizer has {has}")
         usual = "tool_use" if tools and "tool_use" in templates else "default"
         template = templates.get(name or usual)
         if template is None:
@@ -101,7 +84,7 @@ class Chat:
                 f"the tokenizer has several chat templates and no default ({sorted(templates)}); choose one as "
                 "contexts.template_kwargs={chat_template: NAME}, or set tokenizer.chat_template to it"
             )
-        return _FIXED_DATE + template if "strftime_now" in template else template
+        return with_fixed_date(template)
 
     def _check_read(self, variables: Variables, place: str, template: str) -> None:
         """Say which variables the template does not read: they change nothing."""
@@ -109,11 +92,11 @@ class Chat:
         if key in self._known or not variables:
             return
         self._known.add(key)
-        read = _read_by(template)
+        read = read_by(template)
         for name in sorted(variables.keys() - {"chat_template"}):
             if read is None or name in read:
                 continue
-            known = ", ".join(sorted(read - _GIVEN)) or "none"
+            known = ", ".join(sorted(read - GIVEN)) or "none"
             does = "does not show tools" if name == "tools" else f"does not read '{name}'"
             say(f"{place}: the chat template {does}, so this changes nothing; leave it out (it reads: {known})")
 
@@ -282,8 +265,8 @@ class Chat:
 
     def opened(self, prompt_ids: Sequence[int]) -> str:
         """Return the mark with which a prompt opens a thought at its very end, as text; or nothing."""
-        text = str(self.tokenizer.decode(list(prompt_ids[-_LONGEST_MARK:]), skip_special_tokens=False))
-        mark = _last_mark(text)
+        text = str(self.tokenizer.decode(list(prompt_ids[-END:]), skip_special_tokens=False))
+        mark = last_mark(text)
         return text[text.rfind(mark) :] if mark and not closes(mark) else ""
 
     # -- prompts and replies -----------------------------------------------------------------------------------------
@@ -300,13 +283,11 @@ class Chat:
     def _messages(self, prompt: Prompt) -> list[dict[str, Any]]:
         messages = messages_of(prompt)
         for role in {message["role"] for message in messages} - {"user", "assistant", "tool"}:
-            if self._shown.setdefault(role, self.turn_of(role)) == "dropped":
+            if role not in self._turns:
+                self._turns[role] = self.turn_of(role)
+            if self._turns[role] == "dropped":
                 raise UsageError(f"the chat template leaves out {role} messages; put the text into the user's message")
         return messages
-
-    @cached_property
-    def _shown(self) -> dict[str, SystemTurn]:
-        return {}
 
     def student_ids(self, prompt: Prompt, variables: Variables | None = None) -> list[int]:
         """Return the token ids of the student's prompt x, up to where the assistant's reply begins or goes on.
@@ -362,7 +343,7 @@ class Chat:
                 return written[len(begun) :]
         if thought:  # which the template does not write here: it stands before what it writes of the answer
             written = whole(answer)
-        last = _last_mark(begun)
+        last = last_mark(begun)
         if written.startswith(begun):
             rest, off = written[len(begun) :], bool(last) and closes(last)
             return rest if off or not thought else thought + reply_of(rest).lstrip("\n")
@@ -377,28 +358,7 @@ class Chat:
             return inner + rest
         # An empty thought is two ends of a line, of which the prompt may have the first.
         empty = "\n\n".removeprefix(space)
-        return f"{inner or empty}{_closing(last)}\n\n{rest}"
-
-
-_GIVEN = {"messages", "tools", "documents", "add_generation_prompt", "raise_exception", "strftime_now"} | {
-    *("bos_token", "eos_token", "pad_token", "unk_token", "sep_token", "cls_token", "mask_token", "chat_template")
-}
-
-
-def _read_by(template: str) -> set[str] | None:
-    """Return the names that a template reads from outside; None where that cannot be told."""
-    try:
-        plain = re.sub(r"\{%-?\s*(?:end)?generation\s*-?%\}", "", template)
-        return meta.find_undeclared_variables(jinja2.Environment(extensions=["jinja2.ext.loopcontrols"]).parse(plain))
-    except jinja2.TemplateError:
-        return None
-
-
-def _named(given: Any) -> dict[str, str]:
-    """Return a tokenizer's chat templates by name."""
-    if isinstance(given, list | tuple):
-        return {str(one["name"]): str(one["template"]) for one in given}
-    return dict(given) if isinstance(given, dict) else {"default": str(given)}
+        return f"{inner or empty}{closing(last)}\n\n{rest}"
 
 
 def _tried(write: Callable[[], str]) -> str:
@@ -409,26 +369,12 @@ def _tried(write: Callable[[], str]) -> str:
         return ""
 
 
-def _last_mark(text: str) -> str:
-    """Return the mark of a thought that stands at the very end of a text, white space aside; or nothing."""
-    end = text[-_LONGEST_MARK * 8 :].rstrip()
-    return next((mark[0] for mark in THOUGHT.finditer(end) if mark.end() == len(end)), "")
-
-
-def _closing(mark: str) -> str:
-    """Return the mark that closes the thought which another opens."""
-    for begin, end in (("start", "end"), ("START", "END"), ("begin", "end"), ("BEGIN", "END"), ("_on", "_off")):
-        if begin in mark:
-            return mark.replace(begin, end)
-    return f"{mark[0]}/{mark[1:]}"
-
-
 def template_ends(tokenizer: Any) -> frozenset[int]:
     """Return the tokens with which a tokenizer's chat templates end a reply; none for one without a template."""
     if not getattr(tokenizer, "chat_template", None):
         return frozenset()
     found = set()
-    for name in _named(tokenizer.chat_template):
+    for name in named(tokenizer.chat_template):
         try:
             found.add(Chat(tokenizer, {"chat_template": name}).end_of_turn_id)
         except UsageError:  # said where that template is used

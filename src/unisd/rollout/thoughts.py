@@ -1,10 +1,13 @@
-"""The text of what was written, in which thoughts can still be told from the reply."""
+"""Marks of thoughts in prompts and in what was written: what tells them from the reply."""
 
 import re
 from collections.abc import Sequence
 from typing import Any
 
 from unisd.tasks.turns import THOUGHT
+
+END = 32
+"""Tokens at the end of a prompt among which the mark of a thought is looked for."""
 
 # A message of the harmony format (gpt-oss): its channel, its text, and what ends it.
 _MESSAGE = re.compile(
@@ -33,3 +36,17 @@ def readable(tokenizer: Any, ids: Sequence[int]) -> str:
 
 def _in_marks(channel: str, text: str, end: str) -> str:
     return text if channel != "analysis" else f"<think>{text}</think>" if end else f"<think>{text}"
+
+
+def last_mark(text: str) -> str:
+    """Return the mark of a thought that stands at the very end of a text, white space aside; or nothing."""
+    end = text[-END * 8 :].rstrip()
+    return next((mark[0] for mark in THOUGHT.finditer(end) if mark.end() == len(end)), "")
+
+
+def closing(mark: str) -> str:
+    """Return the mark that closes the thought which another opens."""
+    for begin, end in (("start", "end"), ("START", "END"), ("begin", "end"), ("BEGIN", "END"), ("_on", "_off")):
+        if begin in mark:
+            return mark.replace(begin, end)
+    return f"{mark[0]}/{mark[1:]}"
