@@ -40,6 +40,14 @@ def test_audit_says_what_the_teacher_has_to_teach(tmp_path, model_folder, capsys
     assert len((tmp_path / "audit/answers/teacher-gold-turn.jsonl").read_text().splitlines()) == 6
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_variables_of_the_chat_template_reach_every_prompt(model_folder, asked):
+    words = ["audit", *COS_E, "--model", model_folder, "--max-new-tokens", "3", "--quiet"]
+    assert main([*words, "--template-kwargs", "{enable_thinking: false}"]) == 0
+    ((auditor, *_),) = asked
+    assert auditor.builder.variables == {"enable_thinking": False}
+
+
 def test_what_is_not_chosen_is_the_default(model_folder, capsys, asked):
     assert main(["audit", *COS_E, "--model", model_folder, "--max-new-tokens", "3", "--quiet"]) == 0
     ((auditor, examples, layouts, kinds, negatives),) = asked

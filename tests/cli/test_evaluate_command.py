@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from rollout.templates import FAMILIES
 from unisd import tasks
 from unisd.cli.main import main
 from unisd.evaluation import session
@@ -78,6 +79,24 @@ def test_options_reach_the_sampler_and_are_kept(model_folder, capsys, written):
         "samples": 2, "temperature": 0.8, "top_p": 0.9, "seed": 7, "max_new_tokens": 5,
         "source": "sample", "split": "train", "limit": 3,
     }  # fmt: skip
+
+
+def test_the_chat_template_and_thoughts_are_options(run_folder, model_folder, capsys, refused, written, tmp_path):
+    folder = tmp_path / "thinks"
+    shutil.copytree(model_folder, folder)
+    FAMILIES["Qwen3"].tokenizer().save_pretrained(folder)
+    words = [folder, *COS_E, "--limit", "1", "--max-new-tokens", "5", "--fresh"]
+    plain = found(capsys, *words)
+    off = found(capsys, *words, "--template-kwargs", "{enable_thinking: false}", "--thoughts", "keep")
+    assert "template_kwargs" not in plain["asked"]
+    assert "thoughts" not in plain["asked"]
+    assert off["asked"]["template_kwargs"] == {"enable_thinking": False}
+    assert off["asked"]["thoughts"] == "keep"
+    (first, *_), (second, *_) = written
+    assert list(second[0].prompt_ids)[: len(first[0].prompt_ids)] == list(first[0].prompt_ids)
+    assert len(second[0].prompt_ids) > len(first[0].prompt_ids)
+    assert "a mapping of names" in refused("evaluate", *words, "--template-kwargs", "off")
+    assert "--template-kwargs: 'tokenize' is no" in refused("evaluate", *words, "--template-kwargs", "{tokenize: true}")
 
 
 def test_without_a_limit_all_items_are_asked_with_the_tasks_own_room(model_folder, capsys, written):

@@ -20,7 +20,7 @@ def canned(monkeypatch):
         calls.append((config, task, examples, progress))
         items = [Item(example.id, example.prompt, None, {}) for example in examples]
         dropped = {"negative: the text is not surely wrong": 5, "induction: empty": 1}
-        return Prepared(task, examples, None, None, items, dropped)
+        return Prepared(task, examples, None, None, items, dropped=dropped)
 
     monkeypatch.setattr("unisd.training.prepare.prepare", prepare)
     return calls

@@ -4,6 +4,7 @@ from hypothesis import strategies as st
 
 from contexts import families
 from contexts.items import Bare, Hint, made, numbered, registered
+from rollout.templates import FAMILIES
 from unisd.contexts import Context, ContextKind, Making, Need, PromptBuilder, make_contexts, merged
 from unisd.errors import UsageError
 from unisd.rollout import CompletionStore, SamplingParams
@@ -103,6 +104,14 @@ def test_what_is_longer_than_the_limit_is_not_sent(builder, store):
     assert sorted(request.key[-1] for request in sampler.asked) == [1, 2]
     making.max_prompt_length = None
     assert making.written(asked, PARAMS, "texts") == ["text 3", "text 1", "text 4", "text 2"]
+
+
+def test_thoughts_are_cut_from_what_is_written(store):
+    asks = PromptBuilder(FAMILIES["QwQ"].tokenizer(), "paper")  # its prompts open the thought
+    texts = {1: "Hm.\n</think>\n\ntext", 2: "Hm. It"}
+    sampler = families.FakeSampler(lambda request: texts[request.key[-1]])
+    making = Making(Bare(), [], sampler=sampler, builder=asks, store=store)
+    assert making.written([("Why?", (1,)), ("How?", (2,))], PARAMS, "texts") == ["\n\ntext", ""]
 
 
 def test_the_store_is_made_once_and_only_when_something_is_written(builder, store):

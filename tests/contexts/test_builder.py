@@ -121,17 +121,19 @@ def test_an_opening_token_that_the_block_lacks_still_comes_first():
     made = PromptBuilder(families.make(["<bos>", "<turn>"], template, "<bos>", None), "system")
     seen = text(made, made.teacher_ids(QUESTION, CONTEXTS["gold"]))
     assert seen.startswith("<bos><turn>Here")
-    assert seen.endswith(f"<turn>{QUESTION}")
+    assert seen.endswith(f"<turn>{QUESTION}<turn>")  # a reply begins like any turn
     assert seen.count("<bos>") == 1
 
 
 @every_family
 def test_a_completion_ends_as_the_template_ends_a_reply(family):
     made = builder(family)
-    ids = made.completion_ids(" Light scatters.\n")
-    assert text(made, ids) == " Light scatters.\n" + families.END_OF_TURN[family]
+    ids = made.completion_ids(" Light scatters.\n", QUESTION)
+    trimmed = family in families.OPENING
+    said = " Light scatters.\n".strip() if trimmed else " Light scatters.\n"
+    assert text(made, ids) == said + families.END_OF_TURN[family]
     assert made.end_of_turn_id == ids[-1]
-    assert len(ids) == len(" Light scatters.\n") + 1  # no opening token, one for the end
+    assert len(ids) == len(said) + 1  # no opening token, one for the end
 
 
 def test_end_of_turn_falls_back_to_the_end_of_text():
@@ -140,7 +142,7 @@ def test_end_of_turn_falls_back_to_the_end_of_text():
     assert text(made, [made.end_of_turn_id]) == "<eos>"
     endless = PromptBuilder(families.make(["<x>"], bare, None, None), "turn")
     with pytest.raises(UsageError, match="eos_token"):
-        endless.completion_ids("a")
+        endless.completion_ids("a", QUESTION)
 
 
 def test_end_of_turn_is_a_control_token_not_the_words_before_it():
@@ -232,7 +234,7 @@ def test_a_base_model_gets_a_plain_format_and_says_so(adds_bos):
     seen = text(made, made.teacher_ids(CHAT[:1] + CHAT[-1:], CONTEXTS["gold"]))
     asked = f"User:\n{QUESTION}\n\nAssistant:\n"
     assert seen == f"{opening}Be brief.\n\n{asked}Light scatters.<eos>\n\n{asked}"
-    assert text(made, made.completion_ids("a")) == "a<eos>"
+    assert text(made, made.completion_ids("a", QUESTION)) == "a<eos>"
     assert tokenizer.chat_template is None
     for layout in LAYOUTS:
         with pytest.warns(UserWarning, match="no chat template"):
@@ -266,7 +268,7 @@ def test_a_refusal_of_the_template_is_said_in_words():
         ([{"role": "user"}], "content"),
         ([{"role": "user", "content": [{"type": "image"}]}], "only text"),
         ([{"role": "system", "content": "a"}], "must hold a user message"),
-        ([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], "end with the assistant"),
+        ([{"role": "user", "content": "a"}, {"role": "assistant", "content": ""}], "no text to continue"),
     ],
 )
 def test_malformed_prompts_are_refused(prompt, said):

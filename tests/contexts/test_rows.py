@@ -1,8 +1,12 @@
+import json
+import warnings
+
 import pytest
 from datasets import Dataset
 
 from contexts import families
 from contexts.items import Bare, Hint, numbered, registered
+from rollout.templates import FAMILIES
 from unisd.contexts import Context, Item, Making, Need, PromptBuilder, columns_of, make_contexts, prepare_rows
 from unisd.errors import UsageError
 
@@ -46,7 +50,7 @@ def test_a_full_row(builder):
     (made,), report = prepared([given], builder, probes=3, completion_required=True)
     assert made.id == "one"
     assert made.student_ids == builder.student_ids(PROMPT)
-    assert made.completion_ids == builder.completion_ids("Hives.")
+    assert made.completion_ids == builder.completion_ids("Hives.", PROMPT)
     contexts = {
         "gold": [Context("gold", GOLD)],
         "negative": [Context("negative", "In caves.")],
@@ -281,7 +285,7 @@ def test_a_completion_that_does_not_fit(builder):
     assert (report.absent, report.dropped) == ({}, {})
     made, report = prepared([given, short], builder, completion=10, completion_required=True)
     assert [item.id for item in made] == ["two"]
-    assert made[0].completion_ids == builder.completion_ids("x" * 9)
+    assert made[0].completion_ids == builder.completion_ids("x" * 9, PROMPT)
     assert (report.absent, report.dropped) == ({}, {reason: 1})
 
 
@@ -361,6 +365,56 @@ def test_ids_are_unique(builder):
     # What is dropped counts, too.
     with pytest.raises(UsageError, match=r"rows 0 and 1 .*both 'one'"):
         prepared([row(prompt="Why? " * 100), row()], builder, 400)
+
+
+TOOL = {"type": "function", "function": {"name": "add_up", "parameters": {}}}
+
+
+def test_rows_may_have_variables_of_the_template_and_tools():
+    thinks = PromptBuilder(FAMILIES["Qwen3"].tokenizer(), "paper", None, {"enable_thinking": False})
+    given = [
+        row(id="a", completion="2", chat_template_kwargs=None),
+        row(id="b", completion="2", chat_template_kwargs={"enable_thinking": True}),
+        row(id="c", completion="2", chat_template_kwargs='{"enable_thinking": true}', tools=[TOOL]),
+        row(id="d", completion="2", chat_template_kwargs=None, tools=json.dumps([TOOL])),
+    ]
+    made, _ = prepared([*Dataset.from_list(given[:2]), *given[2:]], thinks, completion_required=True)
+    shown = [thinks.tokenizer.decode(each.student_ids) for each in made]
+    assert [text.endswith("</think>\n\n") for text in shown] == [True, False, False, True]
+    assert ["add_up" in text for text in shown] == [False, False, True, True]
+    seen = [thinks.tokenizer.decode(first(each, "gold")) for each in made]
+    assert [text.endswith("</think>\n\n") for text in seen] == [True, False, False, True]
+    assert ["add_up" in text for text in seen] == [False, False, True, True]
+    gold = [thinks.tokenizer.decode(each.completion_ids) for each in made]
+    assert ["<think>" in text for text in gold] == [False, True, True, False]
+    assert {each.opened for each in made} == {""}
+    opens = PromptBuilder(FAMILIES["QwQ"].tokenizer(), "paper")
+    assert prepared([row()], opens)[0][0].opened == "<think>\n"
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ({"chat_template_kwargs": "off"}, "column 'chat_template_kwargs', row 0 .*: not JSON"),
+        ({"chat_template_kwargs": [1]}, "column 'chat_template_kwargs', row 0 .*: a mapping"),
+        ({"chat_template_kwargs": {"tokenize": False}}, "column 'chat_template_kwargs', row 0 .*'tokenize' is no"),
+        ({"tools": "add_up"}, "column 'tools', row 0 .*: tools are no JSON"),
+        ({"tools": [3]}, "column 'tools', row 0 .*: a tool is 3"),
+    ],
+)
+def test_variables_and_tools_that_are_none_are_refused(builder, columns, said):
+    with pytest.raises(UsageError, match=said):
+        prepared([row(**columns)], builder)
+
+
+def test_columns_that_nothing_reads_are_named_once(builder):
+    given = [row(id=str(n), completion="2", source="web", empty=None, chat_template_kwargs=None) for n in range(3)]
+    with pytest.warns(UserWarning, match=r"nothing reads under these settings: completion, source \(read") as said:
+        prepared(given, builder)
+    assert len(said) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        prepared([row(completion="2", negative_context=None)], builder, completion_required=True)
 
 
 def test_integer_ids_are_taken_as_text(builder):

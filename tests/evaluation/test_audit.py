@@ -4,6 +4,7 @@ from hypothesis import strategies as st
 
 import tiny
 from evaluation.asked import Choices, examples
+from unisd.contexts import PromptBuilder
 from unisd.errors import UsageError
 from unisd.evaluation.audit import Auditor, area_under_curve, audit_sample
 from unisd.rollout import Completion, CompletionStore, make_sampler
@@ -40,7 +41,8 @@ class Told:
 def auditor(tokenizer, tmp_path):
     def build(sampler, model=None):
         store = CompletionStore(tmp_path / "texts.jsonl", "m")
-        return Auditor(Choices(), ITEMS, model or tiny.model(), sampler, tokenizer, store, 16, progress=False)
+        builder = PromptBuilder(tokenizer, "paper")
+        return Auditor(Choices(), ITEMS, model or tiny.model(), sampler, builder, store, 16, progress=False)
 
     return build
 

@@ -5,6 +5,7 @@ import time
 import pytest
 
 from evaluation.asked import Choices, Scripted, examples, letter
+from rollout.templates import FAMILIES
 from unisd.contexts import PromptBuilder
 from unisd.errors import UniSDError, UsageError
 from unisd.evaluation.answers import TOO_LONG
@@ -27,6 +28,27 @@ def test_every_example_is_asked_and_graded(builder):
     assert summary["accuracy_among_parsable"]["value"] == 1.0
     assert summary["subjects"]["art"]["of"] == summary["subjects"]["law"]["of"] == 4
     assert summary["subjects"]["art"]["count"] == 4
+
+
+def think(request):
+    """A thought that names the wrong answer; every third is never closed."""
+    number = int(request.key[1])
+    return "Answer: C" + ("" if number % 3 == 2 else f"\n</think>\n\nAnswer: {'ABC'[number % 3]}")
+
+
+@pytest.mark.parametrize("name", ["QwQ", "Qwen3"])
+def test_thoughts_are_cut_before_grading_or_kept(name):
+    """Of three items two are right; the third never came to an answer, though its thought names the right one."""
+    asks = PromptBuilder(FAMILIES[name].tokenizer(), "paper")
+    opened = "" if name == "QwQ" else "<think>\n"  # who opens the thought: the prompt, or the model
+    sampler = Scripted(lambda request: opened + think(request))
+    found = evaluate(Choices(), examples(3), sampler, asks, progress=None)
+    assert [item.parsed for item in found.items] == ["A", "B", None]
+    assert all(item.output.startswith("<think>\nAnswer: C") for item in found.items)
+    kept = evaluate(Choices(), examples(3), sampler, asks, progress=None, thoughts="keep")
+    assert kept.items[2].correct
+    assert regrade(Choices(), kept) == found
+    assert regrade(Choices(), found, "keep") == kept
 
 
 def test_several_samples_give_pass_at_k_and_an_interval_over_examples(builder):

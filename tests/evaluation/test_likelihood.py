@@ -28,7 +28,7 @@ def test_gold_perplexity_equals_plain_forward_passes(any_model, builder):
     asked = examples(3)
     total = tokens = 0
     for example in asked:
-        completion = builder.completion_ids(example.demonstration)
+        completion = builder.completion_ids(example.demonstration, example.prompt)
         total += plain_logprob(any_model, builder.student_ids(example.prompt), completion)
         tokens += len(completion)
     found = gold_perplexity(any_model, builder, Choices(), asked)
@@ -52,7 +52,7 @@ def test_option_probabilities_equal_plain_forward_passes(any_model, builder):
     found = option_probabilities(any_model, builder, Choices(), asked)
     for example, row in zip(asked, found, strict=True):
         prompt, start = builder.student_ids(example.prompt), list(b"Answer: ")
-        written = {letter: builder.completion_ids(f"Answer: {letter}") for letter in "ABC"}
+        written = {letter: builder.completion_ids(f"Answer: {letter}", example.prompt) for letter in "ABC"}
         assert all(len(ids) == len(start) + 2 for ids in written.values())  # one token a byte, and the end of turn
         logs = [plain_logprob(any_model, prompt, ids[:-1]) for ids in written.values()]
         assert row == pytest.approx(torch.tensor(logs).softmax(0).tolist(), abs=1e-4)

@@ -80,6 +80,10 @@ def test_a_run_knows_its_base_and_its_task(folders, tmp_path):
     )
     found = find_model(str(run))
     assert (found.base, found.trained_on, found.weights) == (folders[0], "cos_e", str(run / "adapter"))
+    assert found.template_kwargs is None
+    with (run / "config.yaml").open("a", encoding="utf-8") as file:
+        file.write("contexts: {template_kwargs: {enable_thinking: false}}\n")
+    assert find_model(str(run)).template_kwargs == {"enable_thinking": False}
     (run / "adapter").rmdir()
     with pytest.raises(UsageError, match="no adapter yet"):
         find_model(str(run))
@@ -169,6 +173,10 @@ def test_regrading_a_file_keeps_what_was_measured_beside_the_answers(folders, ex
     assert before["asked"] == {
         "samples": 1, "temperature": 0.0, "top_p": 1.0, "seed": 42, "max_new_tokens": 4,
     }  # fmt: skip
+    session.regrade_file(Choices(), path)
+    assert json.loads(path.read_text()) == before
+    session.regrade_file(Choices(), path, "keep")
+    assert json.loads(path.read_text())["asked"] == before["asked"] | {"thoughts": "keep"}
     session.regrade_file(Choices(), path)
     assert json.loads(path.read_text()) == before
 

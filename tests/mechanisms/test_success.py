@@ -3,7 +3,9 @@ import json
 import pytest
 import torch
 
+import tiny
 from mechanisms.steps import acting, apart, assert_plain, step_of, trainer_of
+from rollout.templates import QWQ
 from unisd.errors import UsageError
 from unisd.training.arguments import UniSDConfig
 
@@ -69,6 +71,24 @@ def test_completions_are_graded_once_a_step_as_text(tmp_path, tokenizer):
     assert len(calls) == 1
     ended = [tokenizer.decode(s.completion_ids, skip_special_tokens=True) for s in plan.sequences]
     assert list(calls[0]) == ended
+
+
+@pytest.mark.parametrize("thoughts", ["cut", "keep"])
+def test_thoughts_are_cut_before_a_grader_reads(tmp_path, thoughts):
+    calls = []
+
+    def grader(ids, texts):
+        calls.append(texts)
+        return [1.0] * len(ids)
+
+    tokenizer = tiny.tokenizer()
+    tokenizer.chat_template = QWQ
+    rollout = {"max_completion_length": 8, "thoughts": thoughts}
+    trainer = trainer_of(tmp_path, tokenizer, success={"prefer": "incorrect"}, grader=grader, rollout=rollout)
+    _, _, plan = step_of(trainer)
+    written = [tokenizer.decode(s.completion_ids, skip_special_tokens=True) for s in plan.sequences]
+    # No random model closes its thought within eight tokens.
+    assert list(calls[0]) == ([""] * len(written) if thoughts == "cut" else [f"<think>\n{text}" for text in written])
 
 
 def test_refusals(tmp_path, tokenizer):

@@ -302,7 +302,7 @@ PROSE = [
     ("Option A is a shop, which sells old things.", None),
     ("The shop (A) and the house (B).", None),
     ("<think>A sells it, so the answer is A. No.</think>\nAnswer: B", "B"),
-    ("<think>So the answer is A.</think>\nI hope this helps.", "A"),
+    ("<think>So the answer is A.</think>\nI hope this helps.", None),
     ("<think>A is a shop. B is a house.</think>\nB", "B"),
     ("<think>So the answer is A.</think>\nB", "B"),
     ("<think>Answer: A</think> <think>Answer: C</think>\nSo B.", "B"),

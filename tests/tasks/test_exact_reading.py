@@ -83,7 +83,7 @@ NUMBERS = [
     ("The answer is not 3 but 4.", "4"),
     ("A wrong answer is 3.\nAnswer: 4", "4"),
     ("<think>Answer: 3</think>Answer: 4", "4"),
-    ("<think>Answer: 3</think>", "3"),
+    ("<think>Answer: 3</think>", None),
     ("Answer: 4\n\nQuestion: And of pears?\nAnswer: 9", "4"),
     ("Answer: 4<|im_end|>\n<|im_start|>user\nAnswer: 9", "4"),
     # how a number is written

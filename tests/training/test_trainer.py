@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import tiny
+from rollout.templates import QWEN3
 from unisd.errors import UsageError
 from unisd.teacher import ReadRequest, score
 from unisd.training.trainer import UniSDTrainer
@@ -245,6 +246,29 @@ def test_sources_of_completions(tmp_path, tokenizer, source):
         again = trainer.planner.plan(trainer.train_dataset, 5)
         assert torch.equal(plan.step.targets, again.step.targets)
         assert (tmp_path / "own_samples.jsonl").is_file()
+
+
+def test_variables_of_the_template_reach_student_teacher_and_gold(tmp_path, tokenizer):
+    """Thinking is off for the student, on for the teacher, and on again in one row."""
+    thinks = tiny.tokenizer()
+    thinks.chat_template = QWEN3
+    rows = tiny.rows(4, negative=False, probes=0)
+    rows[3]["chat_template_kwargs"] = {"enable_thinking": True}
+    contexts = {
+        "layout": "paper",
+        "template_kwargs": {"enable_thinking": False},
+        "teacher_template_kwargs": {"enable_thinking": True},
+    }
+    trainer = trainer_of(tmp_path, thinks, rows=rows, rollout={"source": "gold"}, contexts=contexts, max_steps=1)
+    block = "<think>\n\n</think>\n\n"
+    plan = trainer.planner.plan(trainer.train_dataset, 0)
+    for number, (row, sequence) in enumerate(zip(trainer.train_dataset, plan.sequences, strict=True)):
+        prompt, said = (thinks.decode(ids) for ids in (sequence.prompt_ids, sequence.completion_ids))
+        assert prompt.endswith(block) == (number < 3)
+        assert said == block * (number == 3) + rows[number]["completion"] + "<|im_end|>"
+        assert thinks.decode(row.contexts["gold"][0]).endswith("assistant\n")
+    trainer.train()
+    assert lines(tmp_path)[0]["loss"] > 0
 
 
 def test_sft_is_the_usual_cross_entropy(tmp_path, tokenizer):

@@ -26,6 +26,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-new-tokens", type=int, help="room for an answer; default: the task's")
     parser.add_argument("--batch-size", type=int, default=32, help="answers written at a time")
     parser.add_argument("--seed", type=int, default=42, help="seed of the sample and the contexts")
+    parser.add_argument(
+        "--template-kwargs",
+        metavar="YAML",
+        help="what the chat template reads besides, such as '{enable_thinking: false}'; default: as a run was trained",
+    )
     parser.add_argument("--output", type=Path, help="a folder for audit.json and the answers")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
     parser.add_argument("--json", action="store_true", help="print the audit as JSON")
@@ -55,6 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError(
             f"--task {task.name}: it has no demonstrations, so there is no teacher; choose a task that has some"
         )
+    from unisd.cli.evaluate_command import template_kwargs
     from unisd.evaluation.models import Loaded
     from unisd.rollout import CompletionStore, make_sampler
 
@@ -64,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
         pool,
         loaded.model,
         make_sampler(loaded.model, loaded.tokenizer, arguments.batch_size),
-        loaded.tokenizer,
+        loaded.builder(template_kwargs(arguments)),
         CompletionStore.in_cache("contexts", task.name, loaded.fingerprint(), arguments.batch_size),
         max_new_tokens=arguments.max_new_tokens,
         probes=arguments.probes,

@@ -29,6 +29,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--temperature", type=float, default=0.0, help="0 (the default) is greedy")
     parser.add_argument("--top-p", type=float, default=1.0, help="nucleus of the samples")
     parser.add_argument("--seed", type=int, default=42, help="seed of the samples")
+    parser.add_argument(
+        "--template-kwargs",
+        metavar="YAML",
+        help="what the chat template reads besides, such as '{enable_thinking: false}'; default: as a run was trained",
+    )
+    parser.add_argument(
+        "--thoughts", choices=("cut", "keep"), default="cut", help="what a model thinks, before grading (default cut)"
+    )
     parser.add_argument("--base", action="store_true", help="ask what each model was adapted from, too, and compare")
     parser.add_argument(
         "--likelihood", action="store_true", help="perplexity of gold answers; calibration of multiple choice"
@@ -71,6 +79,7 @@ def _ask(arguments: argparse.Namespace) -> int:
     from unisd.evaluation.session import Options, load_exams, run_session, write_report, write_result
 
     chosen = {name: getattr(arguments, name) for name in Options.__dataclass_fields__}
+    chosen["template_kwargs"] = template_kwargs(arguments)
     exams, skipped = load_exams(arguments.task, arguments.source, arguments.split, arguments.limit)
     quiet = arguments.quiet or arguments.json
     for label, why in skipped.items():
@@ -104,6 +113,17 @@ def _ask(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def template_kwargs(arguments: argparse.Namespace) -> dict[str, Any] | None:
+    """Return what ``--template-kwargs`` says, checked."""
+    from unisd.rollout.messages import checked_variables
+    from unisd.training.runfile import parse_override
+
+    if arguments.template_kwargs is None:
+        return None
+    given = parse_override(f"contexts.template_kwargs={arguments.template_kwargs}")["contexts"]["template_kwargs"]
+    return checked_variables(given or {}, "--template-kwargs")
+
+
 def _regrade(arguments: argparse.Namespace) -> int:
     from unisd.cli.tables import EVALUATION_COLUMNS, evaluation_rows, show, table
     from unisd.errors import UsageError
@@ -123,10 +143,10 @@ def _regrade(arguments: argparse.Namespace) -> int:
             task = get(label)
             stem = folder / Exam(label, task, []).file_name
             path = arguments.output if _is_file(arguments) else stem.with_name(f"{stem.name}.json")
-            found[f"{name}, {label}"] = regrade_file(task, path)
+            found[f"{name}, {label}"] = regrade_file(task, path, arguments.thoughts)
             base = path.with_name(f"{path.stem}-base.json")
             if base.is_file():
-                found[f"{name} (base), {label}"] = regrade_file(task, base)
+                found[f"{name} (base), {label}"] = regrade_file(task, base, arguments.thoughts)
         if (folder / "report.json").is_file() and not (arguments.quiet or arguments.json):
             print(f"{folder / 'report.json'} holds the former grades; evaluate again to renew it")
     if not found:

@@ -96,7 +96,7 @@ def _audited(settings: Any, arguments: argparse.Namespace, quiet: bool) -> tuple
         examples,
         model,
         make_sampler(model, tokenizer),
-        tokenizer,
+        settings.config(arguments.output).contexts.builder(tokenizer),
         CompletionStore.in_cache("contexts", task.name, weights_fingerprint(model)),
         max_new_tokens=groups.get("rollout", {}).get("max_completion_length"),
         seed=seed,

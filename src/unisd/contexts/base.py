@@ -14,6 +14,7 @@ from unisd.errors import UsageError
 from unisd.rollout import CompletionStore, Request, Sampler, SamplingParams
 from unisd.rollout.chat import Chat
 from unisd.tasks.base import Example, Task
+from unisd.tasks.turns import reply_of
 
 About = Literal["item", "another", "general"]
 """Whether a kind speaks of the item that is asked, of another item (it shows that item's prompt), or of none."""
@@ -142,7 +143,8 @@ class Making:
     ) -> list[str | None]:
         """Return what the model writes for each of ``asked``, user turns with the keys of their random streams.
 
-        It is None where a turn is longer than ``max_prompt_length``. ``label`` names the progress bar.
+        Thoughts before it are cut. It is None where a turn is longer than ``max_prompt_length``. ``label`` names the
+        progress bar.
 
         Raises:
             UsageError: there is nobody to write.
@@ -155,8 +157,10 @@ class Making:
         limit = self.max_prompt_length
         fit = [limit is None or len(request.prompt_ids) <= limit for request in requests]
         sent = list(compress(requests, fit))
-        texts = iter(self.store.texts(self.sampler, sent, params, label if self.progress else None))
-        return [next(texts) if fits else None for fits in fit]
+        texts = self.store.texts(self.sampler, sent, params, label if self.progress else None)
+        opened = (self.builder.opened(request.prompt_ids) for request in sent)
+        replies = iter([reply_of(mark + text) for mark, text in zip(opened, texts, strict=True)])
+        return [next(replies) if fits else None for fits in fit]
 
 
 class ContextKind:

@@ -4,17 +4,19 @@ Two prompts differ only where their contexts differ: gold and negative share the
 every teacher prompt.
 """
 
+import copy
 import re
 from collections.abc import Mapping
 from dataclasses import fields, replace
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from transformers import PreTrainedTokenizerBase
 
 from unisd.contexts import registry
 from unisd.contexts.base import Context, Words
 from unisd.errors import UsageError
-from unisd.rollout.chat import Chat, Prompt, messages_of
+from unisd.rollout.chat import MARK, Chat, Prompt, SystemTurn, Variables, say
+from unisd.rollout.messages import checked_variables
 
 Layout = Literal["paper", "turn", "system"]
 """Where a context stands in the teacher's prompt: see :meth:`PromptBuilder.teacher_ids`."""
@@ -27,60 +29,117 @@ class PromptBuilder(Chat):
         tokenizer: the model's.
         layout: where contexts stand.
         words: templates that replace a kind's own, by kind and name: ``{"gold": {"after": "See: {text}"}}``.
+        template_kwargs: what the chat template reads beside the messages (``enable_thinking``, say).
+        teacher_template_kwargs: laid over them in the teacher's prompts.
 
     Example:
         >>> builder = PromptBuilder(tokenizer, "turn")  # doctest: +SKIP
         >>> builder.teacher_ids("2 + 2?", Context("gold", "2 and 2 make 4."))  # doctest: +SKIP
 
     Raises:
-        UsageError: an unknown layout, words that cannot be used, or several chat templates and no default.
+        UsageError: an unknown layout, words or template variables that cannot be used, or several chat templates and no
+            default.
     """
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, layout: Layout, words: Mapping[str, Mapping[str, str]] | None = None
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        layout: Layout,
+        words: Mapping[str, Mapping[str, str]] | None = None,
+        template_kwargs: Variables | None = None,
+        teacher_template_kwargs: Variables | None = None,
     ) -> None:
+        self._words = _read_words(words or {})
+        super().__init__(tokenizer, template_kwargs)
+        place = "contexts.teacher_template_kwargs"
+        self.teacher_variables = {**self.variables, **checked_variables(teacher_template_kwargs or {}, place)}
+        self._check_read(self.teacher_variables, place, self._template(self.teacher_variables))
+        self._lay_out(layout)
+
+    def in_layout(self, layout: Layout) -> "PromptBuilder":
+        """Return a builder of the same prompts in another layout."""
+        other = copy.copy(self)
+        other._lay_out(layout)
+        return other
+
+    def _lay_out(self, layout: Layout) -> None:
         if layout not in get_args(Layout):
             raise UsageError(f"unknown layout {layout!r}; choose one of {', '.join(get_args(Layout))}")
         self.layout: Layout = layout
-        self._words = _read_words(words or {})
-        super().__init__(tokenizer)
+        if layout == "system" and self.system_turn != "own":
+            say(
+                f"contexts.layout=system: the chat template {_TURNS[self.system_turn]}, so the context stands as a "
+                "user turn before the prompt; contexts.layout=turn or paper keeps to what the model knows"
+            )
 
-    def teacher_ids(self, prompt: Prompt, context: Context) -> list[int]:
+    def teacher_ids(self, prompt: Prompt, context: Context, variables: Variables | None = None) -> list[int]:
         """Return the token ids of ``prompt`` seen together with ``context``, in this builder's layout.
 
         * ``paper``: the context follows the question inside the last user turn.
         * ``turn``: the context is an earlier exchange. About this very question it stands right before the last user
           turn, which is then asked again; else it opens the conversation.
-        * ``system``: a leading block with the context, then exactly the student's ids (less a second opening token).
+        * ``system``: a leading block with the context, then exactly the student's ids (less second opening tokens).
+          Where the chat template has no system turn, the block is a user turn.
+
+        Args:
+            prompt: the user turn, or messages.
+            context: what the teacher sees besides.
+            variables: the row's own, laid over those of all the teacher's prompts.
 
         Raises:
-            UsageError: the prompt is malformed, or the chat template refuses the messages.
+            UsageError: the prompt is malformed, or the chat template refuses the messages, or leaves one out.
         """
-        messages, words = messages_of(prompt), self._words_of(context.kind)
+        messages, words = self._messages(prompt), self._words_of(context.kind)
+        variables = self._joined(variables, self.teacher_variables)
         last = max(index for index, message in enumerate(messages) if message["role"] == "user")
         question = messages[last]["content"]
         if self.layout == "system":
-            return self._behind_block(_filled(words.before, context, question), messages)
+            block = self._block(_filled(words.before, context, question), variables)
+            return self._behind(block, self.ids(messages, variables))
         if self.layout == "paper":
             messages[last]["content"] = f"{question}\n\n{_filled(words.after, context, question)}"
-        else:
-            start = 1 if messages[0]["role"] in ("system", "developer") else 0
-            at = last if registry.get(context.kind).about == "item" else start
-            asked = _filled(words.asked, context, question)
-            messages[at:at] = [{"role": "user", "content": asked}, {"role": "assistant", "content": context.text}]
-        return self.ids(messages)
+            return self.ids(messages, variables)
+        start = 1 if messages[0]["role"] in ("system", "developer") else 0
+        at = last if registry.get(context.kind).about == "item" else start
+        asked = _filled(words.asked, context, question)
+        messages[at:at] = [{"role": "user", "content": asked}, {"role": "assistant", "content": context.text}]
+        text = self.text(messages, variables)
+        if context.text.strip() not in text:
+            say(
+                "contexts.layout=turn: the chat template does not write earlier replies as they are (it cuts thoughts, "
+                "for example), so the teacher sees a part of its contexts; contexts.layout=paper shows all"
+            )
+        return self._ids(text)
 
     def _words_of(self, kind: str) -> Words:
         own = registry.get(kind).words
         return self._words_of(own) if isinstance(own, str) else self._words.get(kind, own)
 
-    def _behind_block(self, shown: str, messages: list[dict[str, Any]]) -> list[int]:
-        student = self.ids(messages)
-        block = self.ids([{"role": self.block_role, "content": shown}], reply=False)
-        if self.opening_id is not None and student[:1] == [self.opening_id]:
-            student = student[1:]
-            block = block if block[:1] == [self.opening_id] else [self.opening_id, *block]
+    def _block(self, shown: str, variables: Variables) -> list[int]:
+        """Return a leading block of its own: a system turn, or a user's where the template has none."""
+        variables = {name: value for name, value in variables.items() if name != "tools"}  # the prompt shows them
+        if self.system_turn != "own":
+            return self.ids([{"role": "user", "content": shown}], variables, reply=False)
+        # Taken from before a question: alone, some templates refuse it or end the document behind it.
+        system = [{"role": "system", "content": shown}, {"role": "user", "content": MARK}]
+        before = self.text(system, variables, reply=False).partition(MARK)[0]
+        return self._ids(before.rpartition(self.user_header)[0] if self.user_header else before)
+
+    def _behind(self, block: list[int], student: list[int]) -> list[int]:
+        """Join two documents to one: what opens a document comes first, and once."""
+        opening = self.opening_ids
+        if opening and student[: len(opening)] == opening:
+            student = student[len(opening) :]
+            block = block if block[: len(opening)] == opening else [*opening, *block]
         return block + student
+
+
+_TURNS: dict[SystemTurn, str] = {
+    "own": "has system turns",
+    "merged": "writes a system message into the user's turn",
+    "dropped": "leaves out system messages",
+    "refused": "refuses system messages",
+}
 
 
 def _read_words(given: Mapping[str, Mapping[str, str]]) -> dict[str, Words]:

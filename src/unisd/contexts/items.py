@@ -1,16 +1,19 @@
 """Training items: a task's examples with the contexts made for them, or a user's rows, read and checked in words."""
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from unisd.contexts import registry
 from unisd.contexts.base import Context, Making, Need, merged
 from unisd.errors import UniSDError, UsageError
 from unisd.files import fingerprint
-from unisd.rollout.chat import Prompt, messages_of
+from unisd.rollout.messages import Prompt, checked_variables, messages_of
 
+TEMPLATE, TOOLS = "chat_template_kwargs", "tools"
+"""Columns of what the chat template reads for a row: variables of its own, and tools as JSON schemas."""
 _COLUMNS = {"gold": "privileged_context", "auxiliary": "auxiliary_contexts"}
 
 
@@ -25,6 +28,8 @@ class Item:
     """The gold completion, where there is one."""
     contexts: Mapping[str, Sequence[Context]]
     """By slot."""
+    variables: Mapping[str, Any] = field(default_factory=dict)
+    """What the chat template reads for this item beside the messages; tools are under ``tools``."""
 
 
 def make_contexts(needs: Iterable[Need], making: Making) -> tuple[list[Item], dict[str, int], list[str]]:
@@ -64,6 +69,10 @@ def column_of(slot: str) -> str:
 def columns_of(item: Item) -> dict[str, Any]:
     """Return an item as a row of the public columns, to be looked at, shared, and read by :func:`read_columns`."""
     row: dict[str, Any] = {"id": item.id, "prompt": item.prompt, "completion": item.completion}
+    if kwargs := {name: value for name, value in item.variables.items() if name != TOOLS}:
+        row[TEMPLATE] = kwargs
+    if TOOLS in item.variables:
+        row[TOOLS] = item.variables[TOOLS]
     for slot, contexts in item.contexts.items():
         plain = slot in ("gold", "negative") and [context.kind for context in contexts] in ([], [slot])
         row[column_of(slot)] = next((c.text for c in contexts), None) if plain else [vars(c) for c in contexts]
@@ -74,11 +83,12 @@ def read_columns(row: Mapping[str, Any], number: int, needs: Sequence[Need], com
     """Read and check one row of a user's; a null stands for a column left out.
 
     Args:
-        row: ``prompt`` (text or messages), ``id`` (text or integer; optional), ``completion`` (text), and a column for
-            each need: ``privileged_context`` for slot ``gold``, ``auxiliary_contexts`` for ``auxiliary``, and
-            ``<slot>_context`` for any other. It holds a text, a mapping with ``kind``, ``text`` and ``question``, or a
-            list of them. A plain text is of the needed kind; where that is about another item, it is taken
-            as general guidance, that is as kind ``induction``.
+        row: ``prompt`` (text or messages), ``id`` (text or integer; optional), ``completion`` (text),
+            ``chat_template_kwargs`` (a mapping) and ``tools`` (JSON schemas) for the chat template, each also as JSON
+            text, and a column for each need: ``privileged_context`` for slot ``gold``, ``auxiliary_contexts`` for
+            ``auxiliary``, and ``<slot>_context`` for any other. It holds a text, a mapping with ``kind``, ``text`` and
+            ``question``, or a list of them. A plain text is of the needed kind; where that is about another item, it is
+            taken as general guidance, that is as kind ``induction``.
         number: the row's place in the training set, counted from 0.
         needs: which contexts to read; other columns are not looked at.
         completion_required: whether ``completion`` is read, and must be there.
@@ -94,7 +104,18 @@ def read_columns(row: Mapping[str, Any], number: int, needs: Sequence[Need], com
     if completion_required and (not isinstance(completion, str) or not completion.strip()):
         given = "missing" if completion is None else repr(completion)
         raise UsageError(f"{_place('completion', number)}: it is {given}; give every row the reply to learn, as text")
-    return Item(_identity(row, number), prompt, completion, found)
+    return Item(_identity(row, number), prompt, completion, found, _variables(row, number))
+
+
+def _variables(row: Mapping[str, Any], number: int) -> dict[str, Any]:
+    given = row.get(TEMPLATE)
+    try:
+        given = json.loads(given) if isinstance(given, str) and given.strip() else given or {}
+    except ValueError as error:
+        raise UsageError(f"{_place(TEMPLATE, number)}: not JSON ({error}); give a mapping") from error
+    found = checked_variables(given, _place(TEMPLATE, number))
+    tools = checked_variables({TOOLS: row.get(TOOLS) or None}, _place(TOOLS, number))
+    return found | tools
 
 
 def _place(column: str, number: int) -> str:

@@ -8,9 +8,10 @@ from typing import Any
 from unisd.contexts import registry
 from unisd.contexts.base import Context, Need, merged
 from unisd.contexts.builder import PromptBuilder
-from unisd.contexts.items import Item, read_columns
+from unisd.contexts.items import TEMPLATE, TOOLS, Item, column_of, read_columns
 from unisd.contexts.leakage import normalised, repeats
 from unisd.errors import UsageError
+from unisd.rollout.chat import say
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class PreparedRow:
     """By slot, the teacher's prompts with each context; an empty list where the item has none (that fit)."""
     completion_ids: list[int] | None
     """The gold completion with its end-of-turn token; None where none is required."""
+    opened: str = ""
+    """The mark of the thought that the student's prompt opens, where it does: a completion begins inside it."""
 
 
 @dataclass
@@ -73,7 +76,7 @@ def prepare_rows(
 
     A student prompt or a required completion that does not fit drops the item. A context that does not fit, or that is
     not about the item and yet gives away its gold one, is left out. Where fewer remain than are needed, the item is
-    dropped if they are required, and else goes without.
+    dropped if they are required, and else goes without. Columns that nothing reads are named in a warning.
 
     Args:
         rows: items, or a user's rows, such as a ``datasets.Dataset``; see ``read_columns`` for the columns.
@@ -92,7 +95,10 @@ def prepare_rows(
     preparation = _Preparation(builder, *most, joined, completion_required, report)
     prepared: list[PreparedRow] = []
     numbers: dict[str, int] = {}
+    columns: dict[str, None] = {}
     for number, row in enumerate(rows):
+        if not isinstance(row, Item):
+            columns |= {name: None for name in row if name not in columns and row[name] is not None}
         item = row if isinstance(row, Item) else read_columns(row, number, joined, completion_required)
         if item.id in numbers:
             twins = f"rows {numbers[item.id]} and {number} (counted from 0) are both {item.id!r}"
@@ -102,6 +108,7 @@ def prepare_rows(
             prepared.append(preparation.prepared(item))
         except _UnfitError as unfit:
             report.note(report.dropped, str(unfit), item.id)
+    _name_unread(columns, joined, completion_required)
     report.rows, report.kept = len(numbers), len(prepared)
     if not report.rows:
         raise UsageError("the training set has no rows; check its file, split and filters")
@@ -111,6 +118,13 @@ def prepare_rows(
             f"every one of the {report.rows} rows is dropped ({why}); raise the limits or shorten the rows"
         )
     return prepared, report
+
+
+def _name_unread(columns: Iterable[str], needs: Sequence[Need], completion: bool) -> None:
+    """Say which columns these settings make no use of."""
+    read = ["prompt", "id", *["completion"] * completion, *(column_of(need.slot) for need in needs), TEMPLATE, TOOLS]
+    if unread := [str(name) for name in columns if name not in read]:
+        say(f"columns that nothing reads under these settings: {', '.join(unread)} (read are {', '.join(read)})")
 
 
 class _UnfitError(Exception):
@@ -128,14 +142,14 @@ class _Preparation:
     report: DropReport
 
     def prepared(self, item: Item) -> PreparedRow:
-        student = self.builder.student_ids(item.prompt)
+        student = self.builder.student_ids(item.prompt, item.variables)
         if misfit := self._misfit(student, "student prompt"):
             raise _UnfitError(misfit)
         # The order decides which reason is named where there are several.
         contexts = {need.slot: self._seen(item, need) for need in self.needs if need.slot == "gold"}
         completion = self._completion(item)
         contexts |= {need.slot: self._seen(item, need) for need in self.needs if need.slot != "gold"}
-        return PreparedRow(item.id, student, contexts, completion)
+        return PreparedRow(item.id, student, contexts, completion, self.builder.opened(student))
 
     def _misfit(self, prompt_ids: Sequence[int], name: str) -> str:
         """Return in words why the prompt called ``name`` does not fit; empty if it does."""
@@ -150,7 +164,8 @@ class _Preparation:
             return None
         if item.completion is None:
             raise UsageError(f"item {item.id!r} has no completion to learn; give it one or leave it out")
-        ids, most = self.builder.completion_ids(item.completion), self.max_completion_length
+        ids = self.builder.completion_ids(item.completion, item.prompt, item.variables)
+        most = self.max_completion_length
         if len(ids) > most:
             raise _UnfitError(f"completion longer than max_completion_length ({most})")
         return ids
@@ -162,7 +177,7 @@ class _Preparation:
             if need.slot != "gold" and _gives_away(item, context):
                 fault = f"{context.kind} context gives away the privileged one"
             else:
-                ids = self.builder.teacher_ids(item.prompt, context)
+                ids = self.builder.teacher_ids(item.prompt, context, item.variables)
                 fault = self._misfit(ids, f"{context.kind} prompt")
             if not fault:
                 fit.append(ids)

@@ -185,7 +185,8 @@ class Auditor:
     """All training items: where auxiliary contexts come from."""
     model: nn.Module
     sampler: Sampler
-    tokenizer: Any
+    builder: PromptBuilder
+    """Of any layout."""
     store: CompletionStore
     """Keeps what the model writes as context."""
     max_new_tokens: int | None = None
@@ -211,7 +212,7 @@ class Auditor:
             self.task,
             examples,
             self.sampler,
-            self.tokenizer,
+            self.builder,
             layouts,
             self.max_new_tokens,
             self.progress,
@@ -221,7 +222,7 @@ class Auditor:
         best = max(layouts, key=lambda layout: (asked[layout].correct, asked[layout].parsable))
         distances: dict[str, Distance] = {layout: self._distance(examples, student, layout) for layout in layouts}
         found = Audit(self.task.name, student, asked, distances, best)
-        builder = PromptBuilder(self.tokenizer, best)
+        builder = self.builder.in_layout(best)
         for kind in kinds:
             try:
                 probes = self._probes(kind, examples, builder, found.dropped)
@@ -323,7 +324,7 @@ class Auditor:
 
     def _distance(self, examples: Sequence[Example], student: Evaluation, layout: Layout) -> Distance:
         """Return the forward KL on the student's answers: the signal that training would start from."""
-        builder = PromptBuilder(self.tokenizer, layout)
+        builder = self.builder.in_layout(layout)
         alone, seen = [], []
         for example, item, context in zip(examples, student.items, gold_contexts(examples), strict=True):
             teacher = PackedSequence(builder.teacher_ids(example.prompt, context), item.ids)

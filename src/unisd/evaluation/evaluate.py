@@ -10,6 +10,7 @@ from unisd.rollout import Completion, CompletionStore, Request, Sampler, Samplin
 from unisd.sandbox import require_protection
 from unisd.tasks import Example, Grade, Task, grade_all
 from unisd.tasks.parallel import UNGRADED
+from unisd.tasks.turns import Thoughts
 
 
 def evaluate(
@@ -27,6 +28,7 @@ def evaluate(
     top_p: float = 1.0,
     seed: int = 42,
     max_length: int | None = None,
+    thoughts: Thoughts = "cut",
 ) -> Evaluation:
     """Ask every example and grade the answers; greedily unless a temperature is given.
 
@@ -45,6 +47,7 @@ def evaluate(
         seed: of the samples.
         max_length: tokens that the model can read; a prompt that leaves no room for an answer is not sent, nor cut:
             its item counts as unanswered.
+        thoughts: whether what a reasoning model thinks is cut before its answer is graded, or kept in what is graded.
 
     Raises:
         UniSDError: answers are programs, and they cannot be run safely here; or the task's grader fails.
@@ -71,8 +74,10 @@ def evaluate(
         sampler.sample(sent, params, progress) if store is None else store.completions(sampler, sent, params, progress)
     )
     written = [next(answers) if fit else Completion([], False) for fit in fits]
-    texts = [sampler.decode(done) for done in written]
-    grades = _grades(task, [example for example, _ in asked], texts, progress and f"{progress}: grading")
+    # A thought that the prompt opens is shown from its start, so that it can be told from the answer.
+    opened = [builder.opened(request.prompt_ids) for request in requests]
+    texts = [mark + sampler.decode(done) for mark, done in zip(opened, written, strict=True)]
+    grades = _grades(task, [example for example, _ in asked], texts, progress and f"{progress}: grading", thoughts)
     items = [
         _item(task, example, number, done, text, grade if fit else Grade(False, None, grade.scores, TOO_LONG))
         for (example, number), done, text, grade, fit in zip(asked, written, texts, grades, fits, strict=True)
@@ -92,9 +97,11 @@ def _fits(task: Task, requests: Sequence[Request], room: int, max_length: int | 
     return fits
 
 
-def _grades(task: Task, examples: Sequence[Example], texts: Sequence[str], progress: str | None = None) -> list[Grade]:
+def _grades(
+    task: Task, examples: Sequence[Example], texts: Sequence[str], progress: str | None, thoughts: Thoughts
+) -> list[Grade]:
     """Grade all answers; UniSDError where the grader fails, since a figure must not count that as wrong answers."""
-    grades = grade_all(task, examples, texts, progress)
+    grades = grade_all(task, examples, texts, progress, thoughts)
     if failed := [grade.note for grade in grades if grade.note.startswith(UNGRADED)]:
         raise UniSDError(
             f"{task.name}: {len(failed)} of {len(grades)} answers were {failed[0]}; repair it and evaluate again"
@@ -102,7 +109,7 @@ def _grades(task: Task, examples: Sequence[Example], texts: Sequence[str], progr
     return grades
 
 
-def regrade(task: Task, evaluation: Evaluation) -> Evaluation:
+def regrade(task: Task, evaluation: Evaluation, thoughts: Thoughts = "cut") -> Evaluation:
     """Grade answers that were kept, without asking again: after a grader was changed, for example.
 
     Raises:
@@ -111,7 +118,8 @@ def regrade(task: Task, evaluation: Evaluation) -> Evaluation:
     if evaluation.task != task.name:
         raise UsageError(f"the answers are of the task {evaluation.task}, not of {task.name}; name the right task")
     asked = [item for item in evaluation.items if item.note != TOO_LONG]
-    grades = iter(_grades(task, [item.example() for item in asked], [item.output for item in asked]))
+    texts = [item.output for item in asked]
+    grades = iter(_grades(task, [item.example() for item in asked], texts, None, thoughts))
     items = [item if item.note == TOO_LONG else item.graded(next(grades)) for item in evaluation.items]
     return Evaluation(evaluation.task, evaluation.metric, items)
 

@@ -19,7 +19,7 @@ def measure(
     task: Task,
     examples: Sequence[Example],
     sampler: Sampler,
-    tokenizer: Any,
+    builder: PromptBuilder,
     layouts: Sequence[Any],
     max_new_tokens: int | None = None,
     progress: bool = True,
@@ -31,16 +31,14 @@ def measure(
         ``student`` and each layout's name, with its evaluation. Teacher minus student is the headroom: what the student
         cannot reach by itself and the gold context gives.
     """
-    builder = PromptBuilder(tokenizer, layouts[0])
     shown = "headroom: student" if progress else None
     found = {
         "student": evaluate(task, examples, sampler, builder, max_new_tokens, progress=shown, max_length=max_length)
     }
     for layout in layouts:
-        builder = PromptBuilder(tokenizer, layout)
         shown = f"headroom: teacher, {layout}" if progress else None
         contexts = gold_contexts(examples)
         found[layout] = evaluate(
-            task, examples, sampler, builder, max_new_tokens, contexts, shown, max_length=max_length
+            task, examples, sampler, builder.in_layout(layout), max_new_tokens, contexts, shown, max_length=max_length
         )
     return found

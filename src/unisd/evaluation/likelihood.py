@@ -38,7 +38,7 @@ def gold_perplexity(
         where no example has a gold completion.
     """
     sequences = [
-        PackedSequence(builder.student_ids(example.prompt), builder.completion_ids(text))
+        PackedSequence(builder.student_ids(example.prompt), builder.completion_ids(text, example.prompt))
         for example in examples
         if (text := task.gold(example))
     ]
@@ -84,7 +84,8 @@ def option_probabilities(
     """
     views, choices = [], []
     for example in examples:
-        written = [builder.completion_ids(demonstration("", letter)) for letter in task.options(example)]
+        replies = [demonstration("", letter) for letter in task.options(example)]
+        written = [builder.completion_ids(reply, example.prompt) for reply in replies]
         at = next(i for i, tokens in enumerate(zip(*written, strict=False)) if len(set(tokens)) > 1)
         tokens = [ids[at] for ids in written]
         if len(set(tokens)) < len(tokens):

@@ -1,7 +1,7 @@
 """From what a user names to the weights that are evaluated."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from unisd import fast
+from unisd.contexts import PromptBuilder
 from unisd.errors import UsageError
 from unisd.fast import Mode
 from unisd.models import load_model, load_tokenizer
@@ -31,6 +32,8 @@ class Found:
     """The task that the run was trained on, where a run was named."""
     fast: Mode | None = None
     """Whether the run took fast paths, where a run was named."""
+    template_kwargs: Mapping[str, Any] | None = None
+    """What the run's prompts gave the chat template, where a run was named."""
 
 
 def find_model(name: str) -> Found:
@@ -50,7 +53,8 @@ def find_model(name: str) -> Found:
         for part in ("adapter", "model"):
             if (folder / part).is_dir():
                 weights = str(folder / part)
-                told = (model["dtype"], folder, model["name"], task.get("name"), model.get("fast"))
+                template = (settings.get("contexts") or {}).get("template_kwargs")
+                told = (model["dtype"], folder, model["name"], task.get("name"), model.get("fast"), template)
                 return Found(weights, weights, *told)
         raise UsageError(f"{name}: the run has no adapter yet; finish it with unisd train --output {name} --resume")
     if folder.is_dir():
@@ -77,6 +81,11 @@ class Loaded:
     def has_base(self) -> bool:
         """Whether it is known what was adapted."""
         return has_adapter(self.model) or self.found.base is not None
+
+    def builder(self, template_kwargs: Mapping[str, Any] | None = None) -> PromptBuilder:
+        """Return who makes the prompts: as the run did, or with other variables of the chat template."""
+        given = self.found.template_kwargs if template_kwargs is None else template_kwargs
+        return PromptBuilder(self.tokenizer, "paper", template_kwargs=given)
 
     def fingerprint(self, base: bool = False) -> str:
         """Return the fingerprint of the adapted weights, or of the base's."""

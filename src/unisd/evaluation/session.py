@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from unisd.contexts import PromptBuilder
 from unisd.errors import UniSDError, UsageError
 from unisd.evaluation.answers import Evaluation, read_evaluation
 from unisd.evaluation.compare import Comparison, compare, forgetting
@@ -21,6 +20,7 @@ from unisd.models import load_tokenizer
 from unisd.models.load import max_positions
 from unisd.rollout import CompletionStore, make_sampler
 from unisd.tasks import Example, Task, get, names
+from unisd.tasks.turns import Thoughts
 
 ALL = "all"
 BASE = "base"
@@ -44,6 +44,10 @@ class Options:
     """Measure the distance to the base; asks the base, too."""
     fresh: bool = False
     """Do not use completions that earlier evaluations kept."""
+    template_kwargs: dict[str, Any] | None = None
+    """What the chat template reads beside the messages; None: as each run was trained."""
+    thoughts: Thoughts = "cut"
+    """Whether thoughts are cut before answers are graded."""
 
 
 @dataclass(frozen=True)
@@ -193,7 +197,7 @@ def run_session(
                 result.measures["retention"] = retention(
                     lambda loaded=loaded: loaded.weights(True),  # type: ignore[misc]
                     lambda loaded=loaded: loaded.weights(False),  # type: ignore[misc]
-                    PromptBuilder(loaded.tokenizer, "paper"),
+                    loaded.builder(options.template_kwargs),
                     before,
                     result.evaluation,
                 )
@@ -221,7 +225,7 @@ def _keep(report: Report, result: Result, keep: Callable[[Loaded, Result], None]
 
 def _ask(loaded: Loaded, exam: Exam, options: Options, base: bool, progress: bool) -> Result:
     name = f"{loaded.name} ({BASE})" if base else loaded.name
-    builder = PromptBuilder(loaded.tokenizer, "paper")
+    builder = loaded.builder(options.template_kwargs)
     with loaded.weights(base) as model:
         sampler = make_sampler(model, loaded.tokenizer, options.batch_size)
         store = None
@@ -241,6 +245,7 @@ def _ask(loaded: Loaded, exam: Exam, options: Options, base: bool, progress: boo
             top_p=options.top_p,
             seed=options.seed,
             max_length=max_positions(model),
+            thoughts=options.thoughts,
         )
         measures: dict[str, Any] = {}
         if options.likelihood:
@@ -248,6 +253,10 @@ def _ask(loaded: Loaded, exam: Exam, options: Options, base: bool, progress: boo
             measured = choice_calibration(model, builder, exam.task, exam.examples)
             measures["calibration"] = None if measured is None else dataclasses.asdict(measured)
     asked = {key: getattr(options, key) for key in ("samples", "temperature", "top_p", "seed")}
+    if options.thoughts != "cut":
+        asked["thoughts"] = options.thoughts
+    if builder.variables:
+        asked["template_kwargs"] = builder.variables
     asked["max_new_tokens"] = options.max_new_tokens or exam.task.max_new_tokens
     return Result(name, exam, found, measures, asked | exam.origin)
 
@@ -267,14 +276,17 @@ def write_report(report: Report, folder: Path) -> Path:
     return path
 
 
-def regrade_file(task: Task, path: Path) -> dict[str, Any]:
+def regrade_file(task: Task, path: Path, thoughts: Thoughts = "cut") -> dict[str, Any]:
     """Grade the answers in ``path`` (and the items beside it) again, write them back, and return the summary.
 
     Raises:
         UsageError: the files are missing, damaged, or another task's.
     """
     kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    evaluation = regrade(task, read_evaluation(path))
+    evaluation = regrade(task, read_evaluation(path), thoughts)
     before = evaluation.summary()
+    if asked := kept.get("asked"):
+        asked.pop("thoughts", None)
+        asked |= {} if thoughts == "cut" else {"thoughts": thoughts}
     evaluation.write(path, {key: kept[key] for key in kept if key not in before})
     return before

@@ -49,4 +49,4 @@ class Sampler(Protocol):
         """
 
     def decode(self, completion: Completion) -> str:
-        """Return the completion's text without special tokens."""
+        """Return the completion's text without special tokens, but for those that mark thoughts."""

@@ -12,6 +12,8 @@ from unisd.fast.merged import merged_weights
 from unisd.files import stable_integer
 from unisd.models.trust import trusted_reader
 from unisd.rollout.base import Completion, Request, SamplingParams
+from unisd.rollout.chat import template_ends
+from unisd.rollout.thoughts import readable
 
 # Tokens of the vocabulary that are searched together: the square root of a usual size, so that both searches are short.
 _BLOCK = 256
@@ -33,7 +35,8 @@ class TorchSampler:
         self.model = model
         self.tokenizer = tokenizer
         self.batch_size = batch_size
-        self.end_tokens = end_tokens(model, tokenizer)
+        # A base model may not declare the token with which the chat template ends a turn.
+        self.end_tokens = end_tokens(model, tokenizer) | template_ends(tokenizer)
 
     def sample(
         self, requests: Sequence[Request], params: SamplingParams, progress: str | None = None
@@ -70,8 +73,8 @@ class TorchSampler:
         return [written[i] for i in range(len(requests))]
 
     def decode(self, completion: Completion) -> str:
-        """Return the completion's text without special tokens."""
-        return str(self.tokenizer.decode(completion.ids, skip_special_tokens=True))
+        """Return the completion's text without special tokens, but for the marks of thoughts."""
+        return readable(self.tokenizer, completion.ids)
 
 
 class _Batch:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unisd.contexts import PromptBuilder
 from unisd.evaluation.answers import Evaluation, in_words
 from unisd.evaluation.compare import compare
 from unisd.evaluation.evaluate import drawn, evaluate
@@ -112,11 +111,11 @@ def run_quickstart(
     room = config.rollout.max_completion_length
     say(f"1/5 loading {settings.model.name}")
     model, tokenizer = load_model_and_tokenizer(settings.model)
-    builder = PromptBuilder(tokenizer, config.contexts.layout)
+    builder = config.contexts.builder(tokenizer)
     sampler = make_sampler(model, tokenizer, config.rollout.batch_size)
     say(f"2/5 headroom: student and teacher on {headroom_items} training questions")
     headroom = measure(
-        task, training[:headroom_items], sampler, tokenizer, [config.contexts.layout], room, progress=not quiet
+        task, training[:headroom_items], sampler, builder, [config.contexts.layout], room, progress=not quiet
     )
     say(f"3/5 before: {len(held_out)} held-out questions")
     shown = None if quiet else "before"

@@ -67,7 +67,7 @@ class _Block:
 
 def _turns(text: str) -> Iterator[str]:
     text = text.replace("<|python_tag|>", "\n").replace("\0", "").replace("\ufeff", "")
-    return turns(text, labels="", thoughts=False)
+    return turns(text, labels="")
 
 
 def _blocks(lines: Sequence[str]) -> list[_Block]:

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from unisd.tasks.base import Example, Grade, Task
+from unisd.tasks.turns import Thoughts, graded_part
 
 T = TypeVar("T")
 
@@ -24,7 +25,11 @@ def graded(task: Task, call: Callable[..., T], *arguments: Iterable[Any]) -> Ite
 
 
 def grade_all(
-    task: Task, examples: Sequence[Example], texts: Sequence[str], progress: str | None = None
+    task: Task,
+    examples: Sequence[Example],
+    texts: Sequence[str],
+    progress: str | None = None,
+    thoughts: Thoughts = "cut",
 ) -> list[Grade]:
     """Grade one text per example, in order; programs run in parallel, one per core.
 
@@ -36,13 +41,15 @@ def grade_all(
         examples: what was asked; one that was asked several times stands here several times.
         texts: the answers.
         progress: the name of a progress bar for programs; None shows none.
+        thoughts: cut: the thoughts that an answer begins with are not graded, and one that was never closed is no
+            answer; keep: all of it is.
     """
     if len(examples) != len(texts):
         raise ValueError(f"grade_all: {len(examples)} examples and {len(texts)} texts; give one text per example")
 
     def grade(example: Example, text: str) -> Grade:
         try:
-            return task.grade(example, text)
+            return task.grade(example, graded_part(text, thoughts))
         except Exception as error:  # it may be somebody else's code
             return Grade(False, None, note=f"{UNGRADED}{type(error).__name__}: {' '.join(str(error).split())}")
 

@@ -106,7 +106,7 @@ class ChoiceReader:
         self.texts = {letter: _bare(_clean(text)) for letter, text in zip(self.letters, options or (), strict=False)}
 
     def read(self, text: str) -> str | None:
-        """Return the letter, or None; what a reasoning model thinks counts only where its reply says nothing."""
+        """Return the letter, or None where the reply names none."""
         for turn in map(_clean, turns(text)):
             verdict = self._declared(f"\n{turn}\n")
             if verdict is None:

@@ -34,7 +34,7 @@ def extract_calls(text: str) -> list[Call] | None:
 
     *Every* action of the answer counts, also one that follows an invented ``Observation:``, and a repeated one: several
     calls, even equal ones, can be asked for, and none is ever answered here. The answer ends at ``Final Answer:``, at a
-    chat marker, and where a further ``Question:`` begins. What a reasoning model thinks counts only without a reply.
+    chat marker, and where a further ``Question:`` begins. What a reasoning model thinks does not count.
 
     Never raises, and takes time in proportion to the length of ``text``.
     """

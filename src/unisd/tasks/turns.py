@@ -2,12 +2,21 @@
 
 import re
 from collections.abc import Callable, Iterator
+from typing import Literal
 
 QUESTIONS = "question|user|human|instruction"
 """Labels behind which a line, once the answer is given, asks something further."""
 
+Thoughts = Literal["cut", "keep"]
+"""What becomes of a reasoning model's thoughts before its reply is graded."""
+
 # Bounded or anchored, so that no text makes them slow.
-_THOUGHT = re.compile(r"<(/?)(?:think|thinking|thought|reasoning)>", re.IGNORECASE)
+THOUGHT = re.compile(
+    r"</?(?:\w{1,9}:)?(?:think|thinking|thought|reasoning)>|\[/?THINK\]|◁/?think▷|<think_o(?:n|ff)>"
+    r"|<\|(?:(?:start|begin|end)_(?:of_)?(?:thinking|thought|think)|(?:thinking|thought|think)_(?:start|begin|end))\|>",
+    re.IGNORECASE,
+)
+"""What opens or closes a thought, in the notations of reasoning models."""
 _MARK = re.compile(
     r"<[|｜]/?(?!python|tool)[\w▁]{1,30}[|｜]>|</?(?:start|end)_of_turn>|\[/?INST\]|^<s>|</s>(?=[ \t]*(?:$|[A-Z<\[]))",
     re.MULTILINE,
@@ -15,31 +24,56 @@ _MARK = re.compile(
 _ROLE = re.compile(r"\s{0,9}(assistant|model|user|system|human)[ \t]{0,9}(?:\n|\Z)")
 
 
-def turns(
-    text: str,
-    labels: str = f"{QUESTIONS}|problem|q",
-    thoughts: bool = True,
-    masked: Callable[[str], str] = str,
-) -> Iterator[str]:
+def closes(mark: str) -> bool:
+    """Return whether a mark of a thought (a match of `THOUGHT`) closes it."""
+    return any(sign in mark.lower() for sign in ("/", "end", "off"))
+
+
+def reply_of(text: str) -> str:
+    """Return an output without the thoughts that it begins with; empty where one was never closed.
+
+    A thought that only closes, at the beginning of a line, was opened before the text. Marks further on stay, for a
+    reply may speak of them.
+    """
+    start = 0
+    while (mark := THOUGHT.search(text, start)) is not None:
+        before = text[start : mark.start()]
+        if closes(mark[0]):
+            if before.rpartition("\n")[2].strip():
+                break
+            start = mark.end()
+            continue
+        if before.strip():
+            break
+        closing = next((m for m in THOUGHT.finditer(text, mark.end()) if closes(m[0])), None)
+        if closing is None:
+            return ""
+        start = closing.end()
+    return text[start:]
+
+
+def graded_part(text: str, thoughts: Thoughts = "cut") -> str:
+    """Return what of an output is graded: what it says after its thoughts, or all of it without their marks."""
+    return reply_of(text) if thoughts == "cut" else THOUGHT.sub("\n", text)
+
+
+def turns(text: str, labels: str = f"{QUESTIONS}|problem|q", masked: Callable[[str], str] = str) -> Iterator[str]:
     """Yield what the assistant says in a reply, turn by turn; most replies are one turn without any mark.
 
     A turn ends at a chat marker and where a line begins with a label such as ``Question:``, for models go on to ask
     and answer further questions. Blank turns are left out, and so are those of users and of the system where the
-    assistant has some. What a reasoning model thinks comes last, in the turns of the whole text: it counts where the
-    reply itself says nothing.
+    assistant has some. What a reasoning model thinks is no part of its reply; a thought that was never closed reaches
+    to the end.
 
     Args:
         text: a whole output.
         labels: alternatives of a pattern, without regard to case; empty where no label ends a turn.
-        thoughts: whether thoughts come at all; a thought that was never closed reaches to the end.
         masked: returns a text of the same length without what may look like markup and is none.
     """
     text = text.replace("\r\n", "\n").replace("\r", "\n")
-    parts = list(_cut(_THOUGHT, text, masked))
-    reply = next((n for n, (tag, _) in reversed(list(enumerate(parts))) if tag.startswith("</")), 0)
+    parts = list(_cut(THOUGHT, text, masked))
+    reply = next((n for n, (tag, _) in reversed(list(enumerate(parts))) if tag and closes(tag)), 0)
     yield from _said(parts[reply][1], labels, masked)
-    if thoughts and len(parts) > 1:
-        yield from _said("\n".join(part for _, part in parts), labels, masked)
 
 
 def _said(text: str, labels: str, masked: Callable[[str], str]) -> Iterator[str]:

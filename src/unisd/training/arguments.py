@@ -13,12 +13,14 @@ import torch
 from transformers import TrainingArguments
 
 from unisd import contexts
-from unisd.contexts import Layout
+from unisd.contexts import Layout, PromptBuilder
 from unisd.contexts.kinds.retrieval import Encoder
 from unisd.errors import UniSDError, UsageError
 from unisd.mechanisms import Mechanisms, former_names, known
 from unisd.objective import Aggregation, DivergenceKind
+from unisd.rollout.messages import checked_variables
 from unisd.settings import Field, build, check_field, group, plain, unknown
+from unisd.tasks.turns import Thoughts
 
 
 @group
@@ -54,6 +56,9 @@ class RolloutSettings:
     """Tokens a completion may have."""
     batch_size: int = Field(default=32, ge=1)
     """Completions written at a time; changes speed and memory, not results."""
+    thoughts: Thoughts = "cut"
+    """What a reasoning model thinks, where completions are graded: cut (a thought that was never closed is no answer),
+    or keep: the whole text is graded."""
 
 
 @group
@@ -74,11 +79,22 @@ class ContextsSettings:
     """Items whose student or gold prompt is longer, in tokens, are dropped, counted and named; nothing is truncated."""
     words: dict[str, dict[str, str]] | None = None
     """Templates that introduce contexts, by kind: after, before, asked; null or empty: the built-in ones."""
+    template_kwargs: dict[str, Any] | None = None
+    """What the model's chat template reads beside the messages, in every prompt: ``{enable_thinking: false}``, say, or
+    ``chat_template``, the name of one of several. A row's column ``chat_template_kwargs`` is laid over it."""
+    teacher_template_kwargs: dict[str, Any] | None = None
+    """Laid over ``template_kwargs`` in the teacher's prompts alone; null: the teacher's are as the student's."""
 
     def __post_init__(self) -> None:
         fit = [name for name in contexts.known() if contexts.get(name).about != "item"]
         if self.kind not in fit:
             raise UsageError(f"contexts.kind: {self.kind!r} is no kind of auxiliary context; {unknown(self.kind, fit)}")
+        for name in ("template_kwargs", "teacher_template_kwargs"):
+            checked_variables(getattr(self, name) or {}, f"contexts.{name}")
+
+    def builder(self, tokenizer: Any) -> PromptBuilder:
+        """Return who makes all prompts of a run, of the student and of the teacher."""
+        return PromptBuilder(tokenizer, self.layout, self.words, self.template_kwargs, self.teacher_template_kwargs)
 
 
 @group

@@ -22,6 +22,7 @@ from unisd.models.packed import PackedSequence
 from unisd.models.trust import trusted_rows
 from unisd.objective import Gate, Head, Target, TokenTerm, local_total, token_coefficients
 from unisd.rollout import Completion, Request, Sampler, SamplingParams
+from unisd.tasks.turns import reply_of
 from unisd.teacher import ReadRequest, score
 from unisd.training.arguments import UniSDConfig
 from unisd.training.ranks import Ranks
@@ -163,7 +164,7 @@ class Planner:
             ranks=self.ranks,
         )
         if self.grader is not None:
-            step.grades = functools.cache(functools.partial(self._graded, step, completions))
+            step.grades = functools.cache(functools.partial(self._graded, step, rows, completions))
         plan = Plan(step, sequences, offsets)
         # What sampling reads, and what learning will: student, teacher and the gradient are three products of a
         # token's row with the head.
@@ -172,9 +173,12 @@ class Planner:
         plan.work = {"read": read * sampled, "learned": read, "logits": len(targets) * (products + sampled)}
         return plan, total
 
-    def _graded(self, step: Step, completions: Sequence[Completion]) -> Tensor:
+    def _graded(self, step: Step, rows: Sequence[PreparedRow], completions: Sequence[Completion]) -> Tensor:
         assert self.grader is not None
-        grades = [float(g) for g in self.grader(step.items, [self.sampler.decode(done) for done in completions])]
+        texts = [row.opened + self.sampler.decode(done) for row, done in zip(rows, completions, strict=True)]
+        if self.config.rollout.thoughts == "cut":
+            texts = [reply_of(text) for text in texts]
+        grades = [float(g) for g in self.grader(step.items, texts)]
         if len(grades) != len(completions) or not all(0.0 <= grade <= 1.0 for grade in grades):
             raise UsageError(f"grader: {len(completions)} grades from 0 to 1 were expected, not {grades[:8]}")
         return torch.tensor(grades, device=step.targets.device)

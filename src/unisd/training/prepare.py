@@ -6,13 +6,14 @@ from typing import Any
 
 from torch import nn
 
-from unisd.contexts import Item, Making, PromptBuilder, make_contexts
+from unisd.contexts import Item, Making, make_contexts
 from unisd.errors import UsageError
 from unisd.files import stable_integer
 from unisd.models import load_model_and_tokenizer
 from unisd.models.load import weights_fingerprint
 from unisd.rollout import CompletionStore, make_sampler
 from unisd.tasks import Example, Task, get, grade_all
+from unisd.tasks.turns import Thoughts
 from unisd.training.arguments import UniSDConfig
 from unisd.training.progress import warn
 from unisd.training.runfile import RunSettings
@@ -27,13 +28,15 @@ class Prepared:
     model: nn.Module
     tokenizer: Any
     items: list[Item]
+    thoughts: Thoughts = "cut"
     dropped: dict[str, int] = field(default_factory=dict)
     """Contexts that were written or drawn and then dropped, by reason."""
 
     def grades(self, ids: Sequence[str], texts: Sequence[str]) -> list[float]:
         """Return the task's verdict on completions of items: 1 is right."""
         known = {example.id: example for example in self.examples}
-        return [float(grade.correct) for grade in grade_all(self.task, [known[name] for name in ids], texts)]
+        grades = grade_all(self.task, [known[name] for name in ids], texts, thoughts=self.thoughts)
+        return [float(grade.correct) for grade in grades]
 
 
 def load_examples(settings: RunSettings) -> tuple[Task, list[Example]]:
@@ -76,7 +79,7 @@ def prepare(
         examples,
         store=lambda: CompletionStore.in_cache("contexts", task.name, weights_fingerprint(model)),
         sampler=make_sampler(model, tokenizer, config.rollout.batch_size),
-        builder=PromptBuilder(tokenizer, config.contexts.layout, config.contexts.words),
+        builder=config.contexts.builder(tokenizer),
         seed=config.seed,
         encoder=config.contexts.encoder,
         temperature=config.rollout.temperature,
@@ -87,4 +90,4 @@ def prepare(
     items, dropped, notes = make_contexts(config.mechanisms.needs(), making)
     for note in notes:
         warn(note)
-    return Prepared(task, examples, model, tokenizer, items, dropped)
+    return Prepared(task, examples, model, tokenizer, items, config.rollout.thoughts, dropped)

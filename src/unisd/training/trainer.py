@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import Trainer, TrainerCallback, set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-from unisd.contexts import PreparedRow, PromptBuilder, prepare_rows
+from unisd.contexts import PreparedRow, prepare_rows
 from unisd.errors import UniSDError, UsageError
 from unisd.fast.merged import return_free_memory
 from unisd.files import named_write_errors, replacing_folder, write_json
@@ -47,7 +47,8 @@ class UniSDTrainer(Trainer):
         model: a model, or the name of one (``smollm2-135m``, a folder, a hub id).
         args: settings; None takes the defaults.
         train_dataset: rows with ``prompt`` and ``privileged_context``; optional ``completion``,
-            ``auxiliary_contexts``, ``negative_context``, ``id``. A ``datasets.Dataset`` or a list of dicts.
+            ``auxiliary_contexts``, ``negative_context``, ``id``, ``chat_template_kwargs``, ``tools``. A
+            ``datasets.Dataset`` or a list of dicts.
         eval_dataset: rows of the same kind; ``evaluate`` reports the loss on them.
         processing_class: the tokenizer; None loads the model's own.
         callbacks: transformers callbacks.
@@ -81,7 +82,7 @@ class UniSDTrainer(Trainer):
         if peft_config is not None:
             set_seed(args.seed)
             model = attach(model, peft_config)
-        self._builder = PromptBuilder(processing_class, args.contexts.layout, args.contexts.words)
+        self._builder = args.contexts.builder(processing_class)
         self.dropped: dict[str, int] = {}
         self.mechanisms = Mechanisms(args)  # its own: mechanisms in use hold weights
         rows = self._prepare(train_dataset, args, model) if train_dataset is not None else None
