@@ -180,7 +180,7 @@ def train_run(
         config,
         train_dataset=prepared.items,
         processing_class=tokenizer,
-        peft_config=settings.lora.peft_config() if settings.lora.enabled else None,
+        peft_config=settings.lora.peft_config(model) if settings.lora.enabled else None,
         callbacks=[Profile(folder, profiled_steps)] if profiled_steps else None,
         grader=_grader(task, examples),
     )

@@ -24,6 +24,7 @@ from unisd.files import named_write_errors, replacing_folder, write_json
 from unisd.mechanisms import Acting, InitialTeacher, Mechanisms, Run
 from unisd.models import attach, load_model, load_tokenizer, max_positions
 from unisd.models.packed import check_packs
+from unisd.models.targets import unadapted_experts
 from unisd.rollout import Completion, Sampler, make_sampler
 from unisd.training.arguments import UniSDConfig
 from unisd.training.checkpoints import (
@@ -88,6 +89,8 @@ class UniSDTrainer(Trainer):
         if peft_config is not None:
             set_seed(args.seed)
             model = attach(model, peft_config)
+            if missed := unadapted_experts(model):
+                warn(f"lora: {', '.join(missed)} are no layers and get no adapter; name them in lora.target_parameters")
         self._builder = PromptBuilder(processing_class, args.contexts.layout, args.contexts.words)
         self.dropped: dict[str, int] = {}
         self.mechanisms = Mechanisms(args)  # its own: mechanisms in use hold weights
