@@ -83,7 +83,7 @@ def test_the_usual_names_are_the_default_where_a_model_has_them_all():
         ({"target_modules": ["o_proj"], "modules_to_save": ["self_attn"]}, "'o_proj' is in lora.exclude_modules or m"),
         ({"target_modules": ["o_proj"], "layers_to_transform": [0, 3]}, r"no adapted layer in block 3; .* from 0 to 0"),
         ({"target_modules": ["o_proj"], "layers_to_transform": 7}, "no adapted layer in block 7"),
-        ({"target_modules": ["o_proj"], "layers_to_transform": [0], "layers_pattern": "h"}, r"lora\.layers_pattern: 'h'"),
+        ({"target_modules": ["o_proj"], "layers_to_transform": [0], "layers_pattern": "h"}, "pattern: 'h' is no"),
         ({"target_modules": ["o_proj"], "rank_pattern": {"down_proj": 4}}, r"lora\.rank_pattern: no adapted layer is "
          r"called 'down_proj'; there are o_proj"),
         ({"target_modules": ["o_proj"], "alpha_pattern": {"o_prj": 4}}, "lora.alpha_pattern: .* there are o_proj"),

@@ -75,7 +75,7 @@ def is_lora(module: nn.Module) -> bool:
 
 
 def computes_in(dtype: torch.dtype, x: Tensor) -> bool:
-    """Return whether a product with ``x`` is to be computed in ``dtype``: ``x`` has it, and autocast does not change it."""
+    """Return whether a product with ``x`` is computed in ``dtype``: ``x`` has it, and no autocast changes it."""
     return x.dtype == dtype and not torch.is_autocast_enabled(x.device.type)
 
 

@@ -195,7 +195,7 @@ class UniSDConfig(TrainingArguments):
         for name, cls in groups().items():
             setattr(self, name, build(cls, values.pop(name, {}), name))
         check_fields(values, [plain(OwnArguments())], "training.")
-        check_environment()
+        check_environment(values)
         names = [*all_arguments().__pydantic_fields__, *groups()]
         if strange := [name for name in values if name not in names]:
             raise UsageError(f"{strange[0]}: no such setting; {unknown(strange[0], names)}")

@@ -1,13 +1,14 @@
 """What each field of ``TrainingArguments`` does here: it works, it does not apply, or it leaves the results.
 
-Every field of the installed transformers is in exactly one of `WORKS`, `REFUSED` and `LEAVES`. One that is in none is of
-a version that nobody has tried: its default alone is taken.
+Every field of the installed transformers is in exactly one of `WORKS`, `REFUSED` and `LEAVES`. One that is in none is
+of a version that nobody has tried: its default alone is taken.
 """
 
 import contextlib
 import copy
 import dataclasses
 import functools
+import inspect
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import torch
 from transformers import Trainer, TrainingArguments, get_scheduler
 from transformers.integrations import get_reporting_integration_callbacks
+from transformers.optimization import TYPE_TO_SCHEDULER_FUNCTION
 
 from unisd.errors import UsageError
 
@@ -142,7 +144,7 @@ LEAVES = {
     "ddp_find_unused_parameters": "how gradients are exchanged",
     "ddp_bucket_cap_mb": "how gradients are exchanged",
     "ddp_broadcast_buffers": "how buffers are exchanged",
-    "ddp_backend": "how processes talk",
+    "ddp_backend": "how several processes talk",
     "ddp_timeout": "how long processes wait",
     "skip_memory_metrics": "whether the summary of train() has memory",
     "do_train": "read by scripts alone",
@@ -161,6 +163,8 @@ _REFUSED_VALUES = {
     },
     "train_sampling_strategy": {"group_by_length": _LENGTHS, "batch_rebalance": _LENGTHS},
 }
+
+_CHOICES = {"train_sampling_strategy": ("random", "sequential")}
 
 # Values of refused fields that ask for nothing: what transformers itself makes of the defaults, or hides.
 _NOTHING: dict[str, tuple[Any, ...]] = {
@@ -261,14 +265,16 @@ def check_fields(values: Mapping[str, Any], defaults: Iterable[Mapping[str, Any]
         for start, why in _REFUSED_VALUES.get(name, {}).items():
             if str(getattr(value, "value", value)).startswith(start):
                 raise UsageError(f"{shown}: {getattr(value, 'value', value)!r} does not apply here: {why}")
+        if name in _CHOICES and value not in _CHOICES[name]:
+            raise UsageError(f"{shown}: {value!r} is not one of {', '.join(_CHOICES[name])}")
         if name in WORKS or name in LEAVES or _asks_for_nothing(name, value, [theirs, *defaults]):
             continue
         why = REFUSED.get(name) or _FORMER.get(name) or "this version of transformers has it, and it is not known yet"
         raise UsageError(f"{shown}: {_short(value)} does not apply here: {why}")
 
 
-def check_environment() -> None:
-    """Check that no launcher asks for what does not apply.
+def check_environment(values: Mapping[str, Any]) -> None:
+    """Check that no launcher asks for what does not apply, and ``values`` for nothing that wants a launcher.
 
     Raises:
         UsageError: it does; the message names the variable.
@@ -277,6 +283,8 @@ def check_environment() -> None:
         value = os.environ.get(variable, "").lower()
         if value not in ("", "0", "false", "no"):
             raise UsageError(f"{variable}={value}: {field} does not apply here: {REFUSED[field]}")
+    if values.get("ddp_backend") is not None and int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        raise UsageError("training.ddp_backend: there is one process; start several with torchrun")
 
 
 @functools.cache
@@ -324,12 +332,13 @@ def check_made(args: Any) -> None:
     if args.fp16 and args.device.type == "cpu":
         raise UsageError("training.fp16: float16 needs an accelerator; use bf16, or leave it out")
     evaluates = args.eval_strategy.value != "no"
-    best = args.load_best_model_at_end or args.save_strategy.value == "best"
     needed = {"eval_steps": args.eval_strategy.value == "steps", "eval_delay": evaluates or args.eval_on_start}
-    needed |= {name: best or evaluates for name in ("metric_for_best_model", "greater_is_better")}
+    needed |= dict.fromkeys(("load_best_model_at_end", "metric_for_best_model", "greater_is_better"), evaluates)
     for name, has_effect in needed.items():
         if getattr(args, name) and not has_effect:
             raise UsageError(f"training.{name}: it has no effect with eval_strategy={args.eval_strategy.value}")
+    if args.save_strategy.value == "best" and not evaluates:
+        raise UsageError("training.save_strategy: what is best is not known without eval_strategy; choose steps")
     _check_optimizer(args)
     _check_trackers(args)
 
@@ -349,9 +358,18 @@ def _check_optimizer(args: Any) -> None:
             raise UsageError(f"training.{name}: it has no effect with optim={kind}; leave it out")
     with _named("optim_args" if args.optim_args else "optim", args.optim_args or kind):
         optimizer = made([torch.nn.Parameter(torch.zeros(1))], **values)
-    chosen = args.lr_scheduler_type.value
-    with _named("lr_scheduler_kwargs" if args.lr_scheduler_kwargs else "lr_scheduler_type", chosen):
-        get_scheduler(chosen, optimizer, args.get_warmup_steps(100), 100, args.lr_scheduler_kwargs)
+    _check_schedule(args, optimizer)
+
+
+def _check_schedule(args: Any, optimizer: torch.optim.Optimizer) -> None:
+    kind = args.lr_scheduler_type
+    reads = inspect.signature(TYPE_TO_SCHEDULER_FUNCTION[kind]).parameters
+    whole = any(parameter.kind is parameter.VAR_KEYWORD for parameter in reads.values())
+    for name in args.lr_scheduler_kwargs or {}:
+        if name not in reads and not whole:
+            raise UsageError(f"training.lr_scheduler_kwargs: {name} has no effect with lr_scheduler_type={kind.value}")
+    with _named("lr_scheduler_kwargs" if args.lr_scheduler_kwargs else "lr_scheduler_type", kind.value):
+        get_scheduler(kind, optimizer, args.get_warmup_steps(100), 100, args.lr_scheduler_kwargs)
 
 
 def _optimizer_values(args: Any, **changes: Any) -> Any:
@@ -362,9 +380,12 @@ def _optimizer_values(args: Any, **changes: Any) -> Any:
 
 
 def _check_trackers(args: Any) -> None:
+    packages = {"comet_ml": "comet-ml", "azure_ml": "azureml-sdk", "flyte": "flytekit"}
     for name in args.report_to:
         with _named("report_to", name):
-            for callback in get_reporting_integration_callbacks([name]):
+            callbacks = get_reporting_integration_callbacks([name])
+        with _named("report_to", f"{name} (pip install {packages.get(name, name)}, or leave it out)"):
+            for callback in callbacks:
                 callback()
 
 

@@ -26,6 +26,7 @@ from unisd.models import attach, load_model, load_tokenizer, max_positions
 from unisd.models.packed import check_packs
 from unisd.models.targets import unadapted_experts
 from unisd.rollout import Completion, Sampler, make_sampler
+from unisd.settings import unknown
 from unisd.training.arguments import UniSDConfig
 from unisd.training.checkpoints import (
     checkpoint_folder,
@@ -82,6 +83,8 @@ class UniSDTrainer(Trainer):
         grader: Grader | None = None,
     ) -> None:
         args = args or UniSDConfig(output_dir="unisd-run")
+        if eval_dataset is None and (args.eval_strategy.value != "no" or args.eval_on_start):
+            raise UsageError("training.eval_strategy: there is nothing to measure on; give an eval_dataset")
         name = model if isinstance(model, str) else str(getattr(getattr(model, "config", None), "_name_or_path", ""))
         model = load_model(model) if isinstance(model, str) else model
         check_packs(model)
@@ -162,6 +165,10 @@ class UniSDTrainer(Trainer):
             if found is None:
                 raise UsageError(f"{self.args.output_dir} holds no complete checkpoint; start without resuming")
             resume_from_checkpoint = str(found)
+        if resume_from_checkpoint and not list(Path(resume_from_checkpoint).glob("optimizer*")):
+            raise UsageError(
+                f"{resume_from_checkpoint} holds the model alone (save_only_model): no run goes on from it; start anew"
+            )
         steps = self.args.max_steps if self.args.max_steps > 0 else None
         for message in self.mechanisms.inert(steps):
             warn(message)
@@ -271,6 +278,15 @@ class UniSDTrainer(Trainer):
         self.log(dict(metrics))
         self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        try:
+            return bool(super()._determine_best_metric(metrics, trial))
+        except KeyError as error:
+            asked, there = self.args.metric_for_best_model, [name.removeprefix("eval_") for name in metrics]
+            raise UsageError(
+                f"training.metric_for_best_model: {asked!r} is not measured; {unknown(asked, there)}"
+            ) from error
 
     # -- checkpoints -------------------------------------------------------------------------------------------------
 
