@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import os
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
@@ -189,6 +190,8 @@ class UniSDConfig(TrainingArguments):
     rollout: RolloutSettings
     contexts: ContextsSettings
     tokens_per_row: int
+    about: Mapping[str, Any] = MappingProxyType({})
+    """What else is to be said of the run where its settings are kept: in trackers and beside the weights."""
 
     def __init__(self, output_dir: str | None = None, **values: Any) -> None:
         values = moved(values)
@@ -233,7 +236,7 @@ class UniSDConfig(TrainingArguments):
     def to_dict(self) -> dict[str, Any]:
         """Return all settings as plain values, groups as dicts."""
         own = {name: plain(getattr(self, name)) for name in groups() if hasattr(self, name)}
-        return {**super().to_dict(), "tokens_per_row": self.tokens_per_row, **own}
+        return {**super().to_dict(), "tokens_per_row": self.tokens_per_row, **own, **self.about}
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, UniSDConfig) and self.to_dict() == other.to_dict()

@@ -172,6 +172,7 @@ def train_run(
     # Taken down now: making a second configuration later would reset the state of accelerate under the trainer.
     kept = dumped(written(settings, config))
     config.disable_tqdm = quiet
+    config.about = settings.about()
     task, examples = load_examples(settings)
     model, tokenizer = loaded or load_model_and_tokenizer(settings)
     prepared = prepare(config, task, examples, model, tokenizer, progress=not quiet)

@@ -87,6 +87,10 @@ class RunSettings:
             )
         return config
 
+    def about(self) -> dict[str, Any]:
+        """Return what the trainer's arguments do not hold: recipe, task, model and adapter."""
+        return {"recipe": self.recipe, **{name: plain(getattr(self, name)) for name in _RUN}}
+
     def plain(self) -> dict[str, Any]:
         """Return the settings as nested plain values, in the form in which a run file is written."""
         run = {name: plain(getattr(self, name)) for name in _RUN}

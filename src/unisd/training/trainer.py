@@ -41,6 +41,7 @@ from unisd.training.progress import CalmProgress, warn
 from unisd.training.ranks import Ranks
 from unisd.training.speed import Work
 from unisd.training.telemetry import METRICS_FILE, MetricsLog, peak_memory_bytes, step_metrics
+from unisd.training.trackers import name_runs
 
 
 def needed(args: UniSDConfig) -> list[Need]:
@@ -113,6 +114,7 @@ class UniSDTrainer(Trainer):
             callbacks=[self._follow, *(callbacks or [])],
         )
         self._calm(args)
+        name_runs(self.callback_handler.callbacks)
         self.ranks = Ranks(self.accelerator)
         self.sampler = sampler or make_sampler(self.model, processing_class, args.rollout.batch_size)
         self.planner = Planner(args, self.mechanisms, self.model, self.teacher, self.sampler, self.ranks, grader)
