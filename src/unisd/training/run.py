@@ -139,8 +139,9 @@ def settings_to_resume(folder: Path, asked: RunSettings | None) -> RunSettings:
 def load_model_and_tokenizer(settings: RunSettings) -> tuple[nn.Module, Any]:
     """Load what is adapted, and take fast paths from here on as the settings say."""
     fast.use(settings.model.fast)
-    name, trust = settings.model.name, settings.model.trust_remote_code
-    return load_model(name, settings.model.dtype, trust, settings.model.attention), load_tokenizer(name, trust)
+    asked, trust = settings.model, settings.model.trust_remote_code
+    model = load_model(asked.name, asked.dtype, trust, asked.attention, asked.quantization)
+    return model, load_tokenizer(asked.name, trust)
 
 
 def train_run(

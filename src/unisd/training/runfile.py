@@ -14,6 +14,7 @@ from unisd import __version__
 from unisd.errors import UsageError
 from unisd.fast import Mode
 from unisd.models.lora import LoraSettings
+from unisd.models.quantised import Quantization
 from unisd.settings import Field, build, group, plain, unknown
 from unisd.training.arguments import OwnArguments, UniSDConfig, all_arguments, groups, moved
 from unisd.training.fields import check_fields
@@ -43,6 +44,9 @@ class ModelSettings:
     """float32, bfloat16 or float16."""
     attention: str | None = None
     """null: transformers' choice; sdpa, eager, flash_attention_2, flex_attention, as transformers names them."""
+    quantization: Quantization = "none"
+    """4bit (NormalFloat, double quantisation) or 8bit: linear layers' weights are kept so and computed in ``dtype``, and
+    an adapter is trained on them (extra ``bnb``); none: as the checkpoint has them."""
     trust_remote_code: bool = False
     """Run code that comes with the checkpoint."""
     fast: Mode = "auto"
@@ -241,6 +245,8 @@ def _checked(values: dict[str, Any]) -> RunSettings:
         if name not in known and name not in _NOT_SETTINGS:
             raise UsageError(f"unknown settings group '{name}'; {unknown(name, known)}")
     built = {name: build(cls, values.get(name, {}), name) for name, cls in known.items()}
+    if built["model"].quantization != "none" and not built["lora"].enabled:
+        raise UsageError("model.quantization: weights in few bits cannot be trained; leave lora.enabled=false out")
     return RunSettings(
         values.get("recipe"),
         str(values.get("description", "")),

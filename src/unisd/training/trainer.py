@@ -23,7 +23,9 @@ from unisd.fast.merged import return_free_memory
 from unisd.files import named_write_errors, replacing_folder, write_json
 from unisd.mechanisms import Acting, InitialTeacher, Mechanisms, Run
 from unisd.models import attach, load_model, load_tokenizer, max_positions
+from unisd.models.load import base_model
 from unisd.models.packed import check_packs
+from unisd.models.quantised import check_adapter_trains
 from unisd.models.targets import unadapted_experts
 from unisd.rollout import Completion, Sampler, make_sampler
 from unisd.settings import unknown
@@ -95,6 +97,7 @@ class UniSDTrainer(Trainer):
             model = attach(model, peft_config)
             if missed := unadapted_experts(model):
                 warn(f"lora: {', '.join(missed)} are no layers and get no adapter; name them in lora.target_parameters")
+        check_adapter_trains(model, base_model(model), args.device)
         self._builder = PromptBuilder(processing_class, args.contexts.layout, args.contexts.words)
         self.dropped: dict[str, int] = {}
         self.mechanisms = Mechanisms(args)  # its own: mechanisms in use hold weights
