@@ -1,15 +1,9 @@
 """Tiny random models of any family that transformers knows: each config class with its sizes shrunk."""
 
-import copy
 import inspect
 from typing import Any
 
-import torch
 from transformers import AutoConfig, PreTrainedConfig
-from transformers.models.auto.modeling_auto import (
-    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
-    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
-)
 
 VOCABULARY = 160
 HIDDEN, HEADS, HEAD_DIM, LAYERS = 32, 4, 8, 2

@@ -16,6 +16,14 @@ from unisd.training.trainer import UniSDTrainer
 
 def main(folder: Path, batch: int, adapter: bool) -> None:
     torch.set_num_threads(1)
+    # How processes exchange what they know leaves the results, with every setting away from its default.
+    exchange = {
+        "ddp_backend": "gloo",
+        "ddp_timeout": 120,
+        "ddp_bucket_cap_mb": 1,
+        "ddp_broadcast_buffers": False,
+        "ddp_find_unused_parameters": True,
+    }
     args = UniSDConfig(
         output_dir=str(folder),
         max_steps=3,
@@ -31,6 +39,7 @@ def main(folder: Path, batch: int, adapter: bool) -> None:
         agreement={"granularity": "token", "gamma": 2.0},
         contrast={"weight": 0.1},
         features={"weight": 0.1},
+        **(exchange if "RANK" in os.environ else {}),
     )
     trainer = UniSDTrainer(
         tiny.model(),

@@ -34,6 +34,8 @@ class Found:
     """Whether the run took fast paths, where a run was named."""
     template_kwargs: Mapping[str, Any] | None = None
     """What the run's prompts gave the chat template, where a run was named."""
+    quantization: str = "none"
+    """How the run kept the base's weights, where a run was named."""
 
 
 def find_model(name: str) -> Found:
@@ -55,7 +57,8 @@ def find_model(name: str) -> Found:
                 weights = str(folder / part)
                 template = (settings.get("contexts") or {}).get("template_kwargs")
                 told = (model["dtype"], folder, model["name"], task.get("name"), model.get("fast"), template)
-                return Found(weights, weights, *told)
+                kept = model.get("quantization", "none")
+                return Found(weights, weights, *told, quantization=kept)
         raise UsageError(f"{name}: the run has no adapter yet; finish it with unisd train --output {name} --resume")
     if folder.is_dir():
         if not any((folder / file).is_file() for file in ("config.json", "adapter_config.json")):
@@ -74,7 +77,7 @@ class Loaded:
         self.name = name
         self.found = find_model(name)
         self.tokenizer: Any = load_tokenizer(self.found.tokenizer)
-        self.model = load_model(self.found.weights, self.found.dtype)
+        self.model = load_model(self.found.weights, self.found.dtype, quantization=self.found.quantization)
         self._base: nn.Module | None = None
 
     @property
@@ -108,7 +111,7 @@ class Loaded:
                     yield model
             elif self.found.base is not None:
                 if self._base is None:
-                    self._base = load_model(self.found.base, self.found.dtype)
+                    self._base = load_model(self.found.base, self.found.dtype, quantization=self.found.quantization)
                 yield self._base
             else:
                 raise UsageError(f"{self.name}: it is not known what it was adapted from; name a run or an adapter")

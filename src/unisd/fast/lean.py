@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from unisd.fast.products import product
-from unisd.fast.replaced import active_adapters, is_lora, linear_layers, replaced_forwards
+from unisd.fast.replaced import active_adapters, computes_in, is_lora, linear_layers, replaced_forwards
 from unisd.fast.switch import enabled
 
 # Feed-forward blocks that compute down(act(gate(x)) · up(x)), and nothing else.
@@ -46,7 +46,7 @@ def _lean_forward(module: nn.Module) -> Callable[..., Tensor] | None:
         return None
 
     def forward(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        if not _computes_in_its_dtype(layer, x):
+        if not computes_in(layer.base_layer.weight.dtype, x):
             result: Tensor = type(module).forward(module, x, *args, **kwargs)
             return result
         made: Tensor = _LoraStep.apply(x, *_parts(layer))  # type: ignore[no-untyped-call]
@@ -63,7 +63,7 @@ def _gated_forward(module: nn.Module) -> Callable[..., Tensor] | None:
 
     def forward(x: Tensor) -> Tensor:
         gate, up = block.gate_proj(x), block.up_proj(x)
-        if not _computes_in_its_dtype(block.down_proj, up):
+        if not computes_in(block.down_proj.base_layer.weight.dtype, up):
             plain: Tensor = block.down_proj(block.act_fn(gate) * up)
             return plain
         made: Tensor = _GatedStep.apply(gate, up, block.act_fn, slope, *_parts(block.down_proj))  # type: ignore[no-untyped-call]
@@ -80,11 +80,6 @@ def _suits(layer: Any) -> bool:
     base, down, dropout = layer.base_layer, layer.lora_A[active[0]].weight, layer.lora_dropout[active[0]]
     frozen = type(base.weight) is nn.Parameter and not base.weight.requires_grad
     return frozen and base.weight.dtype == down.dtype and isinstance(dropout, nn.Dropout | nn.Identity)
-
-
-def _computes_in_its_dtype(layer: Any, x: Tensor) -> bool:
-    dtype: torch.dtype = layer.base_layer.weight.dtype
-    return not torch.is_autocast_enabled(x.device.type) and x.dtype == dtype
 
 
 def _parts(layer: Any) -> tuple[Tensor, Tensor | None, Tensor, Tensor, float, float]:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from unisd.fast.replaced import active_adapters, is_lora, linear_layers, replaced_forwards
+from unisd.fast.replaced import active_adapters, computes_in, is_lora, linear_layers, replaced_forwards
 from unisd.fast.switch import enabled
 
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
@@ -63,7 +63,7 @@ def _fast_forward(module: nn.Module) -> Callable[..., Tensor] | None:
         up, down = (part[name].weight.to(weight.dtype) for part in (layer.lora_B, layer.lora_A))
         weight = torch.addmm(weight, up, down, alpha=float(layer.scaling[name]))
     if _packs(weight):
-        return _packed(weight, base.bias)
+        return _packed(layer, weight, base.bias)
     if adapted:
         return lambda x, *args, **kwargs: functional.linear(x, weight, base.bias)
     return None
@@ -73,7 +73,15 @@ def _packs(weight: Tensor) -> bool:
     return weight.device.type == "cpu" and weight.dtype == torch.float32 and torch.backends.mkldnn.is_available()
 
 
-def _packed(weight: Tensor, bias: Tensor | None) -> Callable[..., Tensor]:
+def _packed(layer: nn.Module, weight: Tensor, bias: Tensor | None) -> Callable[..., Tensor]:
     kernels: Any = torch.ops.mkldnn
     packed = kernels._reorder_linear_weight(weight, _ROWS_HINT)
-    return lambda x, *args, **kwargs: kernels._linear_pointwise(x, packed, bias, "none", [], "")
+
+    def forward(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        if not computes_in(torch.float32, x):  # the kernel takes nothing else; under autocast the layer's own knows
+            plain: Tensor = type(layer).forward(layer, x, *args, **kwargs)
+            return plain
+        made: Tensor = kernels._linear_pointwise(x, packed, bias, "none", [], "")
+        return made
+
+    return forward

@@ -74,6 +74,11 @@ def is_lora(module: nn.Module) -> bool:
     )
 
 
+def computes_in(dtype: torch.dtype, x: Tensor) -> bool:
+    """Return whether a product with ``x`` is computed in ``dtype``: ``x`` has it, and no autocast changes it."""
+    return x.dtype == dtype and not torch.is_autocast_enabled(x.device.type)
+
+
 def active_adapters(layer: Any) -> list[str]:
     """Return the names of the adapters that a LoRA layer adds now; none where they are switched off."""
     return [] if layer.disable_adapters else [name for name in layer.active_adapters if name in layer.lora_A]

@@ -23,6 +23,8 @@ def output_head(model: nn.Module) -> Head:
     weight = getattr(layer, "weight", None)
     if hasattr(layer, "base_layer") or not isinstance(weight, torch.Tensor):
         raise UsageError("the output head carries an adapter; leave lm_head out of lora.target_modules")
+    if not weight.is_floating_point():
+        raise UsageError("the output head is quantised; load the model with its head left out (llm_int8_skip_modules)")
     config = inner.config.get_text_config() if hasattr(inner.config, "get_text_config") else inner.config
     scale = float(getattr(config, "logit_scale", None) or 1.0) / float(getattr(config, "logits_scaling", None) or 1.0)
     softcap = getattr(config, "final_logit_softcapping", None)

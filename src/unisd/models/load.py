@@ -14,6 +14,7 @@ from torch import nn
 from unisd.errors import UniSDError, UsageError
 from unisd.fast import Mode, use
 from unisd.models import default
+from unisd.models.quantised import Quantization, declared_quantization, keep_gradients, quantization_config
 from unisd.settings import group
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -29,6 +30,9 @@ class ModelSettings:
     """float32, bfloat16 or float16."""
     attention: str | None = None
     """null: transformers' choice; sdpa, eager, flash_attention_2, flex_attention, as transformers names them."""
+    quantization: Quantization = "none"
+    """4bit (NormalFloat, double quantisation) or 8bit: linear layers' weights are kept so and computed in ``dtype``, and
+    an adapter is trained on them (extra ``bnb``); none: as the checkpoint has them."""
     trust_remote_code: bool = False
     """Run code that comes with the checkpoint."""
     fast: Mode = "auto"
@@ -68,7 +72,11 @@ def load_tokenizer(name: str, trust_remote_code: bool = False) -> Any:
 
 
 def load_model(
-    name: str, dtype: str = "float32", trust_remote_code: bool = False, attention: str | None = None
+    name: str,
+    dtype: str = "float32",
+    trust_remote_code: bool = False,
+    attention: str | None = None,
+    quantization: str = "none",
 ) -> nn.Module:
     """Load a causal language model in evaluation mode; an adapter folder is loaded on its base model.
 
@@ -78,9 +86,11 @@ def load_model(
         trust_remote_code: run code that comes with the checkpoint.
         attention: an implementation by transformers' name (sdpa, eager, flash_attention_2, flex_attention); None lets
             transformers choose.
+        quantization: ``4bit`` or ``8bit`` keeps the weights of the linear layers so (extra ``bnb``); ``none`` loads
+            them as they are, quantised checkpoints included.
 
     Raises:
-        UsageError: an unknown dtype.
+        UsageError: an unknown dtype, or a quantisation that cannot be had.
         UniSDError: nothing of that name can be loaded.
     """
     from transformers import AutoModelForCausalLM
@@ -92,17 +102,24 @@ def load_model(
 
         with _named_errors(name, "adapter"):
             of = _base_of(name)
-        base = load_model(of, dtype, trust_remote_code, attention)
+        base = load_model(of, dtype, trust_remote_code, attention, quantization)
         with _named_errors(name, "adapter"):
             model: nn.Module = PeftModel.from_pretrained(base, name)
             return model.eval()
-    with _named_errors(name, "model"):
+    with _named_errors(name, "model" if quantization == "none" else f"model in {quantization}"):
         found = resolve(name)
+        declared = None if quantization == "none" else declared_quantization(found)
+        few_bits = quantization_config(quantization, DTYPES[dtype], declared)
         # A download shows its progress; reading a folder takes a moment and shows nothing.
         with default.silent_bars() if Path(found).is_dir() else contextlib.nullcontext():
             loaded: nn.Module = AutoModelForCausalLM.from_pretrained(
-                found, dtype=DTYPES[dtype], trust_remote_code=trust_remote_code, attn_implementation=attention
+                found,
+                dtype=DTYPES[dtype],
+                trust_remote_code=trust_remote_code,
+                attn_implementation=attention,
+                **({} if few_bits is None else {"quantization_config": few_bits}),
             )
+        keep_gradients(loaded)
         return loaded.eval()
 
 
@@ -110,7 +127,8 @@ def load_model_and_tokenizer(settings: ModelSettings) -> tuple[nn.Module, Any]:
     """Load what is adapted, and take fast paths from here on as the settings say."""
     use(settings.fast)
     name, trust = settings.name, settings.trust_remote_code
-    return load_model(name, settings.dtype, trust, settings.attention), load_tokenizer(name, trust)
+    model = load_model(name, settings.dtype, trust, settings.attention, settings.quantization)
+    return model, load_tokenizer(name, trust)
 
 
 def base_model(model: nn.Module) -> nn.Module:
@@ -177,6 +195,5 @@ def _named_errors(name: str, what: str) -> Iterator[None]:
         yield
     except (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError, SafetensorError) as error:
         cause = " ".join(str(error).split())[:200] or type(error).__name__
-        raise UniSDError(
-            f"cannot load the {what} '{name}': {cause}; give a folder, a hub id or {default.NAME}"
-        ) from error
+        remedy = "install it" if isinstance(error, ImportError) else f"give a folder, a hub id or {default.NAME}"
+        raise UniSDError(f"cannot load the {what} '{name}': {cause}; {remedy}") from error

@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import os
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
@@ -21,6 +22,7 @@ from unisd.objective import Aggregation, DivergenceKind
 from unisd.rollout.messages import checked_variables
 from unisd.settings import Field, build, check_field, group, plain, unknown
 from unisd.tasks.turns import Thoughts
+from unisd.training.fields import check_environment, check_fields, check_made
 
 
 @group
@@ -130,11 +132,11 @@ _TAKEN = {"task", "model", "lora", "training", "recipe", "description", "base", 
 
 @functools.cache
 def all_arguments() -> type[Any]:
-    """Return the group by which arguments are checked: `OwnArguments`, and transformers' by their default's type."""
+    """Return the group by which arguments are checked: `OwnArguments`, and transformers' numbers and switches."""
     own = {field.name for field in dataclasses.fields(OwnArguments)} | {"output_dir"}  # type: ignore[arg-type]
-    kinds = {bool: bool, int: float, float: float}
+    plain_kinds: list[Any] = [bool, int, float, bool | None, int | None, float | None]
     theirs = [
-        (field.name, kinds.get(type(field.default), Any), None)
+        (field.name, field.type if field.type in plain_kinds else Any, None)
         for field in dataclasses.fields(TrainingArguments)
         if field.init and field.name not in own
     ]
@@ -204,11 +206,15 @@ class UniSDConfig(TrainingArguments):
     rollout: RolloutSettings
     contexts: ContextsSettings
     tokens_per_row: int
+    about: Mapping[str, Any] = MappingProxyType({})
+    """What else is to be said of the run where its settings are kept: in trackers and beside the weights."""
 
     def __init__(self, output_dir: str | None = None, **values: Any) -> None:
         values = moved(values)
         for name, cls in groups().items():
             setattr(self, name, build(cls, values.pop(name, {}), name))
+        check_fields(values, [plain(OwnArguments())], "training.")
+        check_environment(values)
         names = [*all_arguments().__pydantic_fields__, *groups()]
         if strange := [name for name in values if name not in names]:
             raise UsageError(f"{strange[0]}: no such setting; {unknown(strange[0], names)}")
@@ -219,7 +225,11 @@ class UniSDConfig(TrainingArguments):
         if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.accelerator.is_available():
             # Without it every process trains alone, on the same rows, into the same folder.
             values["use_cpu"] = True
-        super().__init__(output_dir, **values)
+        try:
+            super().__init__(output_dir, **values)
+        except Exception as error:  # whatever transformers says of values that were given
+            raise UsageError(f"training: {' '.join(str(error).split())[:300]}") from error
+        check_made(self)
 
     @functools.cached_property
     def mechanisms(self) -> Mechanisms:
@@ -242,7 +252,7 @@ class UniSDConfig(TrainingArguments):
     def to_dict(self) -> dict[str, Any]:
         """Return all settings as plain values, groups as dicts."""
         own = {name: plain(getattr(self, name)) for name in groups() if hasattr(self, name)}
-        return {**super().to_dict(), "tokens_per_row": self.tokens_per_row, **own}
+        return {**super().to_dict(), "tokens_per_row": self.tokens_per_row, **own, **self.about}
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, UniSDConfig) and self.to_dict() == other.to_dict()

@@ -100,13 +100,14 @@ def train_run(
     claim_folder(folder, resume)
     config, values = settings.opened(folder)
     config.disable_tqdm = quiet
+    config.about = settings.about()
     data = prepare(settings, config, loaded, progress=not quiet)
     trainer = UniSDTrainer(
         data.model,
         config,
         train_dataset=data.items,
         processing_class=data.tokenizer,
-        peft_config=settings.lora.peft_config() if settings.lora.enabled else None,
+        peft_config=settings.lora.peft_config(data.model) if settings.lora.enabled else None,
         callbacks=[Profile(folder, profiled_steps)] if profiled_steps else None,
         grader=data.grades,
     )

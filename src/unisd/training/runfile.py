@@ -11,10 +11,11 @@ from typing import Any
 import yaml
 
 from unisd import __version__
-from unisd.errors import UniSDError, UsageError
+from unisd.errors import UsageError
 from unisd.models import LoraSettings, ModelSettings
 from unisd.settings import Field, build, group, plain, unknown
 from unisd.training.arguments import OwnArguments, UniSDConfig, all_arguments, groups, moved
+from unisd.training.fields import check_fields
 
 
 @group
@@ -60,12 +61,17 @@ class RunSettings:
         Raises:
             UsageError: settings that contradict each other, or that transformers refuses.
         """
-        try:
-            return UniSDConfig(str(output_dir), **self.training, **self.groups)
-        except UniSDError:
-            raise
-        except (TypeError, ValueError, ImportError) as error:
-            raise UsageError(f"training: {str(error).splitlines()[0]}") from error
+        config = UniSDConfig(str(output_dir), **self.training, **self.groups)
+        if config.eval_strategy.value != "no" or config.eval_on_start:
+            raise UsageError(
+                "training.eval_strategy: a run holds no items back to measure its objective on; "
+                "leave it out, and measure with unisd evaluate"
+            )
+        return config
+
+    def about(self) -> dict[str, Any]:
+        """Return what the trainer's arguments do not hold: recipe, task, model and adapter."""
+        return {"recipe": self.recipe, **{name: plain(getattr(self, name)) for name in _RUN}}
 
     def plain(self) -> dict[str, Any]:
         """Return the settings as nested plain values, in the form in which a run file is written."""
@@ -213,10 +219,14 @@ def _with_preset(values: dict[str, Any]) -> dict[str, Any]:
 
 def _checked(values: dict[str, Any]) -> RunSettings:
     known = all_groups() | {"training": all_arguments()}
+    if isinstance(values.get("training"), Mapping):
+        check_fields(values["training"], [plain(OwnArguments())], "training.")
     for name in values:
         if name not in known and name not in _NOT_SETTINGS:
             raise UsageError(f"unknown settings group '{name}'; {unknown(name, known)}")
     built = {name: build(cls, values.get(name, {}), name) for name, cls in known.items()}
+    if built["model"].quantization != "none" and not built["lora"].enabled:
+        raise UsageError("model.quantization: weights in few bits cannot be trained; leave lora.enabled=false out")
     return RunSettings(
         values.get("recipe"),
         str(values.get("description", "")),

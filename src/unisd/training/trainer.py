@@ -23,7 +23,11 @@ from unisd.fast.merged import return_free_memory
 from unisd.files import named_write_errors, replacing_folder, write_json
 from unisd.mechanisms import Acting, InitialTeacher, Mechanisms, Run
 from unisd.models import attach, load_model, load_tokenizer, max_positions
+from unisd.models.load import base_model
+from unisd.models.quantised import check_adapter_trains
+from unisd.models.targets import unadapted_experts
 from unisd.rollout import Completion, Sampler, make_sampler
+from unisd.settings import unknown
 from unisd.training.arguments import UniSDConfig
 from unisd.training.checkpoints import (
     checkpoint_folder,
@@ -38,6 +42,7 @@ from unisd.training.progress import CalmProgress, warn
 from unisd.training.ranks import Ranks
 from unisd.training.speed import Work
 from unisd.training.telemetry import METRICS_FILE, MetricsLog, peak_memory_bytes, step_metrics
+from unisd.training.trackers import name_runs
 
 
 class UniSDTrainer(Trainer):
@@ -76,12 +81,17 @@ class UniSDTrainer(Trainer):
         grader: Grader | None = None,
     ) -> None:
         args = args or UniSDConfig(output_dir="unisd-run")
+        if eval_dataset is None and (args.eval_strategy.value != "no" or args.eval_on_start):
+            raise UsageError("training.eval_strategy: there is nothing to measure on; give an eval_dataset")
         name = model if isinstance(model, str) else str(getattr(getattr(model, "config", None), "_name_or_path", ""))
         model = load_model(model) if isinstance(model, str) else model
         processing_class = processing_class or load_tokenizer(name)
         if peft_config is not None:
             set_seed(args.seed)
             model = attach(model, peft_config)
+            if missed := unadapted_experts(model):
+                warn(f"lora: {', '.join(missed)} are no layers and get no adapter; name them in lora.target_parameters")
+        check_adapter_trains(model, base_model(model), args.device)
         self._builder = args.contexts.builder(processing_class)
         self.dropped: dict[str, int] = {}
         self.mechanisms = Mechanisms(args)  # its own: mechanisms in use hold weights
@@ -101,6 +111,7 @@ class UniSDTrainer(Trainer):
             callbacks=[self._follow, *(callbacks or [])],
         )
         self._calm(args)
+        name_runs(self.callback_handler.callbacks)
         self.ranks = Ranks(self.accelerator)
         self.sampler = sampler or make_sampler(self.model, processing_class, args.rollout.batch_size)
         self.planner = Planner(args, self.mechanisms, self.model, self.teacher, self.sampler, self.ranks, grader)
@@ -153,6 +164,10 @@ class UniSDTrainer(Trainer):
             if found is None:
                 raise UsageError(f"{self.args.output_dir} holds no complete checkpoint; start without resuming")
             resume_from_checkpoint = str(found)
+        if resume_from_checkpoint and not list(Path(resume_from_checkpoint).glob("optimizer*")):
+            raise UsageError(
+                f"{resume_from_checkpoint} holds the model alone (save_only_model): no run goes on from it; start anew"
+            )
         steps = self.args.max_steps if self.args.max_steps > 0 else None
         for message in self.mechanisms.inert(steps):
             warn(message)
@@ -262,6 +277,15 @@ class UniSDTrainer(Trainer):
         self.log(dict(metrics))
         self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        try:
+            return bool(super()._determine_best_metric(metrics, trial))
+        except KeyError as error:
+            asked, there = self.args.metric_for_best_model, [name.removeprefix("eval_") for name in metrics]
+            raise UsageError(
+                f"training.metric_for_best_model: {asked!r} is not measured; {unknown(asked, there)}"
+            ) from error
 
     # -- checkpoints -------------------------------------------------------------------------------------------------
 
