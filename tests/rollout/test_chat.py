@@ -6,11 +6,13 @@ import warnings
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 import tiny
 from compatibility import TABLES, observed
 from contexts import families
-from rollout.templates import FAMILIES, QWEN3, QWEN25, Family
+from rollout.templates import FAMILIES, LLAMA2, MISTRAL, QWEN3, QWEN25, QWQ, Family
 from unisd.contexts import Context, PromptBuilder
 from unisd.errors import UsageError
 from unisd.rollout.chat import Chat, template_ends
@@ -379,3 +381,25 @@ def test_dates_of_every_notation_are_fixed():
     dated = "{{ strftime_now('%d %B %Y, %A %H:%M') + strftime_now('%Y-%m-%d') }}{{ messages[0].content }}"
     made = Chat(families.make(["<e>"], dated, None, "<e>"))
     assert text(made, made.student_ids("a")) == "26 July 2024, Friday 00:002024-07-26a"
+
+
+@pytest.mark.parametrize("scheme", ["first", "always", "never"])
+@pytest.mark.parametrize("template", [LLAMA2, MISTRAL, QWEN3, QWQ])
+def test_tokenizers_that_put_a_space_before_a_text(template, scheme):
+    """As sentencepiece does; a thought's mark is no token of its own here, and two ends of a line are one."""
+    special = ["</s>", "<s>", "<|im_start|>", "<|im_end|>", "<unk>"]
+    letters = [chr(code) for code in range(33, 127)] + ["▁", "\n", "▁A", "\n\n"]
+    merges = [("▁", "A"), ("\n", "\n")]
+    backend = Tokenizer(models.BPE({t: n for n, t in enumerate(special + letters)}, merges, unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme, split=False)
+    backend.decoder = decoders.Metaspace(prepend_scheme=scheme, split=False)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>", eos_token="</s>")
+    tokenizer.add_special_tokens({"additional_special_tokens": special})
+    tokenizer.chat_template = template
+    made = Chat(tokenizer)
+    prompt, ids = made.student_ids(QUESTION), made.completion_ids("A 2", QUESTION)
+    whole = own_rendering(made, asked(QUESTION, "A 2"), add_generation_prompt=False)
+    if template != QWQ:
+        assert whole[: len(prompt) + len(ids)] == prompt + ids
+    elif scheme != "always":
+        assert tokenizer.convert_ids_to_tokens(ids)[:3] == ["\n", "<", "/"]

@@ -314,15 +314,20 @@ class Chat:
         messages, variables, end = self._messages(prompt), self._joined(variables), self.end_of_turn_id
         begun = self.text(messages, variables)
         written = self._continued(messages, begun, text, variables)
-        prompt_ids, whole = self._ids(begun), self._ids(begun + written)
-        # Tokens may cross the border between the two: then the reply is read for itself.
-        ids = whole[len(prompt_ids) :] if whole[: len(prompt_ids)] == prompt_ids else self._ids(written)
+        ids = self._following(begun, written, end)
         if end in ids:
             return ids[: len(ids) - ids[::-1].index(end)]
-        rest = written.removesuffix(self._tail)
-        whole = self._ids(begun + rest)
-        ids = whole[len(prompt_ids) :] if whole[: len(prompt_ids)] == prompt_ids else self._ids(rest)
-        return [*ids, end]
+        return [*self._following(begun, written.removesuffix(self._tail), end), end]
+
+    def _following(self, begun: str, written: str, end: int) -> list[int]:
+        """Return the ids of ``written`` behind those of ``begun``."""
+        prompt_ids, whole = self._ids(begun), self._ids(begun + written)
+        if whole[: len(prompt_ids)] == prompt_ids:
+            return whole[len(prompt_ids) :]
+        # A token would cross the border: the reply is read for itself, behind a token, as some tokenizers put a space
+        # before what begins a text.
+        first, *ids = self._ids(self._token(end) + written)
+        return ids if first == end and self.tokenizer.decode(ids) == written else self._ids(written)
 
     def _continued(self, messages: list[dict[str, Any]], begun: str, text: str, variables: Variables) -> str:
         """Return what follows ``begun``, a prompt, where the assistant says ``text``."""
