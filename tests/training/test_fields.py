@@ -231,10 +231,21 @@ def test_callbacks_go_on_from_their_state(tmp_path):
     assert (patience(True), patience(False)) == (5, 9)
 
 
-def test_precision_and_devices():
+def test_precision_and_devices(monkeypatch):
     with pytest.raises(UsageError, match=r"training\.fp16: float16 needs an accelerator; use bf16"):
         tiny.arguments("unused", fp16=True)
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
+    with pytest.raises(UsageError, match=r"training\.fp16"):
+        tiny.arguments("unused")
+    monkeypatch.delenv("ACCELERATE_MIXED_PRECISION")
     assert tiny.arguments("unused", use_cpu=True).device.type == "cpu"
+
+
+@pytest.mark.parametrize("more", [{}, {"divergence": {"kind": "jsd"}, "clipping": {"quantile": 0.9}}])
+def test_bfloat16_on_a_cpu_samples_scores_and_learns(more, tmp_path):
+    values = {"divergence": {}, "rollout": {"max_completion_length": 6}, "max_steps": 2} | more
+    found = run(tmp_path, bf16=True, teacher={"kind": "ema", "every": 1}, **values)
+    assert all(gradient > 0 for _, _, gradient, _ in found.steps)
 
 
 @pytest.mark.gpu
@@ -379,6 +390,7 @@ def test_what_a_run_keeps_can_be_read_again(tmp_path):
         ({"lr_scheduler_kwargs": {"foo": 1}}, r"lr_scheduler_kwargs: foo has no effect with .*=constant"),
         ({"lr_scheduler_type": "cosine_with_min_lr"}, r"training\.lr_scheduler_type: cosine_with_min_lr: .*min_lr"),
         ({"lr_scheduler_type": "cosin"}, r"training: cosin is not a valid Sch"),
+        ({"warmup_steps": 5}, r"training\.warmup_steps: it has no effect with lr_scheduler_type=constant"),
         ({"eval_steps": 5}, r"training\.eval_steps: it has no effect with eval_strategy=no"),
         ({"metric_for_best_model": "loss"}, r"training\.metric_for_best_model: it has no effect"),
         ({"per_device_train_batch_size": 0}, r"training\.per_device_train_batch_size: 0 is not allowed; use 1 or more"),
