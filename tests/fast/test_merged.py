@@ -56,3 +56,12 @@ def test_layers_with_a_bias():
     plain = logits(model)
     with merged_weights(model):
         torch.testing.assert_close(logits(model), plain, rtol=1e-4, atol=1e-4)
+
+
+def test_under_autocast_layers_compute_as_they_do_alone():
+    model = tiny.lora(tiny.model(), trained=True).eval()
+    with torch.autocast("cpu", torch.bfloat16):
+        plain = logits(model)
+    with merged_weights(model), torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(logits(model), plain)
+    assert plain.dtype == torch.bfloat16

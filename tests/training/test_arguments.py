@@ -178,7 +178,7 @@ def test_many_processes_without_an_accelerator_share_the_cpu(monkeypatch):
     given = {}
     # Without the parent's own start, which would look for the other processes.
     monkeypatch.setattr(TrainingArguments, "__init__", lambda self, output_dir, **values: given.update(values))
-    monkeypatch.setattr(arguments, "check_made", lambda config: None)
+    monkeypatch.setattr(arguments, "check_made", lambda config, own: None)
     UniSDConfig(output_dir="unused")
     assert given["use_cpu"]
 

@@ -31,8 +31,8 @@ class ModelSettings:
     attention: str | None = None
     """null: transformers' choice; sdpa, eager, flash_attention_2, flex_attention, as transformers names them."""
     quantization: Quantization = "none"
-    """4bit (NormalFloat, double quantisation) or 8bit: linear layers' weights are kept so and computed in ``dtype``, and
-    an adapter is trained on them (extra ``bnb``); none: as the checkpoint has them."""
+    """4bit (NormalFloat, double quantisation) or 8bit: the linear layers' weights are kept so, products are computed in
+    ``dtype``, and an adapter is trained (extra ``bnb``); none: weights are as the checkpoint has them."""
     trust_remote_code: bool = False
     """Run code that comes with the checkpoint."""
     fast: Mode = "auto"

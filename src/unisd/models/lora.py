@@ -64,5 +64,5 @@ def attach(model: nn.Module, peft_config: Any) -> nn.Module:
             raise UsageError(
                 "lora.dropout: weights of experts, which all-linear means, too, take none; set it to 0, or name layers"
             ) from error
-        raise UsageError(f"lora.target_modules: {cause}") from error
+        raise UsageError(f"lora{'.target_modules' if 'arget' in cause else ''}: {cause}") from error
     return adapted

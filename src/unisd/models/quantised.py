@@ -42,7 +42,7 @@ def quantization_config(kind: str, dtype: torch.dtype, declared: Mapping[str, An
         return None
     if importlib.util.find_spec("bitsandbytes") is None:
         raise UsageError(
-            f"model.quantization: {kind} needs bitsandbytes; pip install 'unisd[bnb]', or choose model.quantization=none"
+            f"model.quantization: {kind} needs bitsandbytes; pip install 'unisd[bnb]', or leave the setting out"
         )
     from transformers import BitsAndBytesConfig
 

@@ -229,7 +229,7 @@ class UniSDConfig(TrainingArguments):
             super().__init__(output_dir, **values)
         except Exception as error:  # whatever transformers says of values that were given
             raise UsageError(f"training: {' '.join(str(error).split())[:300]}") from error
-        check_made(self)
+        check_made(self, plain(OwnArguments()))
 
     @functools.cached_property
     def mechanisms(self) -> Mechanisms:

@@ -323,13 +323,17 @@ def _short(value: Any) -> str:
     return shown if len(shown) <= 60 else shown[:60] + "…"
 
 
-def check_made(args: Any) -> None:
+def check_made(args: Any, own: Mapping[str, Any]) -> None:
     """Try out what whole arguments name and the trainer makes only when it starts: optimizer, schedule, trackers.
+
+    Args:
+        args: whole arguments.
+        own: the package's own defaults.
 
     Raises:
         UsageError: a package that is missing, or arguments that have no effect together; in one line.
     """
-    if args.fp16 and args.device.type == "cpu":
+    if args.mixed_precision == "fp16" and args.device.type == "cpu":
         raise UsageError("training.fp16: float16 needs an accelerator; use bf16, or leave it out")
     evaluates = args.eval_strategy.value != "no"
     needed = {"eval_steps": args.eval_strategy.value == "steps", "eval_delay": evaluates or args.eval_on_start}
@@ -339,11 +343,11 @@ def check_made(args: Any) -> None:
             raise UsageError(f"training.{name}: it has no effect with eval_strategy={args.eval_strategy.value}")
     if args.save_strategy.value == "best" and not evaluates:
         raise UsageError("training.save_strategy: what is best is not known without eval_strategy; choose steps")
-    _check_optimizer(args)
+    _check_optimizer(args, own)
     _check_trackers(args)
 
 
-def _check_optimizer(args: Any) -> None:
+def _check_optimizer(args: Any, own: Mapping[str, Any]) -> None:
     kind = args.optim.value
     with _named("optim", kind):
         made, values = Trainer.get_optimizer_cls_and_kwargs(args, None)
@@ -358,16 +362,18 @@ def _check_optimizer(args: Any) -> None:
             raise UsageError(f"training.{name}: it has no effect with optim={kind}; leave it out")
     with _named("optim_args" if args.optim_args else "optim", args.optim_args or kind):
         optimizer = made([torch.nn.Parameter(torch.zeros(1))], **values)
-    _check_schedule(args, optimizer)
+    _check_schedule(args, optimizer, own)
 
 
-def _check_schedule(args: Any, optimizer: torch.optim.Optimizer) -> None:
+def _check_schedule(args: Any, optimizer: torch.optim.Optimizer, own: Mapping[str, Any]) -> None:
     kind = args.lr_scheduler_type
     reads = inspect.signature(TYPE_TO_SCHEDULER_FUNCTION[kind]).parameters
     whole = any(parameter.kind is parameter.VAR_KEYWORD for parameter in reads.values())
     for name in args.lr_scheduler_kwargs or {}:
         if name not in reads and not whole:
             raise UsageError(f"training.lr_scheduler_kwargs: {name} has no effect with lr_scheduler_type={kind.value}")
+    if "num_warmup_steps" not in reads and args.warmup_steps not in (0, own["warmup_steps"]):
+        raise UsageError(f"training.warmup_steps: it has no effect with lr_scheduler_type={kind.value}; leave it out")
     with _named("lr_scheduler_kwargs" if args.lr_scheduler_kwargs else "lr_scheduler_type", kind.value):
         get_scheduler(kind, optimizer, args.get_warmup_steps(100), 100, args.lr_scheduler_kwargs)
 
