@@ -3,7 +3,12 @@
 import inspect
 from typing import Any
 
-from transformers import AutoConfig, PreTrainedConfig
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, PreTrainedConfig
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
+)
 
 VOCABULARY = 160
 HIDDEN, HEADS, HEAD_DIM, LAYERS = 32, 4, 8, 2
@@ -20,7 +25,7 @@ SIZES = (
     (2, "num_key_value_heads num_kv_heads n_head_kv num_experts_per_tok moe_top_k moe_k num_global_key_value_heads"),
     (2, "topk_group n_group mamba_n_groups n_groups num_experts_per_token moe_topk"),
     (HEAD_DIM, "head_dim attention_head_dim d_kv v_head_dim qk_nope_head_dim qk_rope_head_dim linear_key_head_dim"),
-    (HEAD_DIM, "linear_value_head_dim index_head_dim mamba_head_dim mamba_d_head global_head_dim qk_head_dim"),
+    (HEAD_DIM, "linear_value_head_dim index_head_dim mamba_head_dim mamba_d_head global_head_dim"),
     (16, "q_lora_rank kv_lora_rank hidden_size_per_layer_input o_lora_rank mamba_d_state state_size ssm_state_size"),
     (4, "num_experts num_local_experts n_routed_experts moe_num_experts linear_num_key_heads index_n_heads"),
     (4, "linear_num_value_heads num_hash_layers"),
@@ -35,6 +40,10 @@ SIZE_OF = {name: size for size, names in SIZES for name in names.split()}
 LISTS = ("layer_types", "layers_block_type", "mlp_layer_types", "block_types")
 
 
+def _computed(config: PreTrainedConfig, name: str) -> bool:
+    return isinstance(getattr(type(config), config.attribute_map.get(name, name), None), property)
+
+
 def shrunk(config: PreTrainedConfig) -> dict[str, Any]:
     """The arguments that make a config of the same class tiny."""
     known = set(inspect.signature(type(config)).parameters) | set(vars(config))
@@ -44,10 +53,12 @@ def shrunk(config: PreTrainedConfig) -> dict[str, Any]:
             now = getattr(config, name, None)
         except AttributeError:  # differs between layers
             now = None
-        if isinstance(getattr(type(config), name, None), property):
+        if _computed(config, name):
             continue
         if isinstance(now, PreTrainedConfig):
             values[name] = shrunk(now)
+        elif name == "head_dim" and hasattr(config, "qk_rope_head_dim"):
+            continue
         elif name in SIZE_OF and isinstance(now, int) and not isinstance(now, bool):
             values[name] = min(now, SIZE_OF[name])
         elif name.endswith("token_id") and isinstance(now, int):
@@ -60,12 +71,45 @@ def shrunk(config: PreTrainedConfig) -> dict[str, Any]:
             values[layers[0]] = max(values[layers[0]], len(kinds))
     for name in LISTS:
         now = getattr(config, name, None)
-        if isinstance(now, list | tuple) and now and layers and not isinstance(getattr(type(config), name, None), property):
+        if isinstance(now, list | tuple) and now and layers and not _computed(config, name):
             kinds = list(dict.fromkeys(now))
             values[name] = (kinds * 9)[: values[layers[0]]]
     return values
 
 
+_DECODER = dict.fromkeys(
+    "bert bert-generation big_bird camembert data2vec-text electra ernie megatron-bert rembert roberta "
+    "roberta-prelayernorm roc_bert roformer xlm-roberta xlm-roberta-xl xmod".split(),
+    {"is_decoder": True},
+)
+CHANGED: dict[str, dict[str, Any]] = _DECODER | {
+    "bamba": {"attn_layer_indices": [1], "mamba_n_heads": 8, "mamba_d_head": 8},
+    "falcon_h1": {"mamba_d_ssm": 64, "mamba_n_heads": 8, "mamba_d_head": 8, "lm_head_multiplier": 0.5},
+    "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1, "mamba_dt_rank": 2},
+    "granitemoehybrid": {"layer_types": ["mamba", "attention"]},
+    "lfm2": {"layer_types": ["conv", "full_attention"]},
+    "lfm2_moe": {"layer_types": ["conv", "full_attention"]},
+    "mamba2": {"num_heads": 8, "head_dim": 8},
+    "codegen": {"rotary_dim": 4},
+    "gptj": {"rotary_dim": 4},
+    "gpt_neo": {"attention_types": [[["global", "local"], 1]]},
+    "gemma4_assistant": {},
+    "reformer": {"is_decoder": True},
+    "xmod": {"is_decoder": True, "default_language": "en_XX"},
+}
+"""What single families need beyond that."""
+
+
 def config_of(model_type: str) -> PreTrainedConfig:
-    plain = AutoConfig.for_model(model_type)
-    return AutoConfig.for_model(model_type, **shrunk(plain))
+    """The tiny config of a family."""
+    values = shrunk(AutoConfig.for_model(model_type))
+    for name, value in CHANGED.get(model_type, {}).items():
+        values[name] = values.get(name, {}) | value if isinstance(value, dict) else value
+    return AutoConfig.for_model(model_type, **values)
+
+
+def model(model_type: str, seed: int = 0) -> torch.nn.Module:
+    """A tiny random model, for text, in evaluation mode."""
+    torch.manual_seed(seed)
+    kind = AutoModelForCausalLM if model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES else AutoModelForImageTextToText
+    return kind.from_config(config_of(model_type)).eval()

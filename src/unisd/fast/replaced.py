@@ -16,8 +16,8 @@ PLAIN_FAMILIES = frozenset(
 
 def attends_plainly(decoder: Any) -> bool:
     """Return whether another attention function can take the place of the decoder's own: SDPA, in a known family."""
-    config = decoder.config
-    return config._attn_implementation == "sdpa" and config.model_type in PLAIN_FAMILIES
+    config = getattr(decoder, "config", None)
+    return config is not None and config._attn_implementation == "sdpa" and config.model_type in PLAIN_FAMILIES
 
 
 @contextlib.contextmanager

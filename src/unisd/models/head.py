@@ -26,6 +26,9 @@ def output_head(model: nn.Module) -> Head:
     if not weight.is_floating_point():
         raise UsageError("the output head is quantised; load the model with its head left out (llm_int8_skip_modules)")
     config = inner.config.get_text_config() if hasattr(inner.config, "get_text_config") else inner.config
-    scale = float(getattr(config, "logit_scale", None) or 1.0) / float(getattr(config, "logits_scaling", None) or 1.0)
-    softcap = getattr(config, "final_logit_softcapping", None)
+    scale = 1.0 / float(getattr(config, "logits_scaling", None) or 1.0)
+    for name in ("logit_scale", "lm_head_multiplier"):
+        scale *= float(getattr(config, name, None) or 1.0)
+    caps = ("final_logit_softcapping", "logits_soft_cap", "output_logit_soft_cap")
+    softcap = next((value for name in caps if (value := getattr(config, name, None)) is not None), None)
     return Head(weight, getattr(layer, "bias", None), None if softcap is None else float(softcap), scale)

@@ -150,6 +150,9 @@ class PaddedReader:
 class EqualReader:
     """Reads prompts of equal length together, without padding, and goes on from whatever cache the model makes."""
 
+    together = True
+    """Whether rows share a cache at all."""
+
     @staticmethod
     def suits(model: nn.Module) -> bool:
         """Return whether it is for models of this kind."""
@@ -163,11 +166,11 @@ class EqualReader:
 
     def begin(self, prompts: Sequence[Sequence[int]]) -> Tensor:
         """Read the prompts; return the logits ``[B, V]`` that follow each, fp32."""
-        rows: dict[int, list[int]] = {}
+        groups: dict[int, list[int]] = {}
         for row, prompt in enumerate(prompts):
-            rows.setdefault(len(prompt), []).append(row)
-        self._groups = [(group, {}) for group in rows.values()]
-        return self._run([torch.tensor([list(prompts[row]) for row in group]) for group in rows.values()])[:, -1]
+            groups.setdefault(len(prompt) if self.together else row, []).append(row)
+        self._groups = [(rows, {}) for rows in groups.values()]
+        return self._run([torch.tensor([list(prompts[row]) for row in rows]) for rows, _ in self._groups])[:, -1]
 
     def read(self, ids: Tensor, positions: Tensor) -> Tensor:
         """Read the next token of each row, ``[B, 1]``; return logits ``[B, 1, V]``, fp32."""
@@ -194,6 +197,12 @@ class EqualReader:
             self._groups[number] = (rows, {name: output[name]})
             scores |= dict(zip(rows, output.logits.float(), strict=True))
         return torch.stack([scores[row] for row in range(len(scores))])
+
+
+class SingleReader(EqualReader):
+    """Reads each row by itself, for caches that know no batch."""
+
+    together = False
 
 
 _CACHES = ("past_key_values", "cache_params", "state")
