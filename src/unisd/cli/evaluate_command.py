@@ -61,9 +61,9 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError("--temperature must be 0 or more, --top-p in (0, 1]")
     if arguments.top_k < 0 or not 0 <= arguments.min_p <= 1 or not 0 < arguments.repetition_penalty < float("inf"):
         raise UsageError("--top-k must be 0 or more, --min-p in [0, 1], --repetition-penalty above 0")
-    if arguments.temperature == 0 and (arguments.top_k, arguments.min_p) != (0, 0):
-        option = "--top-k" if arguments.top_k else "--min-p"
-        raise UsageError(f"{option}: greedy answers take the likeliest token anyway; add --temperature 0.7")
+    filters = {"--top-k": arguments.top_k > 0, "--top-p": arguments.top_p < 1, "--min-p": arguments.min_p > 0}
+    if arguments.temperature == 0 and (given := [name for name in filters if filters[name]]):
+        raise UsageError(f"{given[0]}: greedy answers take the likeliest token anyway; add --temperature 0.7")
     if arguments.samples > 1 and arguments.temperature == 0:
         raise UsageError(f"--samples {arguments.samples}: greedy answers would be equal; add --temperature 0.7")
     if _is_file(arguments) and (len(arguments.model) > 1 or len(arguments.task) > 1 or "all" in arguments.task):

@@ -53,7 +53,7 @@ class Teacher(Mechanism):
         """Refuse a teacher that moves where all it does is done before it does."""
         if not self.config.needs_teacher and self.config.rollout.teacher_draws == "once":
             raise UsageError(
-                f"teacher.kind: {self.settings.kind} is still the initial model when it writes, once and before training; "
+                f"teacher.kind: {self.settings.kind} is the initial model still when it writes, once, before training; "
                 "set rollout.teacher_draws to each_step, or teacher.kind to initial"
             )
 

@@ -45,7 +45,8 @@ class RolloutSettings:
     """student: sampled afresh every step; gold: the demonstration; mix: either, by ``mix``; own: sampled once from the
     initial model, the same in every epoch; teacher: sampled by the teacher in the gold context."""
     teacher_draws: Literal["once", "each_step"] = "once"
-    """For source teacher: before training, the same in every epoch; or afresh every step, by the teacher as it is then."""
+    """For source teacher: once, before training, the same in every epoch; each_step: afresh, by the teacher as it is
+    then."""
     mix: float = Field(default=0.5, ge=0, le=1)
     """Share of items whose completion the student samples, for source mix (λ of GKD)."""
     num_generations: int = Field(default=1, ge=1)
@@ -79,7 +80,7 @@ class RolloutSettings:
             )
         if self.source != "teacher" and self.teacher_draws != "once":
             raise UsageError(
-                f"rollout.teacher_draws: with source {self.source} no teacher writes; leave it out, or set source to teacher"
+                f"rollout.teacher_draws: source {self.source} has no teacher write; leave it out, or use source teacher"
             )
         unused = {"mask_truncated_completions": False, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
         for name, default in unused.items() if self.source == "gold" else ():

@@ -132,8 +132,8 @@ class Planner:
         return plan
 
     def _laid_out(self, rows: Sequence[PreparedRow], completions: Sequence[Completion]) -> tuple[Plan, Tensor]:
-        """Lay the completions out flat; return the plan, and on all ranks the step's tokens that count, its completions,
-        and all tokens written.
+        """Lay the completions out flat; return the plan, and on all ranks the tokens that count, the completions, and
+        all tokens that were written.
 
         A completion that is left out has no tokens: nothing reads, weighs or counts it.
         """

@@ -8,7 +8,8 @@ import gc
 import json
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from unisd.errors import UniSDError, UsageError
 from unisd.fast.merged import return_free_memory
 from unisd.files import named_write_errors, replacing_folder, write_json
 from unisd.mechanisms import Acting, InitialTeacher, Mechanisms, Run, TeacherWeights
-from unisd.models import attach, has_adapter, load_model, load_tokenizer, max_positions
+from unisd.models import attach, load_model, load_tokenizer, max_positions
 from unisd.rollout import Sampler, make_sampler
 from unisd.training.arguments import UniSDConfig
 from unisd.training.checkpoints import checkpoint_folder, last_complete, mark_complete
@@ -197,7 +198,7 @@ class UniSDTrainer(Trainer):
         if not plan.counted and not self._said_empty:
             self._said_empty = True
             warn(
-                f"rollout.mask_truncated_completions: all completions of step {step} were cut off, so it taught nothing "
+                f"rollout.mask_truncated_completions: all completions of step {step} were cut off: it taught nothing "
                 "(said once); raise rollout.max_completion_length"
             )
         if self.completions_log.due(step):
@@ -259,10 +260,11 @@ class UniSDTrainer(Trainer):
         if not rows:
             raise UsageError("evaluate: no eval_dataset was given")
         writer = self.planner.writer
-        if writer.once and (self.state.global_step == 0 or has_adapter(self.model)):
+        if writer.once and (self.state.global_step == 0 or (self.teacher and self.teacher.kind == "initial")):
             writer.draw(rows, self._initial())
         size = self.args.per_device_eval_batch_size * self.ranks.count
-        totals: dict[str, float] = {}
+        totals: dict[str, float] = {"loss": 0.0}
+        counts = Counter[str]()
         for start in range(0, len(rows), size):
             shared = rows[start : start + size]
             own = shared[self.args.process_index :: self.ranks.count] or shared[:1]
@@ -271,8 +273,11 @@ class UniSDTrainer(Trainer):
                 self.model.eval()
                 loss = self.learner.learn(self.model, plan, with_gradient=False)
             for name, value in step_metrics(loss, plan, self.mechanisms).items():
-                totals[name] = totals.get(name, 0.0) + value * len(shared) / len(rows)
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in totals.items()}
+                # Rows of which nothing counts have no loss.
+                if plan.counted or name != "loss":
+                    totals[name] = totals.get(name, 0.0) + value * len(shared)
+                    counts[name] += len(shared)
+        metrics = {f"{metric_key_prefix}_{name}": total / max(counts[name], 1) for name, total in totals.items()}
         self.log(dict(metrics))
         self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
@@ -312,7 +317,7 @@ class UniSDTrainer(Trainer):
             writer.save(path)
 
     def _initial(self) -> TeacherWeights:
-        """Return the weights before training; under full fine-tuning it must not have begun."""
+        """Return the weights before training; where the teacher's are others, it must not have begun."""
         return self.teacher if self.teacher and self.teacher.kind == "initial" else InitialTeacher(self.model)
 
     def save_weights(self, folder: Path) -> None:

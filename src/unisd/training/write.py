@@ -122,8 +122,8 @@ class Writer:
         drawn = self._drawn.get(_place(row, self.prompt(row)))
         if drawn is None:
             raise UsageError(
-                f"item {row.id!r}: rollout.source {self.config.rollout.source} draws completions once, before training; "
-                "give these rows to the trainer as train_dataset or eval_dataset"
+                f"item {row.id!r}: with rollout.source {self.config.rollout.source} all is drawn before training; "
+                "give the trainer these rows as its eval_dataset"
             )
         return drawn[number % len(drawn)]
 
