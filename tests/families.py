@@ -13,7 +13,10 @@ from transformers.models.auto.modeling_auto import (
 VOCABULARY = 160
 HIDDEN, HEADS, HEAD_DIM, LAYERS = 32, 4, 8, 2
 SIZES = (
-    (HIDDEN, "hidden_size d_model n_embd dim model_dim embed_dim word_embed_proj_dim embedding_size hidden_dim emb_dim"),
+    (
+        HIDDEN,
+        "hidden_size d_model n_embd dim model_dim embed_dim word_embed_proj_dim embedding_size hidden_dim emb_dim",
+    ),
     (HIDDEN, "dim_model attention_hidden_size lru_width decoder_hidden_size d_embed hidden_dimension width"),
     (48, "intermediate_size ffn_dim d_inner n_inner ffn_hidden_size encoder_ffn_dim decoder_ffn_dim dim_ff dff"),
     (48, "moe_intermediate_size shared_expert_intermediate_size feed_forward_size shared_intermediate_size mlp_dim"),

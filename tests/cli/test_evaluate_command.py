@@ -66,17 +66,21 @@ def test_options_reach_the_sampler_and_are_kept(model_folder, capsys, written):
     assert (params.max_new_tokens, params.temperature, params.top_p, params.seed) == (5, 0.0, 1.0, 42)
     assert plain["n"] == 3
     assert plain["asked"] == {
-        "samples": 1, "temperature": 0.0, "top_p": 1.0, "seed": 42, "max_new_tokens": 5,
+        "samples": 1, "temperature": 0.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0,
+        "seed": 42, "max_new_tokens": 5,
         "source": "sample", "split": "validation", "limit": 3,
     }  # fmt: skip
     more = ["--split", "train", "--samples", "2", "--temperature", "0.8", "--top-p", "0.9", "--seed", "7"]
+    more += ["--top-k", "40", "--min-p", "0.05", "--repetition-penalty", "1.1"]
     sampled = found(capsys, *words, *more, "--batch-size", "2")
     requests, params, batch_size, _ = written[-1]
     assert (len(requests), batch_size) == (6, 2)
     assert (params.max_new_tokens, params.temperature, params.top_p, params.seed) == (5, 0.8, 0.9, 7)
+    assert (params.top_k, params.min_p, params.repetition_penalty) == (40, 0.05, 1.1)
     assert sampled["n"] == 6
     assert sampled["asked"] == {
-        "samples": 2, "temperature": 0.8, "top_p": 0.9, "seed": 7, "max_new_tokens": 5,
+        "samples": 2, "temperature": 0.8, "top_p": 0.9, "top_k": 40, "min_p": 0.05, "repetition_penalty": 1.1,
+        "seed": 7, "max_new_tokens": 5,
         "source": "sample", "split": "train", "limit": 3,
     }  # fmt: skip
 
@@ -257,6 +261,13 @@ def test_grading_again_counts_an_answer_that_is_right_now(run_folder, capsys, wi
         (["--temperature", "inf"], "--temperature", "0 or more"),
         (["--top-p", "0"], "--top-p", "in (0, 1]"),
         (["--top-p", "1.5"], "--top-p", "in (0, 1]"),
+        (["--top-k", "-1"], "--top-k must be 0 or more", "--repetition-penalty above 0"),
+        (["--min-p", "1.1"], "--min-p in [0, 1]", "--repetition-penalty above 0"),
+        (["--repetition-penalty", "0"], "--repetition-penalty above 0", "--top-k must be 0 or more"),
+        (["--repetition-penalty", "nan"], "--repetition-penalty above 0", "--top-k must be 0 or more"),
+        (["--top-k", "5"], "--top-k: greedy answers take the likeliest token", "add --temperature 0.7"),
+        (["--top-p", "0.5"], "--top-p: greedy answers take the likeliest token", "add --temperature 0.7"),
+        (["--min-p", "0.5"], "--min-p: greedy answers take the likeliest token", "add --temperature 0.7"),
         (["--samples", "2"], "--samples 2: greedy answers would be equal", "add --temperature 0.7"),
         (["--base"], "not known what it was adapted from", "leave out --base and --retention"),
         (["--retention"], "not known what it was adapted from", "leave out --base and --retention"),

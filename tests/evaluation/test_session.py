@@ -171,7 +171,8 @@ def test_regrading_a_file_keeps_what_was_measured_beside_the_answers(folders, ex
     path = write_result(report.results[0], tmp_path)
     before = json.loads(path.read_text())
     assert before["asked"] == {
-        "samples": 1, "temperature": 0.0, "top_p": 1.0, "seed": 42, "max_new_tokens": 4,
+        "samples": 1, "temperature": 0.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0,
+        "seed": 42, "max_new_tokens": 4,
     }  # fmt: skip
     session.regrade_file(Choices(), path)
     assert json.loads(path.read_text()) == before

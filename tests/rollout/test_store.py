@@ -5,6 +5,7 @@ from transformers.utils import logging as progress_bars
 
 from contexts.families import FakeSampler
 from unisd.errors import UniSDError
+from unisd.files import fingerprint
 from unisd.rollout import Completion, CompletionStore, Request, SamplingParams
 
 PARAMS = SamplingParams(8)
@@ -119,10 +120,19 @@ def test_everything_that_matters_is_in_the_key(store, tmp_path):
         store.key(one, SamplingParams(8, temperature=0.0)),
         store.key(one, SamplingParams(8, top_p=0.5)),
         store.key(one, SamplingParams(8, seed=1)),
+        store.key(one, SamplingParams(8, top_k=5)),
+        store.key(one, SamplingParams(8, min_p=0.1)),
+        store.key(one, SamplingParams(8, repetition_penalty=1.1)),
     }
-    assert len(keys) == 8
+    assert len(keys) == 11
     assert store.key(Request((1, 2), ("a", 1)), PARAMS) == store.key(one, PARAMS)
     assert CompletionStore(tmp_path / "elsewhere", "model-1").key(one, PARAMS) == store.key(one, PARAMS)
+
+
+def test_settings_that_came_later_leave_the_keys_of_what_was_written_before(store):
+    """As they were made when there were four: an answer that is kept must not be written again."""
+    before = {"max_new_tokens": 8, "temperature": 0.7, "top_p": 1.0, "seed": 42}
+    assert store.key(Request([1, 2], ("a", 1)), PARAMS) == fingerprint("model-1", [1, 2], ["a", 1], before)
 
 
 def test_a_progress_bar_counts_the_missing_texts(store, capsys):

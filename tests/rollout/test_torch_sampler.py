@@ -79,6 +79,46 @@ def test_top_p_keeps_to_the_nucleus(model, tokenizer):
     assert {c.ids[0] for c in done} <= allowed
 
 
+FILTERS = SamplingParams(10, 0.9, 0.9, seed=3, top_k=20, min_p=0.02, repetition_penalty=1.4)
+
+
+def test_with_filters_a_completion_does_not_depend_on_its_neighbours(any_model, tokenizer):
+    any_model.generation_config.eos_token_id = list(range(0, tiny.VOCABULARY, 9))  # rows leave the batch early
+    requests = [Request(p, ("step", i)) for i, p in enumerate(PROMPTS)]
+    together = TorchSampler(any_model, tokenizer, 4).sample(requests, FILTERS)
+    one_by_one = TorchSampler(any_model, tokenizer, 1).sample(requests, FILTERS)
+    assert together == one_by_one
+    assert len({len(done.ids) for done in together}) > 1
+
+
+def test_filters_at_the_values_that_change_nothing_leave_every_token(model, tokenizer):
+    requests = [Request(p, ("step", i)) for i, p in enumerate(PROMPTS)]
+    plain = TorchSampler(model, tokenizer).sample(requests, SamplingParams(10, 0.9, seed=3))
+    params = SamplingParams(10, 0.9, 1.0, 3, tiny.VOCABULARY, 0.0, 1.0)
+    assert TorchSampler(model, tokenizer).sample(requests, params) == plain
+    assert TorchSampler(model, tokenizer).sample(requests, FILTERS) != plain
+
+
+@pytest.mark.parametrize("penalty", [1.3, 0.7])
+def test_greedy_with_a_penalty_is_what_transformers_writes(any_model, tokenizer, penalty):
+    sampler = TorchSampler(any_model, tokenizer, batch_size=3)
+    done = sampler.sample(
+        [Request(p) for p in PROMPTS], SamplingParams(12, temperature=0.0, repetition_penalty=penalty)
+    )
+    for prompt, completion in zip(PROMPTS, done, strict=True):
+        ids = torch.tensor([prompt])
+        written = any_model.generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            do_sample=False,
+            max_new_tokens=12,
+            repetition_penalty=penalty,
+            eos_token_id=sorted(sampler.end_tokens),
+            pad_token_id=0,
+        )
+        assert completion.ids == written[0, len(prompt) :].tolist()
+
+
 def test_every_end_token_ends_and_is_kept(model, tokenizer):
     sampler = TorchSampler(model, tokenizer)
     free = sampler.sample([Request(PROMPTS[1])], SamplingParams(8, temperature=0.0))[0]

@@ -59,7 +59,36 @@ def test_groups_as_dicts_and_back():
         ({"features": {"mode": "only"}}, r"features\.weight"),
         ({"features": {"mode": "only", "weight": 1.0}, "contrast": {"weight": 0.1}}, r"features\.mode"),
         ({"contrast": {"weight": -0.1}}, r"contrast\.weight"),
-        ({"rollout": {"source": "teacher"}}, r"rollout\.source"),
+        ({"rollout": {"source": "techer"}}, r"rollout\.source"),
+        ({"rollout": {"source": "gold", "num_generations": 2}}, r"rollout\.num_generations: an item has one demonstr"),
+        ({"rollout": {"source": "mix", "num_generations": 2}}, r"rollout\.num_generations: an item has one demonstr"),
+        ({"rollout": {"num_generations": 0}}, r"rollout\.num_generations: 0 is not allowed; use 1 or more"),
+        ({"rollout": {"num_generations": 2, "top_k": 1}}, r"rollout\.top_k: 1 leaves one token .*num_generations to 1"),
+        ({"rollout": {"num_generations": 2, "min_p": 1.0}}, r"rollout\.min_p: 1 leaves one token to choose"),
+        (
+            {"rollout": {"source": "gold", "top_k": 5}},
+            r"rollout\.top_k: with source gold nothing is sampled.*set it to 0",
+        ),
+        ({"rollout": {"source": "gold", "min_p": 0.1}}, r"rollout\.min_p: with source gold"),
+        ({"rollout": {"source": "gold", "repetition_penalty": 2}}, r"rollout\.repetition_penalty: with source gold"),
+        (
+            {"rollout": {"source": "gold", "mask_truncated_completions": True}},
+            r"rollout\.mask_truncated_completions: with source gold .*set it to false",
+        ),
+        ({"rollout": {"teacher_draws": "each_step"}}, r"rollout\.teacher_draws: source student has no teacher write"),
+        ({"rollout": {"source": "own", "teacher_draws": "each_step"}}, r"rollout\.teacher_draws: source own"),
+        ({"rollout": {"top_k": -1}}, r"rollout\.top_k: -1 is not allowed; use 0 or more"),
+        ({"rollout": {"min_p": 1.5}}, r"rollout\.min_p"),
+        ({"rollout": {"repetition_penalty": 0.0}}, r"rollout\.repetition_penalty: 0\.0 is not allowed"),
+        ({"rollout": {"log_completions_steps": -1}}, r"rollout\.log_completions_steps"),
+        (
+            {"divergence": {"kind": "cross_entropy"}, "rollout": {"source": "teacher"}, "teacher": {"kind": "live"}},
+            r"teacher\.kind: live is the initial model still .*each_step",
+        ),
+        (
+            {"divergence": {"kind": "cross_entropy"}, "rollout": {"source": "teacher"}, "features": {"weight": 0.1}},
+            "cross_entropy has no teacher; switch features off",
+        ),
         ({"rollout": {"top_p": 0.0}}, r"rollout\.top_p"),
         ({"rollout": {"max_completion_length": True}}, r"rollout\.max_completion_length: True is not a whole number"),
         ({"contexts": {"layout": "papre"}}, r"contexts\.layout"),
@@ -84,6 +113,14 @@ def test_bad_settings_are_named_in_one_line(settings, named):
     with pytest.raises(UsageError, match=named) as raised:
         make(**settings)
     assert "\n" not in str(raised.value)
+
+
+def test_a_teacher_that_only_writes_may_move():
+    moving = {"source": "teacher", "teacher_draws": "each_step"}
+    config = make(divergence={"kind": "cross_entropy"}, rollout=moving, teacher={"kind": "ema"})
+    assert (config.needs_teacher, config.has_teacher) == (False, True)
+    assert [need.slot for need in config.mechanisms.needs()] == ["gold"]
+    assert not make(divergence={"kind": "cross_entropy"}, rollout={"source": "own"}).has_teacher
 
 
 def test_a_cap_that_cannot_bind_is_said():

@@ -28,6 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--samples", type=int, default=1, help="answers per item, for pass@k; needs --temperature")
     parser.add_argument("--temperature", type=float, default=0.0, help="0 (the default) is greedy")
     parser.add_argument("--top-p", type=float, default=1.0, help="nucleus of the samples")
+    parser.add_argument("--top-k", type=int, default=0, help="only so many of the likeliest tokens; 0 keeps all")
+    parser.add_argument("--min-p", type=float, default=0.0, help="only tokens this share as likely as the likeliest")
+    parser.add_argument("--repetition-penalty", type=float, default=1.0, help="above 1: repeats become less likely")
     parser.add_argument("--seed", type=int, default=42, help="seed of the samples")
     parser.add_argument(
         "--template-kwargs",
@@ -64,6 +67,11 @@ def run(arguments: argparse.Namespace) -> int:
             raise UsageError(f"--{name.replace('_', '-')}: {value} is not allowed; use 1 or more")
     if not 0 <= arguments.temperature < float("inf") or not 0 < arguments.top_p <= 1:
         raise UsageError("--temperature must be 0 or more, --top-p in (0, 1]")
+    if arguments.top_k < 0 or not 0 <= arguments.min_p <= 1 or not 0 < arguments.repetition_penalty < float("inf"):
+        raise UsageError("--top-k must be 0 or more, --min-p in [0, 1], --repetition-penalty above 0")
+    filters = {"--top-k": arguments.top_k > 0, "--top-p": arguments.top_p < 1, "--min-p": arguments.min_p > 0}
+    if arguments.temperature == 0 and (given := [name for name in filters if filters[name]]):
+        raise UsageError(f"{given[0]}: greedy answers take the likeliest token anyway; add --temperature 0.7")
     if arguments.samples > 1 and arguments.temperature == 0:
         raise UsageError(f"--samples {arguments.samples}: greedy answers would be equal; add --temperature 0.7")
     if _is_file(arguments) and (len(arguments.model) > 1 or len(arguments.task) > 1 or "all" in arguments.task):

@@ -27,6 +27,9 @@ def evaluate(
     temperature: float = 0.0,
     top_p: float = 1.0,
     seed: int = 42,
+    top_k: int = 0,
+    min_p: float = 0.0,
+    repetition_penalty: float = 1.0,
     max_length: int | None = None,
     thoughts: Thoughts = "cut",
 ) -> Evaluation:
@@ -45,6 +48,9 @@ def evaluate(
         temperature: 0 means greedy.
         top_p: nucleus.
         seed: of the samples.
+        top_k: only so many of the likeliest tokens; 0 keeps all.
+        min_p: only tokens at least this share as likely as the likeliest.
+        repetition_penalty: above 1, tokens that were there before become less likely, of greedy answers, too.
         max_length: tokens that the model can read; a prompt that leaves no room for an answer is not sent, nor cut:
             its item counts as unanswered.
         thoughts: whether what a reasoning model thinks is cut before its answer is graded, or kept in what is graded.
@@ -59,7 +65,8 @@ def evaluate(
         raise UsageError(f"samples: {samples} greedy answers would be equal; set a temperature above 0")
     if task.runs_programs:
         require_protection()  # now, not after hours of asking
-    params = SamplingParams(max_new_tokens or task.max_new_tokens, temperature, top_p, seed)
+    room = max_new_tokens or task.max_new_tokens
+    params = SamplingParams(room, temperature, top_p, seed, top_k, min_p, repetition_penalty)
     if contexts is None:
         prompts = [builder.student_ids(example.prompt) for example in examples]
     else:
@@ -68,7 +75,7 @@ def evaluate(
     requests = [
         Request(ids, ("evaluation", e.id, n)) for ids, e in zip(prompts, examples, strict=True) for n in range(samples)
     ]
-    fits = _fits(task, requests, params.max_new_tokens, max_length)
+    fits = _fits(task, requests, room, max_length)
     sent = [request for request, fit in zip(requests, fits, strict=True) if fit]
     answers = iter(
         sampler.sample(sent, params, progress) if store is None else store.completions(sampler, sent, params, progress)

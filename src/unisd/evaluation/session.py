@@ -23,6 +23,7 @@ from unisd.tasks import Example, Task, get, names
 from unisd.tasks.turns import Thoughts
 
 ALL = "all"
+DECODING = ("samples", "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed")
 BASE = "base"
 
 
@@ -35,6 +36,9 @@ class Options:
     samples: int = 1
     temperature: float = 0.0
     top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
     seed: int = 42
     base: bool = False
     """Ask each adapted model's base, too, and compare."""
@@ -226,6 +230,7 @@ def _keep(report: Report, result: Result, keep: Callable[[Loaded, Result], None]
 def _ask(loaded: Loaded, exam: Exam, options: Options, base: bool, progress: bool) -> Result:
     name = f"{loaded.name} ({BASE})" if base else loaded.name
     builder = loaded.builder(options.template_kwargs)
+    asked: dict[str, Any] = {key: getattr(options, key) for key in DECODING}
     with loaded.weights(base) as model:
         sampler = make_sampler(model, loaded.tokenizer, options.batch_size)
         store = None
@@ -240,25 +245,21 @@ def _ask(loaded: Loaded, exam: Exam, options: Options, base: bool, progress: boo
             options.max_new_tokens,
             progress=f"{exam.label}, {name}" if progress else None,
             store=store,
-            samples=options.samples,
-            temperature=options.temperature,
-            top_p=options.top_p,
-            seed=options.seed,
             max_length=max_positions(model),
             thoughts=options.thoughts,
+            **asked,
         )
         measures: dict[str, Any] = {}
         if options.likelihood:
             measures["ppl_fit"] = gold_perplexity(model, builder, exam.task, exam.examples)
             measured = choice_calibration(model, builder, exam.task, exam.examples)
             measures["calibration"] = None if measured is None else dataclasses.asdict(measured)
-    asked = {key: getattr(options, key) for key in ("samples", "temperature", "top_p", "seed")}
     if options.thoughts != "cut":
         asked["thoughts"] = options.thoughts
     if builder.variables:
         asked["template_kwargs"] = builder.variables
-    asked["max_new_tokens"] = options.max_new_tokens or exam.task.max_new_tokens
-    return Result(name, exam, found, measures, asked | exam.origin)
+    room = options.max_new_tokens or exam.task.max_new_tokens
+    return Result(name, exam, found, measures, asked | {"max_new_tokens": room} | exam.origin)
 
 
 def write_result(result: Result, folder: Path) -> Path:

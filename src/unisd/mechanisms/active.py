@@ -31,10 +31,11 @@ class Mechanisms(Sequence[Mechanism]):
 
     def __init__(self, config: Any) -> None:
         groups = {name: (cls, getattr(config, name)) for name, cls in known().items()}
-        self._gold = [Need(GOLD.slot, "gold")] if config.needs_teacher else []
+        self._gold = [Need(GOLD.slot, "gold")] if config.has_teacher else []
         self._on = [cls(settings, config) for cls, settings in groups.values() if settings.on]
         for mechanism in self._on:
-            if mechanism.needs_teacher and not config.needs_teacher:
+            writes = config.has_teacher and type(mechanism).teacher is not Mechanism.teacher
+            if mechanism.needs_teacher and not config.needs_teacher and not writes:
                 raise UsageError(
                     f"divergence.kind: {config.divergence.kind} has no teacher; switch {mechanism.name} off"
                 )

@@ -6,7 +6,7 @@ adapter that is swapped in. With full fine-tuning both are a copy of the trained
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from unisd.errors import UniSDError
+from unisd.errors import UniSDError, UsageError
 from unisd.mechanisms.base import Acting, Mechanism, Run, TeacherWeights
 from unisd.models import has_adapter
 from unisd.settings import Field, group
@@ -48,6 +48,14 @@ class Teacher(Mechanism):
     Settings = TeacherSettings
     settings: TeacherSettings
     average: "AverageTeacher | None" = None
+
+    def check(self, others: Sequence[Mechanism]) -> None:
+        """Refuse a teacher that moves where all it does is done before it does."""
+        if not self.config.needs_teacher and self.config.rollout.teacher_draws == "once":
+            raise UsageError(
+                f"teacher.kind: {self.settings.kind} is the initial model still when it writes, once, before training; "
+                "set rollout.teacher_draws to each_step, or teacher.kind to initial"
+            )
 
     def inert(self, steps: int | None) -> list[str]:
         """Say that an average which never moves is the initial model."""

@@ -51,7 +51,16 @@ _READERS: dict[str, type[Reader]] = {
     "whole": WholeReader,
 }
 # What decides how texts are read besides PyTorch, transformers and this package, where it is installed.
-_KERNELS = ("bitsandbytes", "flash-attn", "kernels", "mamba-ssm", "causal-conv1d", "flash-linear-attention", "accelerate", "peft")
+_KERNELS = (
+    "bitsandbytes",
+    "flash-attn",
+    "kernels",
+    "mamba-ssm",
+    "causal-conv1d",
+    "flash-linear-attention",
+    "accelerate",
+    "peft",
+)
 
 
 @dataclass(frozen=True)
@@ -256,10 +265,7 @@ class _Text:
     def predicting(self) -> Tensor:
         """Return the states that predict the completions, ``[N, H]``."""
         return torch.cat(
-            [
-                states[len(s.prompt_ids) - 1 : -1]
-                for states, s in zip(self.states, self.sequences, strict=True)
-            ]
+            [states[len(s.prompt_ids) - 1 : -1] for states, s in zip(self.states, self.sequences, strict=True)]
         )
 
 

@@ -41,7 +41,7 @@ class CompletionStore:
 
     def key(self, request: Request, params: SamplingParams) -> str:
         """Return the key of a completion: a hash of model, prompt ids, random stream and sampling parameters."""
-        return fingerprint(self.model, [int(token) for token in request.prompt_ids], list(request.key), params)
+        return fingerprint(self.model, [int(token) for token in request.prompt_ids], list(request.key), params.plain())
 
     def completions(
         self, sampler: Sampler, requests: Sequence[Request], params: SamplingParams, progress: str | None = None

@@ -13,6 +13,7 @@ from unisd.files import stable_integer
 from unisd.models.trust import trusted_reader
 from unisd.rollout.base import Completion, Request, SamplingParams
 from unisd.rollout.chat import template_ends
+from unisd.rollout.filters import filtered, seen_tokens
 from unisd.rollout.thoughts import readable
 
 # Tokens of the vocabulary that are searched together: the square root of a usual size, so that both searches are short.
@@ -97,12 +98,18 @@ class _Batch:
         self.outputs: list[list[int]] = [[] for _ in requests]
         self.finished = [False] * len(requests)
         self.alive = list(range(len(requests)))
+        self.seen: Tensor | None = None
 
     def write(self) -> list[Completion]:
         """Decode until every row has ended or run into the limit."""
         scores = self.reader.begin(self.prompts)
+        if self.params.repetition_penalty != 1:
+            self.seen = seen_tokens(self.prompts, scores)
         for step in range(self.params.max_new_tokens):
-            staying = self._take(self._choose(scores, step).tolist())
+            tokens = self._choose(scores, step)
+            staying = self._take(tokens.tolist())
+            if self.seen is not None:
+                self.seen = self.seen.scatter(-1, tokens[:, None], True)[staying]
             if not self.alive or step + 1 == self.params.max_new_tokens:
                 break
             if len(staying) < len(scores):
@@ -114,12 +121,8 @@ class _Batch:
 
     def _choose(self, logits: Tensor, step: int) -> Tensor:
         """Pick a token per living row, ``[B, V]`` to ``[B]``: where the row's own number falls in the distribution."""
-        if self.draws is None:
-            return logits.argmax(-1)
-        scores = logits / self.params.temperature
-        if self.params.top_p < 1:
-            scores = _nucleus(scores, self.params.top_p)
-        return _token_at(scores, self.draws[self.alive, step])
+        scores = filtered(logits, self.params, self.seen)
+        return scores.argmax(-1) if self.draws is None else _token_at(scores, self.draws[self.alive, step])
 
     def _take(self, tokens: list[int]) -> list[int]:
         """Append one token to each living row; return the rows (of this batch as it stands) that go on."""
@@ -163,14 +166,6 @@ def _first_beyond(sums: Tensor, at: Tensor) -> Tensor:
     """
     total = sums[:, -1:]
     return torch.searchsorted(sums, torch.minimum(at, total.nextafter(torch.zeros_like(total))), right=True)
-
-
-def _nucleus(scores: Tensor, top_p: float) -> Tensor:
-    """Mask all but the smallest set of tokens whose probability reaches ``top_p``."""
-    ordered, index = scores.sort(dim=-1, descending=True)
-    probability = ordered.softmax(-1)
-    beyond = probability.cumsum(-1) - probability >= top_p
-    return scores.masked_fill(torch.zeros_like(beyond).scatter(-1, index, beyond), float("-inf"))
 
 
 def end_tokens(model: nn.Module, tokenizer: Any) -> frozenset[int]:

@@ -3,8 +3,7 @@
 import re
 from pathlib import Path
 
-from unisd.files import read_jsonl, write_json, write_jsonl
-from unisd.rollout import Completion
+from unisd.files import write_json
 
 _MARK = "unisd_complete.json"
 
@@ -27,13 +26,3 @@ def last_complete(folder: Path) -> Path | None:
         if (match := re.fullmatch(r"checkpoint-(\d+)", mark.parent.name))
     ]
     return max(found)[1] if found else None
-
-
-def write_own_samples(path: Path, samples: dict[str, Completion]) -> None:
-    """Keep the initial model's samples, so that a resumed run learns from the very same ones."""
-    write_jsonl(path, ({"id": name, "ids": done.ids, "finished": done.finished} for name, done in samples.items()))
-
-
-def read_own_samples(path: Path) -> dict[str, Completion]:
-    """Read what :func:`write_own_samples` wrote."""
-    return {row["id"]: Completion(row["ids"], row["finished"]) for row in read_jsonl(path)}

@@ -6,7 +6,7 @@ Everything per token is flat: the completion tokens of the step, one completion 
 import contextlib
 import functools
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,17 +15,17 @@ from torch import Tensor, nn
 
 from unisd.contexts import PreparedRow
 from unisd.errors import UsageError
-from unisd.files import stable_integer
 from unisd.mechanisms import GOLD, Mechanisms, Reading, StateTerm, Step, TeacherWeights, View, Weights
 from unisd.models.head import output_head
 from unisd.models.packed import PackedSequence
 from unisd.models.trust import trusted_rows
 from unisd.objective import Gate, Head, Target, TokenTerm, local_total, token_coefficients
-from unisd.rollout import Completion, Request, Sampler, SamplingParams
+from unisd.rollout import Completion, Sampler
 from unisd.tasks.turns import reply_of
 from unisd.teacher import ReadRequest, score
 from unisd.training.arguments import UniSDConfig
 from unisd.training.ranks import Ranks
+from unisd.training.write import Writer
 
 Grader = Callable[[Sequence[str], Sequence[str]], Sequence[float]]
 """(ids of rows, texts of completions) to grades in [0, 1], where 1 is right."""
@@ -40,6 +40,8 @@ class Plan:
     """The student's prompts with their completions."""
     offsets: list[int]
     """Where each completion's tokens start in the flat tensors, and the end of the last."""
+    completions: Sequence[Completion]
+    """Them as they were written, those that are left out included."""
     weights: Weights = field(default_factory=Weights)
     """What is known before learning."""
     coefficients: Tensor | None = None
@@ -48,6 +50,8 @@ class Plan:
     gates: list[Gate] = field(default_factory=list)
     state_terms: list[StateTerm] = field(default_factory=list)
     target: Target | None = None
+    counted: bool = True
+    """Whether any token of the step carries a loss, on any rank."""
     metrics: dict[str, float] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     work: dict[str, int] = field(default_factory=dict)
@@ -55,7 +59,8 @@ class Plan:
 
     def tokens_of(self, sequences: Sequence[int]) -> Tensor:
         """Return the flat positions of the tokens of some completions, in their order."""
-        tokens = torch.cat([torch.arange(self.offsets[i], self.offsets[i + 1]) for i in sequences])
+        found = [torch.arange(self.offsets[i], self.offsets[i + 1]) for i in sequences]
+        tokens = torch.cat(found) if found else torch.empty(0, dtype=torch.int64)
         return tokens.to(self.step.targets.device)
 
     @contextlib.contextmanager
@@ -100,16 +105,22 @@ class Planner:
         self.sampler = sampler
         self.ranks = ranks
         self.grader = grader
-        self.own_samples: Mapping[str, Completion] = {}
-        """Completions by item id, for source ``own``."""
+        self.writer = Writer(config, sampler, teacher)
 
     def plan(self, rows: Sequence[PreparedRow], step: int | str) -> Plan:
         """Return the plan of one optimizer step over this rank's ``rows``; ``step`` keys the random streams."""
         start = time.perf_counter()
-        completions = self._completions(rows, step)
+        rows = [row for row in rows for _ in range(self.config.rollout.num_generations)]
+        completions = self.writer.completions(rows, step)
         sampled = time.perf_counter() - start
         plan, total = self._laid_out(rows, completions)
         plan.seconds["sample"] = sampled
+        # Only where completions are left out can it be that none counts: a number is not read for nothing.
+        plan.counted = not self.config.rollout.mask_truncated_completions or bool(total[0] > 0)
+        if not plan.counted:
+            plan.coefficients = plan.step.uniform.new_empty(0)
+            self._describe(plan, total)
+            return plan
         with plan.timing("score"):
             self._read(plan, rows)
         with plan.timing("weigh"):
@@ -119,58 +130,46 @@ class Planner:
             plan.gates = self.mechanisms.gates(plan.step)
             plan.state_terms = [term for m in self.mechanisms for term in m.state_terms(plan.step)]
             plan.target = self.mechanisms.target(plan.step)
-            self._describe(plan, completions, total)
+            self._describe(plan, total)
         return plan
 
-    def _completions(self, rows: Sequence[PreparedRow], step: int | str) -> list[Completion]:
-        """Step 1: who writes is a setting; each completion draws from its own stream."""
-        config, seed = self.config.rollout, self.config.seed
-        if config.source == "own":
-            return [self.own_samples[row.id] for row in rows]
-        fresh = [
-            config.source == "student"
-            or (config.source == "mix" and stable_integer(seed, "mix", step, row.id) / 2**63 < config.mix)
-            for row in rows
-        ]
-        seen: dict[str, int] = {}
-        requests = []
-        for row, sampled in zip(rows, fresh, strict=True):
-            if sampled:
-                number = seen[row.id] = seen.get(row.id, -1) + 1
-                requests.append(Request(row.student_ids, (step, row.id, number)))
-        params = sampling_params(self.config)
-        written = iter(self.sampler.sample(requests, params) if requests else [])
-        return [
-            next(written) if sampled else Completion(list(row.completion_ids or []), finished=True)
-            for row, sampled in zip(rows, fresh, strict=True)
-        ]
-
     def _laid_out(self, rows: Sequence[PreparedRow], completions: Sequence[Completion]) -> tuple[Plan, Tensor]:
-        """Lay the completions out flat; return the plan, and the step's tokens and rows on all ranks."""
-        sequences = [PackedSequence(row.student_ids, done.ids) for row, done in zip(rows, completions, strict=True)]
+        """Lay the completions out flat; return the plan, and on all ranks the tokens that count, the completions, and
+        all tokens that were written.
+
+        A completion that is left out has no tokens: nothing reads, weighs or counts it.
+        """
+        finished_only = self.config.rollout.mask_truncated_completions
+        sequences = [
+            PackedSequence(row.student_ids, done.ids if done.finished or not finished_only else [])
+            for row, done in zip(rows, completions, strict=True)
+        ]
         offsets = [0]
-        for done in completions:
-            offsets.append(offsets[-1] + len(done.ids))
+        for sequence in sequences:
+            offsets.append(offsets[-1] + len(sequence.completion_ids))
         device = next(self.model.parameters()).device
-        targets = torch.tensor([token for done in completions for token in done.ids], device=device)
-        lengths = torch.tensor([len(done.ids) for done in completions], device=device)
-        total = self.ranks.sum(torch.tensor([float(len(targets)), float(len(rows))], device=device))
+        tokens = [token for sequence in sequences for token in sequence.completion_ids]
+        targets = torch.tensor(tokens, dtype=torch.int64, device=device)
+        lengths = torch.tensor([len(sequence.completion_ids) for sequence in sequences], device=device)
+        written = sum(len(done.ids) for done in completions)
+        total = self.ranks.sum(torch.tensor([len(tokens), len(rows), written], dtype=torch.float32, device=device))
         step = Step(
             items=[row.id for row in rows],
             targets=targets,
             sequence=torch.repeat_interleave(torch.arange(len(rows), device=device), lengths),
             lengths=lengths,
-            uniform=1.0 / total[0],
+            uniform=1.0 / total[0].clamp(min=1.0),
             ranks=self.ranks,
         )
         if self.grader is not None:
             step.grades = functools.cache(functools.partial(self._graded, step, rows, completions))
-        plan = Plan(step, sequences, offsets)
+        plan = Plan(step, sequences, offsets, completions)
         # What sampling reads, and what learning will: student, teacher and the gradient are three products of a
         # token's row with the head.
-        read, sampled = sum(map(len, sequences)), self.config.rollout.source in ("student", "mix")
-        products = 0 if self.mechanisms.replaces_divergence else 2 + (self.teacher is not None)
-        plan.work = {"read": read * sampled, "learned": read, "logits": len(targets) * (products + sampled)}
+        read = self.writer.tokens_read(rows, completions)
+        learned = sum(len(sequence) for sequence in sequences if sequence.completion_ids)
+        products = 0 if self.mechanisms.replaces_divergence else 2 + self.config.needs_teacher
+        plan.work = {"read": read, "learned": learned, "logits": len(targets) * products + written * (read > 0)}
         return plan, total
 
     def _graded(self, step: Step, rows: Sequence[PreparedRow], completions: Sequence[Completion]) -> Tensor:
@@ -185,7 +184,7 @@ class Planner:
 
     def _read(self, plan: Plan, rows: Sequence[PreparedRow]) -> None:
         """Step 2: all views of all completions, in one packed pass for each set of weights that reads."""
-        if self.teacher is None:
+        if self.teacher is None or not self.config.needs_teacher:
             return
         wanted = [GOLD, *(view for mechanism in self.mechanisms for view in mechanism.views())]
         distinct = {view.same_as(): view for view in reversed(wanted)}
@@ -205,12 +204,15 @@ class Planner:
         requests: list[ReadRequest] = []
         readers: list[tuple[View, list[int]]] = []
         for view in views:
-            prompts = [_prompt(row, view) for row in rows]
-            readers.append((view, [i for i, prompt in enumerate(prompts) if prompt is not None]))
+            prompts = {
+                i: prompt
+                for i, row in enumerate(rows)
+                if plan.sequences[i].completion_ids and (prompt := _prompt(row, view)) is not None
+            }
+            readers.append((view, list(prompts)))
             requests.extend(
-                ReadRequest(PackedSequence(prompt, sequence.completion_ids), view.temperature, item=i)
-                for i, (prompt, sequence) in enumerate(zip(prompts, plan.sequences, strict=True))
-                if prompt is not None
+                ReadRequest(PackedSequence(prompt, plan.sequences[i].completion_ids), view.temperature, item=i)
+                for i, prompt in prompts.items()
             )
         plan.work["read"] += sum(len(request.sequence) for request in requests)
         plan.work["logits"] += sum(len(r.sequence.completion_ids) for r in requests if r.temperature is not None)
@@ -225,15 +227,17 @@ class Planner:
             for view, items in readers
         }
 
-    def _describe(self, plan: Plan, completions: Sequence[Completion], total: Tensor) -> None:
-        unfinished = sum(not done.finished for done in completions)
+    def _describe(self, plan: Plan, total: Tensor) -> None:
+        unfinished = sum(not done.finished for done in plan.completions)
         counts = torch.tensor([float(unfinished)], device=total.device)
-        tokens, items, cut = torch.cat([total, self.ranks.sum(counts)]).tolist()
+        _, items, tokens, cut = torch.cat([total, self.ranks.sum(counts)]).tolist()
         plan.metrics |= {
             "completions/tokens": tokens,
             "completions/mean_length": tokens / items,
             "completions/unfinished": cut / items,
         }
+        if self.config.rollout.mask_truncated_completions:
+            plan.metrics["completions/left_out"] = cut
 
 
 def _prompt(row: PreparedRow, view: View) -> list[int] | None:
@@ -248,9 +252,10 @@ def _placed(plan: Plan, items: Sequence[int], parts: Sequence[Tensor], head: Hea
     """Put what was read of some rows where their tokens are."""
     targets = plan.step.targets
     present = torch.ones_like(targets, dtype=torch.bool)
-    if len(items) == len(plan.sequences):
+    if parts and len(items) == len(plan.sequences):
         return Reading(torch.cat(list(parts)), present, head)
-    like = parts[0] if parts else torch.empty(0, dtype=torch.float32, device=targets.device)
+    width, dtype = ((), torch.float32) if head is None else (head.weight.shape[1:], head.weight.dtype)
+    like = parts[0] if parts else torch.empty(0, *width, dtype=dtype, device=targets.device)
     values = like.new_zeros(len(targets), *like.shape[1:])
     present.zero_()
     for i, part in zip(items, parts, strict=True):
@@ -264,23 +269,3 @@ def coefficients(step: Step, weights: Weights, aggregation: Any) -> Tensor:
     token = torch.ones(len(step.targets), device=step.targets.device) if weights.token is None else weights.token
     total = step.ranks.sum(local_total(token, step.sequence, weights.sequence, aggregation))
     return token_coefficients(token, step.sequence, weights.sequence, aggregation, total)
-
-
-def sampling_params(config: UniSDConfig) -> SamplingParams:
-    """Return how the student samples during training."""
-    rollout = config.rollout
-    return SamplingParams(rollout.max_completion_length, rollout.temperature, rollout.top_p, config.seed)
-
-
-def draw_own_samples(
-    config: UniSDConfig,
-    rows: Sequence[PreparedRow],
-    initial: TeacherWeights,
-    sampler: Sampler,
-    progress: Any = "own samples",
-) -> dict[str, Completion]:
-    """Sample one completion per item from the initial model, once for the whole run (the baseline ssd)."""
-    requests = [Request(row.student_ids, ("own", row.id)) for row in rows]
-    with initial.weights():
-        written = sampler.sample(requests, sampling_params(config), progress)
-    return {row.id: done for row, done in zip(rows, written, strict=True)}

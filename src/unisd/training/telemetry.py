@@ -24,7 +24,8 @@ def step_metrics(loss: Tensor, plan: Plan, mechanisms: Mechanisms) -> dict[str, 
     if "divergence" in step.values:
         found["divergence/mean"] = step.mean(step.values["divergence"])
         found["student/entropy"] = step.mean(step.values["entropy"])
-    found |= mechanisms.measure(step)
+    if plan.counted:
+        found |= mechanisms.measure(step)
     means = {name: value for name, value in found.items() if isinstance(value, Mean)}
     sums = step.ranks.sum(torch.stack([part.to(loss.device) for m in means.values() for part in (m.total, m.over)]))
     totals = iter(sums.tolist())
@@ -46,7 +47,8 @@ def peak_memory_bytes() -> int:
 
 
 class MetricsLog:
-    """``metrics.jsonl``: a line a step, appended as the run goes; a resume continues after its checkpoint's step."""
+    """``metrics.jsonl`` and its like: lines with their ``step``, appended as the run goes; a resume continues after its
+    checkpoint's step."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -56,10 +58,10 @@ class MetricsLog:
         kept = [row for row in _complete_lines(self.path) if row.get("step", 0) <= step] if step else []
         write_jsonl(self.path, kept)
 
-    def append(self, row: dict[str, Any]) -> None:
-        """Add one step."""
+    def append(self, *rows: dict[str, Any]) -> None:
+        """Add the lines of one step."""
         with named_write_errors(self.path), self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+            file.write("".join(json.dumps(row) + "\n" for row in rows))
 
 
 def _complete_lines(path: Path) -> list[dict[str, Any]]:

@@ -8,7 +8,8 @@ import gc
 import json
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,23 +22,18 @@ from unisd.contexts import PreparedRow, prepare_rows
 from unisd.errors import UniSDError, UsageError
 from unisd.fast.merged import return_free_memory
 from unisd.files import named_write_errors, replacing_folder, write_json
-from unisd.mechanisms import Acting, InitialTeacher, Mechanisms, Run
+from unisd.mechanisms import Acting, InitialTeacher, Mechanisms, Run, TeacherWeights
 from unisd.models import attach, load_model, load_tokenizer, max_positions
 from unisd.models.load import base_model
 from unisd.models.quantised import check_adapter_trains
 from unisd.models.targets import unadapted_experts
-from unisd.rollout import Completion, Sampler, make_sampler
+from unisd.rollout import Sampler, make_sampler
 from unisd.settings import unknown
 from unisd.training.arguments import UniSDConfig
-from unisd.training.checkpoints import (
-    checkpoint_folder,
-    last_complete,
-    mark_complete,
-    read_own_samples,
-    write_own_samples,
-)
+from unisd.training.checkpoints import checkpoint_folder, last_complete, mark_complete
+from unisd.training.completions import CompletionsLog, completion_lines
 from unisd.training.learn import Learner
-from unisd.training.plan import Grader, Plan, Planner, draw_own_samples
+from unisd.training.plan import Grader, Plan, Planner
 from unisd.training.progress import CalmProgress, warn
 from unisd.training.ranks import Ranks
 from unisd.training.speed import Work
@@ -99,8 +95,9 @@ class UniSDTrainer(Trainer):
         evaluated = self._prepare(eval_dataset, args, model) if eval_dataset is not None else None
         # Before the model is wrapped: a teacher that starts as the student, and a clean view of both.
         self.mechanisms.start(model, graded=grader is not None)
-        self.teacher = self.mechanisms.teacher(model) if args.needs_teacher else None
-        self._follow = _Follow(self.mechanisms)
+        self.teacher = self.mechanisms.teacher(model) if args.has_teacher else None
+        self.completions_log = CompletionsLog(Path(args.output_dir), args.rollout.log_completions_steps)
+        self._follow = _Follow(self.mechanisms, self.completions_log)
         super().__init__(
             model=model,
             args=args,
@@ -120,6 +117,7 @@ class UniSDTrainer(Trainer):
         self.metrics_log = MetricsLog(Path(args.output_dir) / METRICS_FILE)
         self._step_metrics: dict[str, float] = {}
         self._written_step = -1
+        self._said_empty = False
         self._step_started = self._learned_at = time.perf_counter()
         self._work = Work(self.model)
         self._step_work: dict[str, int] = {}
@@ -171,8 +169,8 @@ class UniSDTrainer(Trainer):
         steps = self.args.max_steps if self.args.max_steps > 0 else None
         for message in self.mechanisms.inert(steps):
             warn(message)
-        if self.args.rollout.source == "own":
-            self.planner.own_samples = self._own_samples(resume_from_checkpoint or None)
+        if self.planner.writer.once:
+            self._draw_once(bool(resume_from_checkpoint))
         result = super().train(resume_from_checkpoint=resume_from_checkpoint or None, **kwargs)
         if self.is_world_process_zero():
             for acting in self.acting():
@@ -208,7 +206,22 @@ class UniSDTrainer(Trainer):
             f"time/{phase}": seconds for phase, seconds in inputs.seconds.items()
         }
         self._step_work = inputs.work
+        self._tell(inputs, self.state.global_step + 1)
         return loss * self.ranks.count
+
+    def _tell(self, plan: Plan, step: int) -> None:
+        """Keep what was written, where it is the step's turn; say once that a step had nothing to learn from."""
+        if not plan.counted and not self._said_empty:
+            self._said_empty = True
+            warn(
+                f"rollout.mask_truncated_completions: all completions of step {step} were cut off: it taught nothing "
+                "(said once); raise rollout.max_completion_length"
+            )
+        if self.completions_log.due(step):
+            own = completion_lines(plan, step, self.processing_class.decode, self.sampler.decode)
+            lines = [line for lines in self.ranks.objects(own) for line in lines]
+            if self.is_world_process_zero():
+                self.completions_log.add(lines, step, self.callback_handler.callbacks)
 
     def floating_point_ops(self, inputs: Any) -> int:
         """Return 0: transformers' estimate reads a padded batch, which there is none of."""
@@ -262,8 +275,12 @@ class UniSDTrainer(Trainer):
         rows = self.eval_dataset if eval_dataset is None else self._prepare(eval_dataset, self.args, self.model)
         if not rows:
             raise UsageError("evaluate: no eval_dataset was given")
+        writer = self.planner.writer
+        if writer.once and (self.state.global_step == 0 or (self.teacher and self.teacher.kind == "initial")):
+            writer.draw(rows, self._initial())
         size = self.args.per_device_eval_batch_size * self.ranks.count
-        totals: dict[str, float] = {}
+        totals: dict[str, float] = {"loss": 0.0}
+        counts = Counter[str]()
         for start in range(0, len(rows), size):
             shared = rows[start : start + size]
             own = shared[self.args.process_index :: self.ranks.count] or shared[:1]
@@ -272,8 +289,11 @@ class UniSDTrainer(Trainer):
                 self.model.eval()
                 loss = self.learner.learn(self.model, plan, with_gradient=False)
             for name, value in step_metrics(loss, plan, self.mechanisms).items():
-                totals[name] = totals.get(name, 0.0) + value * len(shared) / len(rows)
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in totals.items()}
+                # Rows of which nothing counts have no loss.
+                if plan.counted or name != "loss":
+                    totals[name] = totals.get(name, 0.0) + value * len(shared)
+                    counts[name] += len(shared)
+        metrics = {f"{metric_key_prefix}_{name}": total / max(counts[name], 1) for name, total in totals.items()}
         self.log(dict(metrics))
         self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
@@ -310,17 +330,20 @@ class UniSDTrainer(Trainer):
         for mechanism in self.mechanisms:
             mechanism.load(Path(resume_from_checkpoint))
 
-    def _own_samples(self, resuming: Any) -> dict[str, Completion]:
-        path = Path(self.args.output_dir) / "own_samples.jsonl"
+    def _draw_once(self, resuming: bool) -> None:
+        """Draw the completions that are written once for the whole run, or read those of the run that is resumed."""
+        path = Path(self.args.output_dir) / f"{self.args.rollout.source}_samples.jsonl"
+        writer = self.planner.writer
         if resuming and path.is_file():
-            return read_own_samples(path)
-        initial = self.teacher if self.teacher and self.teacher.kind == "initial" else InitialTeacher(self.model)
-        rows: Sequence[PreparedRow] = self.train_dataset
-        shown = None if self.args.disable_tqdm else "own samples"
-        samples = draw_own_samples(self.args, rows, initial, self.sampler, shown)
-        if self.is_world_process_zero():
-            write_own_samples(path, samples)
-        return samples
+            writer.load(path)
+        shown = None if self.args.disable_tqdm else f"{self.args.rollout.source} samples"
+        rows = [*self.train_dataset, *(self.eval_dataset or [])]
+        if writer.draw(rows, self._initial(), shown) and self.is_world_process_zero():
+            writer.save(path)
+
+    def _initial(self) -> TeacherWeights:
+        """Return the weights before training; where the teacher's are others, it must not have begun."""
+        return self.teacher if self.teacher and self.teacher.kind == "initial" else InitialTeacher(self.model)
 
     def save_weights(self, folder: Path) -> None:
         """Save what was trained (adapter or whole model) with the tokenizer, loadable by PEFT or transformers."""
@@ -348,13 +371,15 @@ class UniSDTrainer(Trainer):
 class _Follow(TrainerCallback):
     """Step 5: after the optimizer, the mechanisms follow, and at the start the log is opened."""
 
-    def __init__(self, mechanisms: Mechanisms) -> None:
+    def __init__(self, mechanisms: Mechanisms, completions_log: CompletionsLog) -> None:
         self.mechanisms = mechanisms
+        self.completions_log = completions_log
         self.metrics: dict[str, float] = {}
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.is_world_process_zero:
             MetricsLog(Path(args.output_dir) / METRICS_FILE).start(state.global_step)
+            self.completions_log.start(state.global_step)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.metrics = self.mechanisms.follow(state.global_step)
