@@ -11,7 +11,7 @@ from .test_fused import make, with_gradients
 
 @pytest.mark.parametrize("head", ["plain", "all"])
 def test_value_and_gradient_are_right_on_average(head):
-    """The exact mean over all tokens that could be drawn is the full reverse KL's value and gradient, token by token."""
+    """The exact mean over all tokens that can be drawn is the full reverse KL's value and gradient, token by token."""
     vocabulary, batch = 11, make(n=1, vocabulary=11, width=4, head=head)
     batch["coefficients"] = torch.ones(1, dtype=torch.float64)
     full, full_gradients = with_gradients(fused, batch, True, kind="reverse_kl")

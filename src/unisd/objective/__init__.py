@@ -15,9 +15,9 @@ from unisd.objective.problem import Problem
 from unisd.objective.support import Chooser, Support
 
 __all__ = [
+    "OF_TOKENS",
     "Aggregation",
     "Chooser",
-    "OF_TOKENS",
     "DivergenceKind",
     "FusedResult",
     "Gate",

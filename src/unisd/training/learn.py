@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from unisd.fast.lean import lean_adapters
 from unisd.mechanisms import Mechanisms, Weights
 from unisd.models.head import output_head
-from unisd.models.packed import completion_states, pack_sequences, shares
-from unisd.objective import Problem, at, fused_objective
+from unisd.models.packed import PackedSequence, completion_states, pack_sequences, shares
+from unisd.objective import Problem, Support, at, fused_objective
 from unisd.training.arguments import UniSDConfig
 from unisd.training.plan import Plan, coefficients
 from unisd.training.ranks import Ranks
@@ -52,11 +52,12 @@ class Learner:
         Returns:
             This rank's part of the step's loss, a scalar: the sum over ranks is the loss.
         """
-        rows = [
-            (plan.tokens_of(row), row)
-            for row in pack_sequences(plan.sequences, self.config.row_budget(), shares(model))
-        ]
-        cap = None if self.mechanisms.replaces_divergence else self._look_first(model, plan, rows)
+        counted = [i for i, sequence in enumerate(plan.sequences) if sequence.completion_ids]
+        packed = pack_sequences([plan.sequences[i] for i in counted], self.config.row_budget(), shares(model))
+        # A rank without tokens takes part all the same, with a row of none: the others wait for it.
+        rows = [(plan.tokens_of(row), row) for row in [[counted[i] for i in row] for row in packed] or [[]]]
+        looks = plan.counted and not self.mechanisms.replaces_divergence
+        cap = self._look_first(model, plan, rows) if looks else None
         if cap is not None:
             plan.step.values["cap"] = torch.as_tensor(cap)
         losses: list[Tensor] = []
@@ -64,14 +65,15 @@ class Learner:
         for number, (tokens, row) in enumerate(rows):
             last = number == len(rows) - 1
             with lean_adapters(model), contextlib.nullcontext() if last or not with_gradient else self._no_sync(model):
-                states = completion_states(model, [plan.sequences[i] for i in row], share=True)
+                states = _states(model, plan, row)
                 loss, values = self._row_loss(model, plan, tokens, states, cap)
                 if with_gradient:
                     # Data-parallel wrappers average gradients over ranks; the loss is a sum over them.
                     self._backward(loss * self.ranks.count)
             losses.append(loss.detach())
             pieces.append(values)
-        _place(plan, [tokens for tokens, _ in rows], pieces)
+        if plan.counted:
+            _place(plan, [tokens for tokens, _ in rows], pieces)
         return torch.stack(losses).sum()
 
     def _row_loss(
@@ -79,7 +81,7 @@ class Learner:
     ) -> tuple[Tensor, dict[str, Tensor]]:
         loss = states.new_zeros((), dtype=torch.float32)
         values: dict[str, Tensor] = {}
-        if not self.mechanisms.replaces_divergence:
+        if not (self.mechanisms.replaces_divergence and plan.counted):
             problem = self._problem(model, plan, tokens, states)
             if isinstance(cap, Tensor) and cap.dim():
                 cap = cap[tokens]
@@ -95,18 +97,20 @@ class Learner:
     def _problem(self, model: nn.Module, plan: Plan, tokens: Tensor, states: Tensor) -> Problem:
         """Return the divergence of some tokens, without caps, terms and gates."""
         divergence, gold = self.config.divergence, plan.step.readings.get("gold")
+        top_k = divergence.top_k if plan.counted else None
         assert plan.coefficients is not None
         return Problem(
             states,
             output_head(getattr(model, "module", model)),
             plan.step.targets[tokens],
             plan.coefficients[tokens],
-            kind=divergence.kind,
+            kind=divergence.kind if plan.counted else "cross_entropy",
             alpha=divergence.alpha,
             temperature=1.0 if gold is None else divergence.temperature,
             teacher=None if gold is None else gold.values[tokens],
             teacher_head=None if gold is None else gold.head,
             target=None if plan.target is None else at(plan.target, tokens),
+            support=None if top_k is None else Support(top_k, divergence.tail, divergence.top_k_of),
         )
 
     def _look_first(
@@ -118,7 +122,7 @@ class Learner:
         pieces = []
         with torch.no_grad(), _replayed_randomness(plan.step.targets.device), lean_adapters(model):
             for tokens, row in rows:
-                states = completion_states(model, [plan.sequences[i] for i in row], share=True)
+                states = _states(model, plan, row)
                 pieces.append(fused_objective(self._problem(model, plan, tokens, states)).values["divergence"])
         order = torch.cat([tokens for tokens, _ in rows])
         seen = torch.cat(pieces)
@@ -129,6 +133,14 @@ class Learner:
             weights = Weights(_times(known.token, found.token), _times(known.sequence, found.sequence))
             plan.coefficients = coefficients(plan.step, weights, self.config.divergence.aggregation)
         return self.mechanisms.cap(plan.step, divergence)
+
+
+def _states(model: nn.Module, plan: Plan, row: Sequence[int]) -> Tensor:
+    """Return the states ``[N, H]`` that predict the tokens of a row, which may have none."""
+    if row:
+        return completion_states(model, [plan.sequences[i] for i in row], share=True)
+    prompt = plan.sequences[0].prompt_ids
+    return completion_states(model, [PackedSequence(prompt, prompt[:1])])[:0]
 
 
 def _times(a: Tensor | None, b: Tensor | None) -> Tensor | None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from unisd.contexts import PreparedRow
-from unisd.errors import UsageError
+from unisd.errors import UniSDError, UsageError
 from unisd.files import stable_integer
 from unisd.mechanisms import Mechanisms, Reading, StateTerm, Step, TeacherWeights, View, Weights
 from unisd.models.head import output_head
@@ -24,6 +24,7 @@ from unisd.rollout import Completion, Request, Sampler, SamplingParams
 from unisd.teacher import ReadRequest, score
 from unisd.training.arguments import UniSDConfig
 from unisd.training.ranks import Ranks
+from unisd.training.window import Window
 
 GOLD = View("gold", "gold")
 """The reading whose distributions are the target."""
@@ -51,12 +52,17 @@ class Plan:
     target: Target | None = None
     metrics: dict[str, float] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    openings: list[list[int]] = field(default_factory=list)
+    """The first tokens of each completion, which carry no loss: they end its prompts."""
+    counted: bool = True
+    """Whether any token of the step carries a loss, on any rank."""
     work: dict[str, int] = field(default_factory=dict)
     """Tokens that the model reads, as :meth:`Work.operations` counts them."""
 
     def tokens_of(self, sequences: Sequence[int]) -> Tensor:
         """Return the flat positions of the tokens of some completions, in their order."""
-        tokens = torch.cat([torch.arange(self.offsets[i], self.offsets[i + 1]) for i in sequences])
+        found = [torch.arange(self.offsets[i], self.offsets[i + 1]) for i in sequences]
+        tokens = torch.cat(found) if found else torch.empty(0, dtype=torch.int64)
         return tokens.to(self.step.targets.device)
 
     @contextlib.contextmanager
@@ -99,16 +105,27 @@ class Planner:
         self.grader = grader
         self.own_samples: Mapping[str, Completion] = {}
         """Completions by item id, for source ``own``."""
+        self.window: Window | None = None
+        """What was written for several steps, while it is in use."""
 
     def plan(self, rows: Sequence[PreparedRow], step: int | str) -> Plan:
         """Return the plan of one optimizer step over this rank's ``rows``; ``step`` keys the random streams."""
         start = time.perf_counter()
-        completions = self._completions(rows, step)
+        again = isinstance(step, int) and step % self.mechanisms.uses > 0
+        completions = self._kept(rows) if again else self._completions(rows, step)
         sampled = time.perf_counter() - start
-        plan, total = self._laid_out(rows, completions)
+        plan, total = self._laid_out(rows, completions, again)
         plan.seconds["sample"] = sampled
+        if isinstance(step, int) and self.mechanisms.uses > 1 and not again:
+            self.window = Window.of(plan.step, completions)
+        # Only where first tokens carry no loss can it be that none does.
+        plan.counted = not plan.step.skipped or bool(total[0] > 0)
+        if not plan.counted:
+            plan.coefficients = plan.step.uniform.new_empty(0)
+            self._describe(plan, completions, total)
+            return plan
         with plan.timing("score"):
-            self._read(plan, rows)
+            self._read(plan, rows, again)
         with plan.timing("weigh"):
             plan.weights = self.mechanisms.weigh(plan.step)
             plan.coefficients = coefficients(plan.step, plan.weights, self.config.divergence.aggregation)
@@ -118,6 +135,15 @@ class Planner:
             plan.target = self.mechanisms.target(plan.step)
             self._describe(plan, completions, total)
         return plan
+
+    def _kept(self, rows: Sequence[PreparedRow]) -> Sequence[Completion]:
+        """Return what an earlier step wrote for these rows."""
+        if self.window is None or list(self.window.items) != [row.id for row in rows]:
+            raise UniSDError(
+                "what an earlier step wrote for these rows is not in the checkpoint; resume from one at a step that "
+                f"{self.mechanisms.uses} divides, with batch sizes and data as they were"
+            )
+        return self.window.completions
 
     def _completions(self, rows: Sequence[PreparedRow], step: int | str) -> list[Completion]:
         """Step 1: who writes is a setting; each completion draws from its own stream."""
@@ -142,30 +168,47 @@ class Planner:
             for row, sampled in zip(rows, fresh, strict=True)
         ]
 
-    def _laid_out(self, rows: Sequence[PreparedRow], completions: Sequence[Completion]) -> tuple[Plan, Tensor]:
-        """Lay the completions out flat; return the plan, and the step's tokens and rows on all ranks."""
-        sequences = [PackedSequence(row.student_ids, done.ids) for row, done in zip(rows, completions, strict=True)]
+    def _laid_out(
+        self, rows: Sequence[PreparedRow], completions: Sequence[Completion], again: bool
+    ) -> tuple[Plan, Tensor]:
+        """Lay the completions out flat; return the plan, and the step's counted tokens, rows and tokens on all ranks.
+
+        Tokens that carry no loss end the prompts, so that nothing counts them; ``again`` says that all were written by
+        an earlier step.
+        """
+        skipped = self.config.divergence.skip_tokens
+        openings = [done.ids[:skipped] for done in completions]
+        sequences = [
+            PackedSequence([*row.student_ids, *opening], done.ids[skipped:])
+            for row, opening, done in zip(rows, openings, completions, strict=True)
+        ]
         offsets = [0]
-        for done in completions:
-            offsets.append(offsets[-1] + len(done.ids))
+        for sequence in sequences:
+            offsets.append(offsets[-1] + len(sequence.completion_ids))
         device = next(self.model.parameters()).device
-        targets = torch.tensor([token for done in completions for token in done.ids], device=device)
-        lengths = torch.tensor([len(done.ids) for done in completions], device=device)
-        total = self.ranks.sum(torch.tensor([float(len(targets)), float(len(rows))], device=device))
+        tokens = [token for sequence in sequences for token in sequence.completion_ids]
+        targets = torch.tensor(tokens, dtype=torch.int64, device=device)
+        lengths = torch.tensor([len(sequence.completion_ids) for sequence in sequences], device=device)
+        written = sum(len(done.ids) for done in completions)
+        total = self.ranks.sum(torch.tensor([len(tokens), len(rows), written], dtype=torch.float32, device=device))
         step = Step(
             items=[row.id for row in rows],
             targets=targets,
             sequence=torch.repeat_interleave(torch.arange(len(rows), device=device), lengths),
             lengths=lengths,
-            uniform=1.0 / total[0],
+            uniform=1.0 / total[0].clamp(min=1.0),
             ranks=self.ranks,
+            skipped=skipped,
         )
-        if self.grader is not None:
+        if again and self.window is not None:
+            step.written_logprobs = self.window.values.get("student_logprobs")
+            step.grades = self.window.grades
+        if self.grader is not None and step.grades is None:
             step.grades = functools.cache(functools.partial(self._graded, step, completions))
-        plan = Plan(step, sequences, offsets)
+        plan = Plan(step, sequences, offsets, openings=openings)
         # What sampling reads, and what learning will: student, teacher and the gradient are three products of a
         # token's row with the head.
-        read, sampled = sum(map(len, sequences)), self.config.rollout.source in ("student", "mix")
+        read, sampled = sum(map(len, sequences)), self.config.rollout.source in ("student", "mix") and not again
         products = 0 if self.mechanisms.replaces_divergence else 2 + (self.teacher is not None)
         plan.work = {"read": read * sampled, "learned": read, "logits": len(targets) * (products + sampled)}
         return plan, total
@@ -177,8 +220,11 @@ class Planner:
             raise UsageError(f"grader: {len(completions)} grades from 0 to 1 were expected, not {grades[:8]}")
         return torch.tensor(grades, device=step.targets.device)
 
-    def _read(self, plan: Plan, rows: Sequence[PreparedRow]) -> None:
-        """Step 2: all views of all completions, in one packed pass for each set of weights that reads."""
+    def _read(self, plan: Plan, rows: Sequence[PreparedRow], again: bool = False) -> None:
+        """Step 2: all views of all completions, in one packed pass for each set of weights that reads.
+
+        What weights that never move have read of the same completions before, is not read ``again``.
+        """
         if self.teacher is None:
             return
         wanted = [GOLD, *(view for mechanism in self.mechanisms for view in mechanism.views())]
@@ -188,8 +234,12 @@ class Planner:
             if distinct[view.same_as()] is view:
                 reader = view.weights or self.teacher
                 readers.setdefault(id(reader), (reader, []))[1].append(view)
+        known = self.window.readings if again and self.window is not None else {}
         for reader, views in readers.values():
-            plan.step.readings |= self._readings(plan, rows, reader, views)
+            if known and reader.kind == "initial":
+                plan.step.readings |= {view.name: known[view.name] for view in views}
+            else:
+                plan.step.readings |= self._readings(plan, rows, reader, views)
         for view in wanted:
             plan.step.readings[view.name] = plan.step.readings[distinct[view.same_as()].name]
 
@@ -199,12 +249,15 @@ class Planner:
         requests: list[ReadRequest] = []
         readers: list[tuple[View, list[int]]] = []
         for view in views:
-            prompts = [_prompt(row, view) for row in rows]
-            readers.append((view, [i for i, prompt in enumerate(prompts) if prompt is not None]))
+            prompts = {
+                i: [*prompt, *plan.openings[i]]
+                for i, row in enumerate(rows)
+                if plan.sequences[i].completion_ids and (prompt := _prompt(row, view)) is not None
+            }
+            readers.append((view, list(prompts)))
             requests.extend(
-                ReadRequest(PackedSequence(prompt, sequence.completion_ids), view.temperature, item=i)
-                for i, (prompt, sequence) in enumerate(zip(prompts, plan.sequences, strict=True))
-                if prompt is not None
+                ReadRequest(PackedSequence(prompt, plan.sequences[i].completion_ids), view.temperature, item=i)
+                for i, prompt in prompts.items()
             )
         plan.work["read"] += sum(len(request.sequence) for request in requests)
         plan.work["logits"] += sum(len(r.sequence.completion_ids) for r in requests if r.temperature is not None)
@@ -222,7 +275,7 @@ class Planner:
     def _describe(self, plan: Plan, completions: Sequence[Completion], total: Tensor) -> None:
         unfinished = sum(not done.finished for done in completions)
         counts = torch.tensor([float(unfinished)], device=total.device)
-        tokens, items, cut = torch.cat([total, self.ranks.sum(counts)]).tolist()
+        _, items, tokens, cut = torch.cat([total, self.ranks.sum(counts)]).tolist()
         plan.metrics |= {
             "completions/tokens": tokens,
             "completions/mean_length": tokens / items,
@@ -242,9 +295,10 @@ def _placed(plan: Plan, items: Sequence[int], parts: Sequence[Tensor], head: Hea
     """Put what was read of some rows where their tokens are."""
     targets = plan.step.targets
     present = torch.ones_like(targets, dtype=torch.bool)
-    if len(items) == len(plan.sequences):
+    if parts and len(items) == len(plan.sequences):
         return Reading(torch.cat(list(parts)), present, head)
-    like = parts[0] if parts else torch.empty(0, dtype=torch.float32, device=targets.device)
+    width = () if head is None else (head.weight.shape[1],)
+    like = parts[0] if parts else torch.empty(0, *width, dtype=torch.float32, device=targets.device)
     values = like.new_zeros(len(targets), *like.shape[1:])
     present.zero_()
     for i, part in zip(items, parts, strict=True):

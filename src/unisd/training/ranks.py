@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 from torch import Tensor
 
 
@@ -19,6 +20,10 @@ class Ranks:
             return values
         total: Tensor = self._accelerator.reduce(values, reduction="sum")
         return total
+
+    def objects(self, value: Any) -> list[Any]:
+        """Return the values of all ranks, plain Python ones, in the order of the ranks; every rank must call it."""
+        return list(gather_object([value])) if self.count > 1 else [value]
 
     def join(self, values: Tensor) -> Tensor:
         """Return the concatenation over ranks of one-dimensional tensors that may differ in length."""

@@ -24,7 +24,8 @@ def step_metrics(loss: Tensor, plan: Plan, mechanisms: Mechanisms) -> dict[str, 
     if "divergence" in step.values:
         found["divergence/mean"] = step.mean(step.values["divergence"])
         found["student/entropy"] = step.mean(step.values["entropy"])
-    found |= mechanisms.measure(step)
+    if plan.counted:
+        found |= mechanisms.measure(step)
     means = {name: value for name, value in found.items() if isinstance(value, Mean)}
     sums = step.ranks.sum(torch.stack([part.to(loss.device) for m in means.values() for part in (m.total, m.over)]))
     totals = iter(sums.tolist())
