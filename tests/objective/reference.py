@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from unisd.mechanisms.contrast import hinge
-from unisd.objective import FusedResult, Head, Problem, TokenTerm, fused_objective
+from unisd.objective import FusedResult, Head, Problem, Support, TokenTerm, fused_objective
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,20 @@ def divergence(p_log: Tensor, q_log: Tensor, kind: str, alpha: float) -> Tensor:
     return (alpha * q * (q_log - m_log) + (1 - alpha) * p * (p_log - m_log)).sum(-1)
 
 
+def over(p_log: Tensor, q_log: Tensor, support: Support) -> tuple[Tensor, Tensor]:
+    """Log-probabilities over the likeliest tokens, with one bucket for the others or divided by their sum."""
+    order = (q_log if support.of == "teacher" else p_log).argsort(-1, descending=True)
+
+    def reduced(logs: Tensor) -> Tensor:
+        ordered = logs.gather(-1, order)
+        kept, others = ordered[:, : support.k], ordered[:, support.k :]
+        if support.tail and others.shape[1]:
+            return torch.cat([kept, others.logsumexp(-1, keepdim=True)], -1)
+        return kept if support.tail else kept.log_softmax(-1)
+
+    return reduced(p_log), reduced(q_log)
+
+
 def objective(
     student: Tensor,
     student_head: Head,
@@ -68,6 +82,7 @@ def objective(
     teacher_head: Head | None = None,
     cap: float | None = None,
     contrast: Contrast | None = None,
+    support: Support | None = None,
 ) -> dict[str, Tensor]:
     p_log = torch.log_softmax(logits(student, student_head, temperature), -1)
     s = p_log[torch.arange(len(targets)), targets]
@@ -75,7 +90,16 @@ def objective(
     if teacher is not None:
         q_log = torch.log_softmax(logits(teacher, teacher_head, temperature), -1).detach()
         seen["teacher_logprobs"] = q_log[torch.arange(len(targets)), targets]
-    value = -s if kind == "cross_entropy" else divergence(p_log, q_log, kind, alpha)
+    if kind == "cross_entropy":
+        value = -s
+    elif kind == "sampled_reverse_kl":
+        value = s - seen["teacher_logprobs"]
+        surrogate = value.detach() * s  # the score function's gradient, beside the value of the log-ratio
+        value = surrogate + (value - surrogate).detach()
+    elif support is None:
+        value = divergence(p_log, q_log, kind, alpha)
+    else:
+        value = divergence(*over(p_log, q_log, support), kind, alpha)
     seen["divergence"] = value
     seen["loss"] = (coefficients * (value if cap is None else value.clamp(max=cap))).sum()
     if contrast is not None:

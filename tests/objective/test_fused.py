@@ -12,7 +12,7 @@ from unisd.objective import Head, divergence, quantile, sampled_logprobs, token_
 from . import reference
 from .reference import Contrast, fused
 
-KINDS = ["forward_kl", "reverse_kl", "jsd", "cross_entropy"]
+KINDS = ["forward_kl", "reverse_kl", "jsd", "cross_entropy", "sampled_reverse_kl"]
 HEADS = {
     "plain": {},
     "scaled": {"scale": 0.37},
@@ -90,10 +90,10 @@ def apart(ours, exact):
 
 
 def middle_cap(batch, kind, alpha):
-    """A cap halfway between two neighbours in the middle."""
+    """A cap halfway between two neighbours in the middle, above zero: log-ratios are on both sides of it."""
     ordered = reference.objective(**batch, kind=kind, alpha=alpha)["divergence"].detach().sort().values
     middle = len(ordered) // 2
-    return float(ordered[middle - 1 : middle + 1].mean())
+    return max(0.01, float(ordered[middle - 1 : middle + 1].mean()))
 
 
 # --- the formulas -------------------------------------------------------------------------------------------------
@@ -101,7 +101,7 @@ def middle_cap(batch, kind, alpha):
 
 @pytest.mark.parametrize("trained", [False, True], ids=["frozen", "trained"])
 @pytest.mark.parametrize("head", HEADS)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", KINDS[:4])  # a score function's gradient is not the value's
 def test_gradcheck(kind, head, trained):
     batch = make(n=5, vocabulary=11, width=3, head=head)
     contrast, cap = make_contrast(batch), middle_cap(batch, kind, 0.3)

@@ -21,22 +21,31 @@ def lines(folder):
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["adapter", "full"])
-def test_two_processes_give_one_processs_loss_and_weights(tmp_path, kind):
-    one, two = tmp_path / "one", tmp_path / "two"
-    run([sys.executable, SCRIPT, str(one), "4", kind], tmp_path)
+def run_two(folder, kind):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", f"--master_port={port}"]
-    run([*torchrun, SCRIPT, str(two), "2", kind], tmp_path)
+    run([*torchrun, SCRIPT, str(folder), "2", kind], folder.parent)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["adapter", "full", "reused"])
+def test_two_processes_give_one_processs_loss_and_weights(tmp_path, kind):
+    one, two = tmp_path / "one", tmp_path / "two"
+    run([sys.executable, SCRIPT, str(one), "4", kind], tmp_path)
+    run_two(two, kind)
 
     alone, first, second = (
         json.loads(path.read_text())
         for path in (one / "completions-0.json", two / "completions-0.json", two / "completions-1.json")
     )
-    for step in range(3):
+    if kind == "reused":
+        # The case is there at which ranks could wait for each other: one has no token that counts, the other has.
+        counts = [[any(ids for _, ids in rank[step]) for rank in (first, second)] for step in range(6)]
+        assert [True, False] in counts or [False, True] in counts
+        assert any(row.get("reuse/weight", 1.0) != 1.0 for row in lines(one))
+    for step in range(len(alone)):
         shared = sorted(first[step] + second[step])
         assert shared == sorted(alone[step])
         assert not {item for item, _ in first[step]} & {item for item, _ in second[step]}
@@ -50,3 +59,11 @@ def test_two_processes_give_one_processs_loss_and_weights(tmp_path, kind):
         for name, value in a[part].items():
             # Adam divides by the size of the gradient, which lifts rounding where that is near zero.
             torch.testing.assert_close(b[part][name], value, rtol=1e-3, atol=2e-5)
+    if kind != "reused":
+        return
+    rows = [json.loads(line) for line in (two / "checkpoints/checkpoint-3/window.jsonl").read_text().splitlines()]
+    assert [row["rank"] for row in rows] == [0, 0, 1, 1]
+    run_two(two, "resumed")  # in the middle of a window, on both ranks
+    again = torch.load(two / "weights.pt")
+    for part in ("student", "ema"):
+        assert all(torch.equal(again[part][name], value) for name, value in b[part].items())

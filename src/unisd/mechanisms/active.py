@@ -67,6 +67,11 @@ class Mechanisms(Sequence[Mechanism]):
         """Whether the terms of one are the whole loss."""
         return any(mechanism.replaces_divergence for mechanism in self._on)
 
+    @property
+    def uses(self) -> int:
+        """How many optimizer steps in succession learn from what was written once."""
+        return max((mechanism.uses for mechanism in self._on), default=1)
+
     def inert(self, steps: int | None) -> list[str]:
         """Return a warning for each that, by its settings alone, cannot act in a run of ``steps`` steps."""
         return [warning for mechanism in self._on for warning in mechanism.inert(steps)]

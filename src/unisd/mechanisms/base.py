@@ -16,6 +16,7 @@ answers by rule, so that no mechanism is named anywhere else.
 | `terms` | losses on the sampled token's log-probability | sum |
 | `state_terms` | losses on final hidden states | sum |
 | `target` | the distribution to match | at most one |
+| `uses` | optimizer steps that learn from what was written once | the largest |
 | `measure`, `follow`, `acting` | what it measured, and whether it acted | listed |
 """
 
@@ -96,11 +97,11 @@ class Step:
     items: Sequence[str]
     """The rows' ids, ``S`` of them."""
     targets: Tensor
-    """Completion tokens, ``[N]`` int64."""
+    """Completion tokens that carry a loss, ``[N]`` int64."""
     sequence: Tensor
     """Which row each token belongs to, ``[N]`` int64."""
     lengths: Tensor
-    """Tokens of each completion, ``[S]`` int64."""
+    """How many of them each completion has, ``[S]`` int64."""
     uniform: Tensor
     """1 / number of tokens of the step, on all ranks: the coefficient of an unweighted mean."""
     ranks: Ranks
@@ -112,6 +113,11 @@ class Step:
     """Everything else that is known of tokens ``[N]`` or completions ``[S]``, by name. Learning adds ``divergence``
     (before clipping), ``entropy`` (the student's), ``clipped``, and the values of terms, gates and target under their
     names; a mechanism may keep here, under its own name, what it wants to measure later."""
+    skipped: int = 0
+    """First tokens of every completion that carry no loss (``divergence.skip_tokens``): they are not among the tokens
+    of the step, and neither is what is left of a completion that has no more."""
+    written_logprobs: Tensor | None = None
+    """The student's log-probabilities ``[N]`` of the tokens when it wrote them; None where it is the same as then."""
 
     def mean(self, values: Tensor) -> "Mean":
         """Return the mean over the step's tokens of values ``[N]``, as a metric."""
@@ -121,7 +127,7 @@ class Step:
     def positions(self) -> Tensor:
         """The place of each token in its completion, from 1, ``[N]`` int64."""
         starts = torch.cumsum(self.lengths, 0) - self.lengths
-        return torch.arange(len(self.targets), device=self.targets.device) - starts[self.sequence] + 1
+        return torch.arange(len(self.targets), device=self.targets.device) - starts[self.sequence] + 1 + self.skipped
 
 
 @dataclass(frozen=True)
@@ -207,6 +213,11 @@ class Mechanism:
         """Whether it answers a question about the divergence, and so is idle without one."""
         questions = ("weigh", "reweigh", "cap", "gates", "terms", "target")
         return any(getattr(type(self), asked) is not getattr(Mechanism, asked) for asked in questions)
+
+    @property
+    def uses(self) -> int:
+        """How many optimizer steps in succession learn from what was written once."""
+        return 1
 
     def check(self, others: Sequence["Mechanism"]) -> None:
         """Refuse settings that cannot work together, with those of the run or of the others that are on.

@@ -3,6 +3,8 @@
 Source: UniSD (arXiv 2605.06597), section 3: D_t <- min(D_t, κ), after the vocabulary sum and before weighting.
 """
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
 from unisd.errors import UsageError
@@ -45,6 +47,14 @@ class Clipping(Mechanism):
     def looks_first(self) -> bool:
         """Whether the cap follows the step's divergences."""
         return self.settings.quantile is not None
+
+    def check(self, others: Sequence[Mechanism]) -> None:
+        """Refuse to cap what is a divergence only on average."""
+        if self.config.divergence.kind == "sampled_reverse_kl":
+            raise UsageError(
+                "clipping: a cap on the log-ratios of sampled_reverse_kl would bend their mean, which alone is a "
+                "divergence; switch clipping off, or set divergence.kind to reverse_kl"
+            )
 
     def inert(self, steps: int | None) -> list[str]:
         """Say that a cap above what the divergence can reach does nothing."""

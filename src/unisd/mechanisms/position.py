@@ -41,7 +41,7 @@ class Position(Mechanism):
     def weigh(self, step: Step) -> Weights:
         """Return the sigmoid ramp."""
         floor, center, width = self.settings.floor, self.settings.center, self.settings.width
-        place = step.positions / step.lengths[step.sequence]
+        place = step.positions / (step.lengths[step.sequence] + step.skipped)
         weight = floor + (1.0 - floor) * torch.sigmoid((place - center) / width)
         step.values["position"] = weight
         return Weights(token=weight)

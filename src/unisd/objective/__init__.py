@@ -7,20 +7,24 @@ token, so that sums over rows and ranks are exact.
 
 from unisd.objective.clipping import clip, quantile
 from unisd.objective.coefficients import Aggregation, effective_sample_size, local_total, token_coefficients
-from unisd.objective.divergence import DivergenceKind, divergence, divergence_bound, token_logprobs
+from unisd.objective.divergence import OF_TOKENS, DivergenceKind, divergence, divergence_bound, token_logprobs
 from unisd.objective.fused import FusedResult, fused_objective, sampled_logprobs
 from unisd.objective.head import Head, logits
 from unisd.objective.parts import Gate, Seen, Target, TokenTerm, at
 from unisd.objective.problem import Problem
+from unisd.objective.support import Chooser, Support
 
 __all__ = [
+    "OF_TOKENS",
     "Aggregation",
+    "Chooser",
     "DivergenceKind",
     "FusedResult",
     "Gate",
     "Head",
     "Problem",
     "Seen",
+    "Support",
     "Target",
     "TokenTerm",
     "at",

@@ -10,6 +10,11 @@ log-probabilities, which would lose the last digits exactly there, do not occur.
     jsd             (1 - alpha) sum p r + alpha sum q (r - d)                   (1 - alpha) p (r - sum p r)
                     with r = log(p / m) and m = (1 - alpha) p + alpha q, so that log(q / m) = r - d
     cross_entropy  -log p[target]                                               p - onehot(target)
+
+    sampled_reverse_kl  d[target]                                               d[target] (onehot(target) - p)
+
+The last is an estimate of reverse_kl from the token that was drawn from p, and its gradient the score function's: d
+times that of log p[target], d taken as constant. Over tokens drawn from p, both have the mean of reverse_kl's.
 """
 
 import math
@@ -96,6 +101,15 @@ def _log_ratio_to_mixture(d: Tensor, alpha: float, out: Tensor) -> Tensor:
     shifted = d if logit == 0.0 else torch.sub(d, logit, out=out)
     torch.ops.aten.softplus.out(shifted, -1.0, _LINEAR_FROM, out=out)
     return out.sub_(math.log1p(-alpha))
+
+
+def sampled_reverse_kl(p: Tensor, d: Tensor, targets: Tensor, want_gradient: bool) -> Tensor:
+    """Value [R] of log p - log q at the targets [R]; the score function's gradient replaces `d` [R, V], if wanted."""
+    value = d.gather(1, targets.unsqueeze(1)).squeeze(1)
+    if want_gradient:
+        torch.mul(p, -value.unsqueeze(1), out=d)
+        add_at(d, targets, value)
+    return value
 
 
 def cross_entropy_gradient(p: Tensor, targets: Tensor, out: Tensor) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from unisd.objective import _kinds
+from unisd.objective import _kinds, support
 from unisd.objective.clipping import as_cap
 from unisd.objective.head import Head, finish_logits, hidden_gradient, project, softcap_slope, working_dtype
 from unisd.objective.parts import Seen, at
@@ -81,6 +81,8 @@ class Sweep:
         needs_slope = problem.student_head.softcap is not None and self.want_gradient
         self.scratch = [like.new_empty(block, vocabulary) for _ in range(4 if needs_slope else 3)]
         self.block = block
+        # All tokens, or more than there are, is the whole vocabulary.
+        self.partial = problem.support if problem.support and problem.support.k < vocabulary else None
         self.factors = problem.coefficients.detach().to(self.dtype).clone()
         self.cap = None if problem.cap is None else as_cap(problem.cap, like, count)
         self.nowhere = like.new_full((), torch.nan)
@@ -138,23 +140,38 @@ class Sweep:
         seen = Seen(s, self.nowhere, entropy, self.nowhere)
         if teachers:
             seen, teacher_peak, teacher_height = self._teacher(seen, teachers, q, work, tokens)
-            shift = (peak - teacher_peak).sub_(height - teacher_height)
-            z.sub_(teachers[0]).sub_(shift.unsqueeze(1))
-        if problem.kind == "cross_entropy":
-            values["divergence"][tokens] = -s
-            if self.want_gradient:
-                _kinds.cross_entropy_gradient(p, problem.targets[tokens], out=z)
-        else:
-            rows = _kinds.Rows(p, q, z, spare=teachers[0], work=work)
-            value = _kinds.divergence(rows, problem.kind, problem.alpha, self.want_gradient)
-            # Zero is the truth; rounding may fall on either side of it.
-            values["divergence"][tokens] = value.clamp_min_(0.0)
+            if not self.partial:
+                shift = (peak - teacher_peak).sub_(height - teacher_height)
+                z.sub_(teachers[0]).sub_(shift.unsqueeze(1))
+        rows = _kinds.Rows(p, q, z, spare=teachers[0] if teachers else z, work=work)
+        values["divergence"][tokens] = self._divergence(rows, s, tokens)
         self._gate(seen, tokens)
         self._clip(tokens)
         if problem.terms:
             self._terms(z, p, seen, tokens)
         if extra:
             z.mul_(extra[0])
+
+    def _divergence(self, rows: _kinds.Rows, s: Tensor, tokens: slice) -> Tensor:
+        """Value of a few rows' divergence; the gradient then stands in ``rows.d``, if it is wanted.
+
+        Until then there are the log-ratios in it, or, for a part of the vocabulary, the student's logits, with the
+        teacher's in ``rows.spare``.
+        """
+        problem, targets = self.problem, self.problem.targets[tokens]
+        if problem.kind == "cross_entropy":
+            if self.want_gradient:
+                _kinds.cross_entropy_gradient(rows.p, targets, out=rows.d)
+            return -s
+        if problem.kind == "sampled_reverse_kl":
+            return _kinds.sampled_reverse_kl(rows.p, rows.d, targets, self.want_gradient)
+        if self.partial:
+            how = (self.partial, problem.kind, problem.alpha, self.want_gradient)
+            value = support.divergence(rows.d, rows.spare, *how)
+        else:
+            value = _kinds.divergence(rows, problem.kind, problem.alpha, self.want_gradient)
+        # Zero is the truth; rounding may fall on either side of it.
+        return value.clamp_min_(0.0)
 
     def _teacher(
         self, seen: Seen, teachers: list[Tensor], q: Tensor, work: Tensor, tokens: slice

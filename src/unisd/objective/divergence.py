@@ -10,8 +10,11 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-DivergenceKind = Literal["forward_kl", "reverse_kl", "jsd", "cross_entropy"]
-"""What a token's loss compares: two distributions, or (`cross_entropy`) the student with the sampled token."""
+DivergenceKind = Literal["forward_kl", "reverse_kl", "jsd", "sampled_reverse_kl", "cross_entropy"]
+"""What a token's loss compares: two distributions; their log-probabilities of the sampled token alone
+(`sampled_reverse_kl`); or the student with the sampled token (`cross_entropy`)."""
+OF_TOKENS = ("sampled_reverse_kl", "cross_entropy")
+"""The kinds that look at the sampled token alone."""
 
 
 def check_kind(kind: str, alpha: float) -> None:
@@ -72,8 +75,8 @@ def divergence(
         [...] in nats, float32 or float64, never below zero by more than rounding.
 
     Raises:
-        ValueError: no teacher, shapes that differ, `cross_entropy` (see `token_logprobs`), alpha or temperature out
-            of range.
+        ValueError: no teacher, shapes that differ, a kind that looks at the sampled token alone (see
+            `token_logprobs`), alpha or temperature out of range.
 
     Example:
         >>> logits = torch.zeros(3, 5)
@@ -82,8 +85,8 @@ def divergence(
     """
     check_kind(kind, alpha)
     check_temperature(temperature)
-    if kind == "cross_entropy":
-        raise ValueError("cross_entropy compares with a token, not with a distribution: use token_logprobs")
+    if kind in OF_TOKENS:
+        raise ValueError(f"{kind} looks at a token, not at a distribution: use token_logprobs")
     if teacher_logits is None:
         raise ValueError(f"{kind} needs teacher_logits")
     if student_logits.shape != teacher_logits.shape:

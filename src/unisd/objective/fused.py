@@ -28,9 +28,10 @@ class FusedResult:
     loss: Tensor
     """Scalar; differentiable in the student's hidden states and, where they require it, its head's weight and bias."""
     values: dict[str, Tensor]
-    """``[N]`` each: ``divergence`` before clipping (for ``cross_entropy`` the negative log-probability of the target),
-    ``clipped`` (bool: whether it exceeded the cap), ``student_logprobs`` and ``teacher_logprobs`` of the target at the
-    temperature, ``entropy`` of the student's distribution, and the values of terms, gates and target by their names."""
+    """``[N]`` each: ``divergence`` before clipping (for ``cross_entropy`` the negative log-probability of the target,
+    for ``sampled_reverse_kl`` its log-ratio, which may be below zero), ``clipped`` (bool: whether it exceeded the
+    cap), ``student_logprobs`` and ``teacher_logprobs`` of the target at the temperature, ``entropy`` of the
+    student's distribution, and the values of terms, gates and target by their names."""
 
 
 def fused_objective(problem: Problem) -> FusedResult:

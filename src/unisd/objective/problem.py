@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unisd.objective.divergence import DivergenceKind, check_kind, check_temperature
+from unisd.objective.divergence import OF_TOKENS, DivergenceKind, check_kind, check_temperature
 from unisd.objective.head import Head
 from unisd.objective.parts import Gate, Target, TokenTerm, check_parts
+from unisd.objective.support import Support
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ class Problem:
     """Factors on the divergence."""
     target: Target | None = None
     """What becomes of the teacher's logits; None: they are matched as they are."""
+    support: Support | None = None
+    """The tokens that distributions are compared over; None: the whole vocabulary."""
     chunk_tokens: int | None = None
     """Tokens a chunk; None to choose by memory. Changes memory and speed, never the result."""
 
@@ -60,6 +63,8 @@ class Problem:
             raise ValueError(f"coefficients {tuple(self.coefficients.shape)} do not fit {count} tokens")
         if (self.teacher is None) != (self.teacher_head is None):
             raise ValueError("teacher and teacher_head belong together: give both or neither")
+        if self.support is not None and self.kind in OF_TOKENS:
+            raise ValueError(f"{self.kind} looks at the sampled token alone: it has no support to choose")
         parts: list[TokenTerm | Gate | Target] = [*self.terms, *self.gates]
         parts += [] if self.target is None else [self.target]
         check_parts(parts, count, vocabulary, self.teacher is not None)

@@ -18,7 +18,7 @@ from unisd.contexts import Layout, PromptBuilder
 from unisd.contexts.kinds.retrieval import Encoder
 from unisd.errors import UniSDError, UsageError
 from unisd.mechanisms import Mechanisms, former_names, known
-from unisd.objective import Aggregation, DivergenceKind
+from unisd.objective import OF_TOKENS, Aggregation, Chooser, DivergenceKind
 from unisd.rollout.messages import checked_variables
 from unisd.settings import Field, build, check_field, group, plain, unknown
 from unisd.tasks.turns import Thoughts
@@ -31,7 +31,8 @@ class DivergenceSettings:
 
     kind: DivergenceKind = "forward_kl"
     """forward_kl = KL(teacher ‖ student); reverse_kl = KL(student ‖ teacher); jsd = the generalised Jensen-Shannon
-    divergence with ``alpha``; cross_entropy = −log p of the completion itself at temperature 1, without any teacher."""
+    divergence with ``alpha``; sampled_reverse_kl = reverse_kl estimated from the sampled token alone, with the score
+    function's gradient; cross_entropy = −log p of the completion itself at temperature 1, without any teacher."""
     alpha: float = Field(default=0.5, gt=0, lt=1)
     """The mixture weight of the teacher in jsd, between 0 and 1 (½ is the symmetric one)."""
     temperature: float = Field(default=0.7, gt=0)
@@ -39,6 +40,19 @@ class DivergenceSettings:
     aggregation: Aggregation = "token"
     """token: every token of the step counts the same; sequence: a mean inside each completion, then over completions.
     The weights of mechanisms count in both."""
+    top_k: int | None = Field(default=None, ge=1)
+    """Compare the distributions over this many of the likeliest tokens alone; null: over the whole vocabulary."""
+    tail: bool = True
+    """With ``top_k``: one bucket holds the mass of all other tokens; false: the probabilities of the k are divided by
+    their sum."""
+    top_k_of: Chooser = "teacher"
+    """With ``top_k``: whose likeliest tokens, the teacher's or the student's."""
+    skip_tokens: int = Field(default=0, ge=0)
+    """The first tokens of every completion that carry no loss, in any term: they are read, and nothing counts them."""
+
+    def __post_init__(self) -> None:
+        if self.top_k is not None and self.kind in OF_TOKENS:
+            raise UsageError(f"divergence.top_k: {self.kind} looks at the sampled token alone; set top_k to null")
 
 
 @group
@@ -167,6 +181,8 @@ _CORE: dict[str, type[Any]] = {
     "rollout": RolloutSettings,
     "contexts": ContextsSettings,
 }
+# What leaves the distribution that is sampled from as it is.
+_UNBENT = {"top_p": (1.0,), "top_k": (0,), "min_p": (0.0,), "repetition_penalty": (1.0,)}
 _TAKEN = {"task", "model", "lora", "training", "recipe", "description", "base", "versions", "command", *_CORE}
 
 
@@ -261,6 +277,7 @@ class UniSDConfig(TrainingArguments):
         build(all_arguments(), values, "training")
         values = plain(OwnArguments()) | values
         self.tokens_per_row = values.pop("tokens_per_row")
+        self._check_together()
         self.mechanisms = Mechanisms(self)
         if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.accelerator.is_available():
             # Without it every process trains alone, on the same rows, into the same folder.
@@ -270,6 +287,26 @@ class UniSDConfig(TrainingArguments):
         except Exception as error:  # whatever transformers says of values that were given
             raise UsageError(f"training: {' '.join(str(error).split())[:300]}") from error
         check_made(self, plain(OwnArguments()))
+
+    def _check_together(self) -> None:
+        """Refuse settings of the core's groups that cannot work together."""
+        divergence, rollout = self.divergence, self.rollout
+        if divergence.skip_tokens >= rollout.max_completion_length:
+            raise UsageError(
+                f"divergence.skip_tokens: {divergence.skip_tokens} leaves no token to learn from; use less than "
+                f"rollout.max_completion_length ({rollout.max_completion_length})"
+            )
+        if divergence.kind != "sampled_reverse_kl":
+            return
+        # The mean over tokens is right where they were drawn from the very distribution that the loss compares.
+        needed = {"source": ("student",), "temperature": (divergence.temperature,)} | _UNBENT
+        for name, allowed in needed.items():
+            given = getattr(rollout, name, allowed[0])
+            if given not in allowed:
+                raise UsageError(
+                    f"rollout.{name}: sampled_reverse_kl learns from tokens that the student draws from the very "
+                    f"distribution that it compares; set {allowed[0]} (now {given}), or divergence.kind to reverse_kl"
+                )
 
     @functools.cached_property
     def mechanisms(self) -> Mechanisms:

@@ -13,7 +13,7 @@ from unisd.mechanisms import Mechanisms, Weights
 from unisd.models.head import output_head
 from unisd.models.packed import PackedSequence
 from unisd.models.reading import completion_states, rows_of
-from unisd.objective import Problem, at, fused_objective
+from unisd.objective import Problem, Support, at, fused_objective
 from unisd.training.arguments import UniSDConfig
 from unisd.training.plan import Plan, coefficients
 from unisd.training.ranks import Ranks
@@ -83,7 +83,7 @@ class Learner:
         # The sum of nothing is 0, too, and belongs to the graph.
         loss = states.new_zeros((), dtype=torch.float32) if len(states) else states.float().sum()
         values: dict[str, Tensor] = {}
-        if not self.mechanisms.replaces_divergence:
+        if not (self.mechanisms.replaces_divergence and plan.counted):
             problem = self._problem(model, plan, tokens, states)
             if isinstance(cap, Tensor) and cap.dim():
                 cap = cap[tokens]
@@ -99,6 +99,7 @@ class Learner:
     def _problem(self, model: nn.Module, plan: Plan, tokens: Tensor, states: Tensor) -> Problem:
         """Return the divergence of some tokens, without caps, terms and gates."""
         divergence, gold = self.config.divergence, plan.step.readings.get("gold")
+        top_k = divergence.top_k if plan.counted else None
         assert plan.coefficients is not None
         return Problem(
             states,
@@ -111,6 +112,7 @@ class Learner:
             teacher=None if gold is None else gold.values[tokens],
             teacher_head=None if gold is None else gold.head,
             target=None if plan.target is None else at(plan.target, tokens),
+            support=None if top_k is None else Support(top_k, divergence.tail, divergence.top_k_of),
         )
 
     def _look_first(

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from unisd.contexts import PreparedRow
-from unisd.errors import UsageError
+from unisd.errors import UniSDError, UsageError
 from unisd.mechanisms import GOLD, Mechanisms, Reading, StateTerm, Step, TeacherWeights, View, Weights
 from unisd.models.head import output_head
 from unisd.models.packed import PackedSequence
@@ -25,6 +25,7 @@ from unisd.tasks.turns import reply_of
 from unisd.teacher import ReadRequest, score
 from unisd.training.arguments import UniSDConfig
 from unisd.training.ranks import Ranks
+from unisd.training.window import Window
 from unisd.training.write import Writer
 
 Grader = Callable[[Sequence[str], Sequence[str]], Sequence[float]]
@@ -54,6 +55,8 @@ class Plan:
     """Whether any token of the step carries a loss, on any rank."""
     metrics: dict[str, float] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    openings: list[list[int]] = field(default_factory=list)
+    """The first tokens of each completion, which carry no loss: they end its prompts."""
     work: dict[str, int] = field(default_factory=dict)
     """Tokens that the model reads, as :meth:`Work.operations` counts them."""
 
@@ -106,23 +109,29 @@ class Planner:
         self.ranks = ranks
         self.grader = grader
         self.writer = Writer(config, sampler, teacher)
+        self.window: Window | None = None
+        """What was written for several steps, while it is in use."""
 
     def plan(self, rows: Sequence[PreparedRow], step: int | str) -> Plan:
         """Return the plan of one optimizer step over this rank's ``rows``; ``step`` keys the random streams."""
         start = time.perf_counter()
         rows = [row for row in rows for _ in range(self.config.rollout.num_generations)]
-        completions = self.writer.completions(rows, step)
+        again = isinstance(step, int) and step % self.mechanisms.uses > 0
+        completions = self._kept(rows) if again else self.writer.completions(rows, step)
         sampled = time.perf_counter() - start
-        plan, total = self._laid_out(rows, completions)
+        plan, total = self._laid_out(rows, completions, again)
         plan.seconds["sample"] = sampled
-        # Only where completions are left out can it be that none counts: a number is not read for nothing.
-        plan.counted = not self.config.rollout.mask_truncated_completions or bool(total[0] > 0)
+        if isinstance(step, int) and self.mechanisms.uses > 1 and not again:
+            self.window = Window.of(plan.step, completions, [len(s.completion_ids) for s in plan.sequences])
+        # Only where tokens are left out can it be that none counts: a number is not read for nothing.
+        partly = self.config.rollout.mask_truncated_completions or plan.step.skipped
+        plan.counted = not partly or bool(total[0] > 0)
         if not plan.counted:
             plan.coefficients = plan.step.uniform.new_empty(0)
             self._describe(plan, total)
             return plan
         with plan.timing("score"):
-            self._read(plan, rows)
+            self._read(plan, rows, again)
         with plan.timing("weigh"):
             plan.weights = self.mechanisms.weigh(plan.step)
             plan.coefficients = coefficients(plan.step, plan.weights, self.config.divergence.aggregation)
@@ -133,16 +142,31 @@ class Planner:
             self._describe(plan, total)
         return plan
 
-    def _laid_out(self, rows: Sequence[PreparedRow], completions: Sequence[Completion]) -> tuple[Plan, Tensor]:
+    def _kept(self, rows: Sequence[PreparedRow]) -> Sequence[Completion]:
+        """Return what an earlier step wrote for these rows."""
+        if self.window is None or list(self.window.items) != [row.id for row in rows]:
+            raise UniSDError(
+                "what an earlier step wrote for these rows is not in the checkpoint; resume from one at a step that "
+                f"{self.mechanisms.uses} divides, with batch sizes and data as they were"
+            )
+        return self.window.completions
+
+    def _laid_out(
+        self, rows: Sequence[PreparedRow], completions: Sequence[Completion], again: bool
+    ) -> tuple[Plan, Tensor]:
         """Lay the completions out flat; return the plan, and on all ranks the tokens that count, the completions, and
         all tokens that were written.
 
-        A completion that is left out has no tokens: nothing reads, weighs or counts it.
+        A completion that is left out has no tokens, and first tokens without loss end the prompts: nothing reads,
+        weighs or counts them. ``again`` says that all were written by an earlier step.
         """
-        finished_only = self.config.rollout.mask_truncated_completions
+        finished_only, skipped = self.config.rollout.mask_truncated_completions, self.config.divergence.skip_tokens
+        openings = [done.ids[:skipped] for done in completions]
         sequences = [
-            PackedSequence(row.student_ids, done.ids if done.finished or not finished_only else [])
-            for row, done in zip(rows, completions, strict=True)
+            PackedSequence(
+                [*row.student_ids, *opening], done.ids[skipped:] if done.finished or not finished_only else []
+            )
+            for row, opening, done in zip(rows, openings, completions, strict=True)
         ]
         offsets = [0]
         for sequence in sequences:
@@ -160,13 +184,17 @@ class Planner:
             lengths=lengths,
             uniform=1.0 / total[0].clamp(min=1.0),
             ranks=self.ranks,
+            skipped=skipped,
         )
-        if self.grader is not None:
+        if again and self.window is not None:
+            step.written_logprobs = self.window.values.get("student_logprobs")
+            step.grades = self.window.grades
+        if self.grader is not None and step.grades is None:
             step.grades = functools.cache(functools.partial(self._graded, step, rows, completions))
-        plan = Plan(step, sequences, offsets, completions)
+        plan = Plan(step, sequences, offsets, completions, openings=openings)
         # What sampling reads, and what learning will: student, teacher and the gradient are three products of a
         # token's row with the head.
-        read = self.writer.tokens_read(rows, completions)
+        read = 0 if again else self.writer.tokens_read(rows, completions)
         learned = sum(len(sequence) for sequence in sequences if sequence.completion_ids)
         products = 0 if self.mechanisms.replaces_divergence else 2 + self.config.needs_teacher
         plan.work = {"read": read, "learned": learned, "logits": len(targets) * products + written * (read > 0)}
@@ -182,8 +210,11 @@ class Planner:
             raise UsageError(f"grader: {len(completions)} grades from 0 to 1 were expected, not {grades[:8]}")
         return torch.tensor(grades, device=step.targets.device)
 
-    def _read(self, plan: Plan, rows: Sequence[PreparedRow]) -> None:
-        """Step 2: all views of all completions, in one packed pass for each set of weights that reads."""
+    def _read(self, plan: Plan, rows: Sequence[PreparedRow], again: bool) -> None:
+        """Step 2: all views of all completions, in one packed pass for each set of weights that reads.
+
+        What weights that never move have read of the same completions before, is not read ``again``.
+        """
         if self.teacher is None or not self.config.needs_teacher:
             return
         wanted = [GOLD, *(view for mechanism in self.mechanisms for view in mechanism.views())]
@@ -193,8 +224,12 @@ class Planner:
             if distinct[view.same_as()] is view:
                 reader = view.weights or self.teacher
                 readers.setdefault(id(reader), (reader, []))[1].append(view)
+        known = self.window.readings if again and self.window is not None else {}
         for reader, views in readers.values():
-            plan.step.readings |= self._readings(plan, rows, reader, views)
+            if known and reader.kind == "initial":
+                plan.step.readings |= {view.name: known[view.name] for view in views}
+            else:
+                plan.step.readings |= self._readings(plan, rows, reader, views)
         for view in wanted:
             plan.step.readings[view.name] = plan.step.readings[distinct[view.same_as()].name]
 
@@ -205,7 +240,7 @@ class Planner:
         readers: list[tuple[View, list[int]]] = []
         for view in views:
             prompts = {
-                i: prompt
+                i: [*prompt, *plan.openings[i]]
                 for i, row in enumerate(rows)
                 if plan.sequences[i].completion_ids and (prompt := _prompt(row, view)) is not None
             }

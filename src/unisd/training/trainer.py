@@ -39,6 +39,7 @@ from unisd.training.ranks import Ranks
 from unisd.training.speed import Work
 from unisd.training.telemetry import METRICS_FILE, MetricsLog, peak_memory_bytes, step_metrics
 from unisd.training.trackers import name_runs
+from unisd.training.window import RepeatedWindows, Window
 
 
 class UniSDTrainer(Trainer):
@@ -177,6 +178,20 @@ class UniSDTrainer(Trainer):
                 if not acting.acts:
                     warn(f"{acting.mechanism} did nothing in this run ({acting.evidence}); {acting.remedy}")
         return result
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        """Return the order of rows: each step's rows several times, where several steps use what one wrote."""
+        if self.mechanisms.uses == 1:
+            return super()._get_train_sampler(train_dataset)
+        args = self.args
+        return RepeatedWindows(
+            len(self.train_dataset),
+            window=self._train_batch_size * args.gradient_accumulation_steps * args.world_size,
+            uses=self.mechanisms.uses,
+            seed=None if args.train_sampling_strategy == "sequential" else (args.data_seed or args.seed),
+            epoch=lambda: int(self.state.epoch or 0),
+            drop_last=args.dataloader_drop_last,
+        )
 
     def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: Any) -> tuple[list[Any], None]:
         """Plan the whole accumulation window; its last micro-batch carries the plan, the others are empty."""
@@ -317,6 +332,8 @@ class UniSDTrainer(Trainer):
         try:
             with named_write_errors(folder):
                 super()._save_checkpoint(model, trial)
+                if self.planner.window is not None and self.state.global_step % self.mechanisms.uses:
+                    self.planner.window.save(folder, self.ranks, self.args.should_save)
                 if self.args.should_save:
                     for mechanism in self.mechanisms:
                         mechanism.save(folder)
@@ -327,6 +344,8 @@ class UniSDTrainer(Trainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
+        rank, device = self.args.process_index, self.args.device
+        self.planner.window = Window.load(Path(resume_from_checkpoint), rank, self.ranks, device)
         for mechanism in self.mechanisms:
             mechanism.load(Path(resume_from_checkpoint))
 
