@@ -5,7 +5,7 @@ import re
 import pytest
 
 from rollout.templates import FAMILIES
-from unisd.rollout.template import GIVEN, named, read_by, with_fixed_date
+from unisd.rollout.template import named, offered, read_by, with_fixed_date
 
 
 @pytest.mark.parametrize(
@@ -18,11 +18,14 @@ from unisd.rollout.template import GIVEN, named, read_by, with_fixed_date
             {"style"},
         ),
         ("{% for m in messages %}{% if m.a %}{% break %}{% endif %}{% endfor %}{{ bos_token }}", set()),
+        ("{% for m in messages %}{% if m %}{% set a = 1 %}{% endif %}{{ a }}{% endfor %}", set()),
+        ("{% set think = think | default(true) %}{{ think }}", {"think"}),
         ("{{ namespace(a=b) }}{{ 'enable_thinking' }}", {"b"}),
     ],
 )
 def test_what_a_template_reads(template, read):
-    assert read_by(template) - GIVEN == read
+    assert offered(template) == sorted(read)
+    assert read <= read_by(template)
 
 
 def test_a_template_that_cannot_be_read_says_nothing():

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from unisd.errors import UsageError
 from unisd.rollout.messages import Prompt, Variables, checked_variables, messages_of
-from unisd.rollout.template import GIVEN, PLAIN, named, read_by, with_fixed_date
+from unisd.rollout.template import PLAIN, named, offered, read_by, with_fixed_date
 from unisd.rollout.thoughts import END, closing, last_mark
 from unisd.tasks.turns import THOUGHT, closes, reply_of
 
@@ -96,7 +96,7 @@ class Chat:
         for name in sorted(variables.keys() - {"chat_template"}):
             if read is None or name in read:
                 continue
-            known = ", ".join(sorted(read - GIVEN)) or "none"
+            known = ", ".join(offered(template)) or "none"
             does = "does not show tools" if name == "tools" else f"does not read '{name}'"
             say(f"{place}: the chat template {does}, so this changes nothing; leave it out (it reads: {known})")
 

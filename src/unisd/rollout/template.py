@@ -23,7 +23,7 @@ PLAIN = (
     "{{ (eos_token or '') if message['role'] == 'assistant' else '' }}{{ '\n\n' }}{% endif %}"
     "{% endfor %}{% if add_generation_prompt %}{{ 'Assistant:\n' }}{% endif %}"
 )
-GIVEN = {"messages", "tools", "documents", "add_generation_prompt", "raise_exception", "strftime_now"} | {
+_GIVEN = {"messages", "tools", "documents", "add_generation_prompt", "raise_exception", "strftime_now"} | {
     *("bos_token", "eos_token", "pad_token", "unk_token", "sep_token", "cls_token", "mask_token", "chat_template")
 }
 """What every template is given."""
@@ -36,6 +36,13 @@ def read_by(template: str) -> set[str] | None:
         return meta.find_undeclared_variables(jinja2.Environment(extensions=["jinja2.ext.loopcontrols"]).parse(plain))
     except jinja2.TemplateError:
         return None
+
+
+def offered(template: str) -> list[str]:
+    """Return the variables that somebody may want to set: what a template reads and does not set for itself."""
+    own = set(re.findall(r"\bset\s+(\w+)\s*=", template))
+    asked = set(re.findall(r"\b(\w+)\s*(?:\|\s*default\b|is\s+(?:not\s+)?defined\b)", template))
+    return sorted((read_by(template) or set()) - _GIVEN - (own - asked))
 
 
 def named(given: Any) -> dict[str, str]:
