@@ -11,6 +11,7 @@ from transformers.models.auto.modeling_auto import (
 
 VOCABULARY = 160
 HIDDEN, HEADS, HEAD_DIM, LAYERS = 32, 4, 8, 2
+WIDE = 0.2
 SIZES = (
     (
         HIDDEN,
@@ -48,19 +49,21 @@ def _computed(config: PreTrainedConfig, name: str) -> bool:
 
 def shrunk(config: PreTrainedConfig) -> dict[str, Any]:
     """The arguments that make a config of the same class tiny."""
+    config.allow_global_per_layer_attribute_access = True
     known = set(inspect.signature(type(config)).parameters) | set(vars(config))
     values: dict[str, Any] = {}
     for name in sorted(known):
-        try:
-            now = getattr(config, name, None)
-        except AttributeError:  # differs between layers
-            now = None
+        now = getattr(config, name, None)
         if _computed(config, name):
             continue
         if isinstance(now, PreTrainedConfig):
             values[name] = shrunk(now)
-        elif name == "head_dim" and hasattr(config, "qk_rope_head_dim"):
-            continue
+        elif isinstance(now, dict) and "mrope_section" in now:
+            values[name] = now | {"mrope_section": [2, 1, 1], "rope_theta": 100.0}
+        elif name == "head_dim" and now is None:
+            values[name] = HEAD_DIM
+        elif name == "num_key_value_heads" and now == getattr(config, "num_attention_heads", None):
+            values[name] = HEADS
         elif name in SIZE_OF and isinstance(now, int) and not isinstance(now, bool):
             values[name] = min(now, SIZE_OF[name])
         elif name.endswith("token_id") and isinstance(now, int):
@@ -104,10 +107,19 @@ CHANGED: dict[str, dict[str, Any]] = _DECODER | {
     "bamba": {"attn_layer_indices": [1], "mamba_n_heads": 8, "mamba_d_head": 8},
     "falcon_h1": {"mamba_d_ssm": 64, "mamba_n_heads": 8, "mamba_d_head": 8, "lm_head_multiplier": 0.5},
     "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1, "mamba_dt_rank": 2},
-    "granitemoehybrid": {"layer_types": ["mamba", "attention"]},
+    "granitemoehybrid": {"layer_types": ["linear_attention", "full_attention"], "mamba_d_head": 8},
+    "gemma3n_text": {"num_kv_shared_layers": 0},
+    "nemotron": {"num_key_value_heads": 2},
+    "dots1": {"n_routed_experts": 4, "n_shared_experts": 1, "num_experts_per_tok": 2},
+    "cohere_compass_text": {"layer_types": ["sliding_attention", "full_attention"]},
+    "gemma4_text": {"num_kv_shared_layers": 0},
+    "gemma4_unified_text": {"num_kv_shared_layers": 0},
+    "hrm_text": {},
+    "zamba2": {"layers_block_type": ["mamba", "hybrid"], "mamba_headdim": 8, "n_mamba_heads": 8, "num_mem_blocks": 1},
     "lfm2": {"layer_types": ["conv", "full_attention"]},
     "lfm2_moe": {"layer_types": ["conv", "full_attention"]},
     "mamba2": {"num_heads": 8, "head_dim": 8},
+    "deepseek_v2": {"topk_method": "greedy"},
     "codegen": {"rotary_dim": 4},
     "gptj": {"rotary_dim": 4},
     "gpt_neo": {"attention_types": [[["global", "local"], 1]]},
@@ -130,4 +142,11 @@ def model(model_type: str, seed: int = 0) -> torch.nn.Module:
     """A tiny random model, for text, in evaluation mode."""
     torch.manual_seed(seed)
     kind = AutoModelForCausalLM if model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES else AutoModelForImageTextToText
-    return kind.from_config(config_of(model_type)).eval()
+    made = kind.from_config(config_of(model_type)).eval()
+    with torch.no_grad():
+        for parameter in made.parameters():
+            # So wide that what a token attends to makes a difference.
+            spread = float(parameter.float().std()) if parameter.dim() > 1 else 0.0
+            if 1e-5 < spread < WIDE:
+                parameter.mul_(WIDE / spread)
+    return made

@@ -97,11 +97,11 @@ def option_probabilities(
             )
         views.append(ReadRequest(sequence))
         choices.append(tokens)
-    head = output_head(model)
+    read, head = score(model, views, BUDGET), output_head(model)
     with torch.no_grad():
         return [
             logits(states[-1:], head)[0, tokens].double().softmax(0).tolist()
-            for states, tokens in zip(score(model, views, BUDGET), choices, strict=True)
+            for states, tokens in zip(read, choices, strict=True)
         ]
 
 

@@ -9,6 +9,7 @@ from unisd.models.packed import (
     PackedSequence,
     decoder_of,
     flat_row,
+    pack,
     pack_sequences,
     predicting_states,
     shared_row,
@@ -22,12 +23,39 @@ def shares(model: nn.Module) -> bool:
     return trusted_rows(model).segments and segments_suit(decoder_of(model))
 
 
-def rows_of(model: nn.Module, sequences: Sequence[PackedSequence], budget: int) -> list[list[int]]:
-    """Group sequences into forward passes of at most ``budget`` tokens; a longer sequence stands alone."""
+def rows_of(
+    model: nn.Module, sequences: Sequence[PackedSequence], budget: int, items: Sequence[object] | None = None
+) -> list[list[int]]:
+    """Group sequences into forward passes of at most ``budget`` tokens; a longer sequence stands alone.
+
+    Args:
+        model: who reads them.
+        sequences: what is read.
+        budget: tokens of a pass.
+        items: of each sequence what it belongs to, None if to nothing; what belongs together is read together where
+            that saves work, even beyond the budget.
+    """
     trust = trusted_rows(model)
-    if trust.rows == "packed":
-        return pack_sequences(sequences, budget, shares(model))
-    return batches([len(s) for s in sequences], budget, together=trust.rows == "padded")
+    lengths = [len(s) for s in sequences]
+    alone = [i for i, length in enumerate(lengths) if trust.turn and length > trust.turn]
+    rest = [i for i in range(len(sequences)) if i not in set(alone)]
+    if trust.rows != "packed":
+        rows = batches([lengths[i] for i in rest], budget, together=trust.rows == "padded")
+    elif items is not None and shares(model):
+        rows = _bundled([sequences[i] for i in rest], [items[i] for i in rest], budget)
+    else:
+        budget = min(budget, trust.reach or budget)
+        rows = pack_sequences([sequences[i] for i in rest], budget, items is None and shares(model))
+    return [[rest[i] for i in row] for row in rows] + [[i] for i in alone]
+
+
+def _bundled(sequences: Sequence[PackedSequence], items: Sequence[object], budget: int) -> list[list[int]]:
+    bundles: dict[object, list[int]] = {}
+    for number, item in enumerate(items):
+        bundles.setdefault(number if item is None else ("item", item), []).append(number)
+    members = list(bundles.values())
+    lengths = [len(shared_row([sequences[i] for i in bundle]).ids) for bundle in members]
+    return [[i for number in packed for i in members[number]] for packed in pack(lengths, budget)]
 
 
 def completion_states(model: nn.Module, sequences: Sequence[PackedSequence], share: bool = False) -> Tensor:

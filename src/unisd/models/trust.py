@@ -15,7 +15,7 @@ import math
 import re
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,10 @@ from torch import Tensor, nn
 
 from unisd import fast
 from unisd.errors import UniSDError, UsageError, warn
+from unisd.fast.replaced import PLAIN_FAMILIES
 from unisd.fast.segments import segments_suit
 from unisd.files import cache_folder, fingerprint, write_json
-from unisd.models.head import output_head
+from unisd.models.head import AFTER, after_head, found_after_head, output_head
 from unisd.models.load import base_model, max_positions
 from unisd.models.packed import (
     MIN_SHARED,
@@ -71,8 +72,14 @@ class Trust:
     """``packed``: sequences joined into rows; ``padded``: batches of one sequence a row; ``alone``: one at a time."""
     segments: bool = False
     """Attention by segment, and rows that share beginnings."""
+    reach: int = 0
+    """Tokens of a packed row of several sequences, at most: longer ones were not tried; 0: as many as one likes."""
+    turn: int = 0
+    """Tokens from which on positions turn otherwise for all that stands beside; a longer one stands alone; 0: none."""
     reader: str = ""
     """How texts are continued: a name of ``_READERS``; empty where only rows were tried."""
+    after: str = AFTER[0]
+    """What is made of the logits behind the output head."""
     why: str = ""
     """What was seen where rows are not packed."""
     refused: str = ""
@@ -132,6 +139,7 @@ def _trusted(model: nn.Module, what: str, tried: Callable[[nn.Module], tuple[Tru
                 with contextlib.suppress(UniSDError, OSError):
                     write_json(file, asdict(found))
         known[name] = found
+        found_after_head(base_model(inner), found.after)
     if known[name].refused:
         raise UsageError(f"model: {_name(inner)} {known[name].refused}; choose a causal language model for text")
     return known[name]
@@ -145,7 +153,7 @@ def _read(file: Path | None) -> Trust | None:
         trust = Trust(**json.loads(file.read_text(encoding="utf-8")))
         default = Trust()
         typed = all(type(value) is type(getattr(default, name)) for name, value in asdict(trust).items())
-        if typed and trust.rows in _HOW and trust.reader in {"", *_READERS}:
+        if typed and trust.rows in _HOW and trust.reader in {"", *_READERS} and trust.after in AFTER:
             return trust
     return None
 
@@ -247,20 +255,30 @@ class _Text:
         alone = self.states[0], self.logits[0]
         rounding = [distance(a[:start], b) for a, b in zip(one, alone, strict=True)]
         effect = [distance(a[stop:], b[stop:]) for a, b in zip(one, other, strict=True)]
-        floor = _floor(self.model)
-        self.close_states, self.close_logits = (max(floor, 10 * value) for value in rounding)
-        self.certain = all(max(floor, 10 * r) < e / 3 < math.inf for r, e in zip(rounding, effect, strict=True))
-        if max(floor, effect[0] / 10) < distance(one[0][:start], other[0][:start]) < math.inf:
+        floor, ceiling = _rounding(self.model)
+        # Other kernels, and other orders of a sum, round more than this one case shows.
+        close = [max(floor, min(20 * value, ceiling)) for value in rounding]
+        self.close_states, self.close_logits = close[0], max(close[1], min(20 * floor, ceiling))
+        self.certain = all(c < e / 3 < math.inf for c, e in zip(close, effect, strict=True))
+        if max(4 * floor, effect[0] / 10) < distance(one[0][:start], other[0][:start]) < math.inf:
             raise UsageError("reads a token with what comes after it")
-        own = logits(self.states[2], output_head(self.model))
-        if self.certain and distance(own, self.logits[2]) > 5 * self.close_logits:
-            raise UsageError("makes more of its final states than its output layer says")
+        self.after = self._after_head()
 
     def _read(self, ids: Sequence[int]) -> tuple[Tensor, Tensor]:
         device = next(self.model.parameters()).device
         with head_reads(self.model, lambda states: states) as caught:
             output = self.model(input_ids=torch.tensor([list(ids)], device=device), use_cache=False)
         return caught[-1][0][-len(ids) :].float(), output.logits[0][-len(ids) :].float()
+
+    def _after_head(self) -> str:
+        """Return what is made of the logits behind the head."""
+        head, inner = output_head(self.model), base_model(self.model)
+        for after in AFTER:
+            scale, softcap = after_head(inner, after)
+            own = logits(self.states[2], replace(head, scale=scale, softcap=softcap))
+            if not self.certain or distance(own, self.logits[2]) <= 5 * self.close_logits:
+                return after
+        raise UsageError("makes more of its final states than its output layer says")
 
     def predicting(self) -> Tensor:
         """Return the states that predict the completions, ``[N, H]``."""
@@ -278,13 +296,13 @@ def distance(found: Tensor, expected: Tensor) -> float:
     return float(relative.max()) if bool(relative.isfinite().all()) else math.inf
 
 
-def _floor(model: nn.Module) -> float:
-    """Return the difference that is never more than rounding."""
+def _rounding(model: nn.Module) -> tuple[float, float]:
+    """Return the relative difference that is never more than rounding, and the one that always is."""
     inner: Any = base_model(model)
     if getattr(inner, "is_quantized", False) or inner.dtype in (torch.bfloat16, torch.float16):
-        return 2e-2
+        return 2e-2, 0.15
     # Products of a GPU may round single precision to ten bits.
-    return 1e-4 if next(inner.parameters()).device.type == "cpu" else 3e-3
+    return (5e-6, 1e-3) if next(inner.parameters()).device.type == "cpu" else (1e-3, 3e-2)
 
 
 _REACH = re.compile(r"window(?!_layers)|chunk|original_max_position|local_attention|index_topk")
@@ -340,10 +358,23 @@ def _tried_rows(model: nn.Module) -> tuple[Trust, bool]:
     why = differs(lambda: hidden_states(model, flat, False)[0, places])
     if not why and text.certain:
         segments = _by_segment(model) and not differs(lambda: predicting_states(model, tree, True))
-        return Trust("packed", segments), True
+        return Trust("packed", segments, *_limits(model), after=text.after), True
     why = why or "is not seen to tell sequences apart"
     alone = differs(lambda: padded_states(model, text.sequences))
-    return Trust("alone" if alone else "padded", why=why), text.certain
+    return Trust("alone" if alone else "padded", turn=_limits(model)[1], after=text.after, why=why), text.certain
+
+
+def _limits(model: nn.Module) -> tuple[int, int]:
+    """Return `Trust.reach` and `Trust.turn`: what a configuration declares beyond the lengths that are tried."""
+    config: Any = base_model(model).config.get_text_config()
+    declared = config.to_dict()
+    known = config.model_type in PLAIN_FAMILIES
+    windows = [n for n in numbers(declared, re.compile(r"window(?!_layers)|chunk")) if n > _LONGEST_TRIED]
+    rope = declared.get("rope_parameters") or declared.get("rope_scaling")
+    turns: list[int] = []
+    if re.search("dynamic|longrope", str(rope)):
+        turns = list(numbers(declared, re.compile("original_max_position"))) or [max_positions(model) or 0]
+    return 0 if known else min(windows, default=0), min(turns, default=0)
 
 
 def _refusal(error: Exception) -> str:
@@ -360,9 +391,11 @@ def _tried_readers(names: Sequence[str], model: nn.Module) -> tuple[Trust, bool]
         return Trust(refused=_refusal(error)), isinstance(error, UsageError)
     for name in names:
         with contextlib.suppress(Exception):
+            found_after_head(base_model(model), text.after)
             if _continues(_READERS[name](model), text):
-                return Trust(reader=name), text.certain
-    return Trust(reader=names[0]), False
+                return Trust(reader=name, after=text.after), text.certain
+    # Not even the model's own cache gives what it reads at once: it is taken at its word, a row at a time.
+    return Trust(reader="single", after=text.after), text.certain
 
 
 def _continues(reader: Reader, text: _Text) -> bool:

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from unisd.fast.merged import merged_weights
 from unisd.models.head import output_head
-from unisd.models.packed import PackedSequence, pack, shared_row
-from unisd.models.reading import completion_states, rows_of, shares
+from unisd.models.packed import PackedSequence
+from unisd.models.reading import completion_states, rows_of
 from unisd.objective import sampled_logprobs
 
 
@@ -40,11 +40,13 @@ def score(model: nn.Module, views: Sequence[ReadRequest], budget: int) -> list[T
         Per view, in order: hidden states ``[T, H]`` in the model's dtype, or log-probabilities ``[T]`` in fp32.
     """
     results: list[Tensor | None] = [None] * len(views)
+    sequences, items = [view.sequence for view in views], [view.item for view in views]
+    rows = rows_of(model, sequences, budget, items)
     head = output_head(model)
     device = head.weight.device
     with torch.no_grad(), merged_weights(model, head=False):
-        for row in _rows(model, views, budget):
-            states = completion_states(model, [views[i].sequence for i in row], share=True)
+        for row in rows:
+            states = completion_states(model, [sequences[i] for i in row], share=True)
             start = 0
             for i in row:
                 view = views[i]
@@ -56,16 +58,3 @@ def score(model: nn.Module, views: Sequence[ReadRequest], budget: int) -> list[T
                     targets = torch.tensor(list(view.sequence.completion_ids), device=device)
                     results[i] = sampled_logprobs(part, head, targets, view.temperature)
     return [result for result in results if result is not None]
-
-
-def _rows(model: nn.Module, views: Sequence[ReadRequest], budget: int) -> list[list[int]]:
-    """Group the views into rows, those of each item together where that saves work."""
-    sequences = [view.sequence for view in views]
-    if not shares(model):
-        return rows_of(model, sequences, budget)
-    items: dict[object, list[int]] = {}
-    for number, view in enumerate(views):
-        items.setdefault(number if view.item is None else ("item", view.item), []).append(number)
-    bundles = list(items.values())
-    lengths = [len(shared_row([sequences[i] for i in bundle]).ids) for bundle in bundles]
-    return [[i for number in packed for i in bundles[number]] for packed in pack(lengths, budget)]
