@@ -13,9 +13,24 @@ import tiny
 from unisd.training.arguments import UniSDConfig
 from unisd.training.trainer import UniSDTrainer
 
+# With all weights trained, completions are written in every unusual way at once.
+SAMPLING = {
+    "num_generations": 2,
+    "mask_truncated_completions": True,
+    "source": "teacher",
+    "teacher_draws": "each_step",
+    "top_k": 100,
+    "repetition_penalty": 1.1,
+    "log_completions_steps": 2,
+}
 
-def main(folder: Path, batch: int, adapter: bool) -> None:
+
+def main(folder: Path, batch: int, kind: str) -> None:
     torch.set_num_threads(1)
+    full, model = kind == "full", tiny.model()
+    if full:
+        # Few completions end: those of all ranks are left out at first, then those of one.
+        model.generation_config.eos_token_id = list(range(0, tiny.VOCABULARY, 30))
     args = UniSDConfig(
         output_dir=str(folder),
         max_steps=3,
@@ -24,7 +39,7 @@ def main(folder: Path, batch: int, adapter: bool) -> None:
         disable_tqdm=True,
         save_strategy="no",
         tokens_per_row=200,
-        rollout={"max_completion_length": 8},
+        rollout={"max_completion_length": 8} | (SAMPLING if full else {}),
         contexts={"layout": "turn", "count": 2},
         divergence={"clip_quantile": 0.9},
         teacher={"kind": "ema", "decay": 0.5, "every": 1},
@@ -33,18 +48,18 @@ def main(folder: Path, batch: int, adapter: bool) -> None:
         features={"weight": 0.1},
     )
     trainer = UniSDTrainer(
-        tiny.model(),
+        model,
         args,
         train_dataset=tiny.rows(),
         processing_class=tiny.tokenizer(),
-        peft_config=tiny.lora_config() if adapter else None,
+        peft_config=None if full else tiny.lora_config(),
     )
     seen = []
     plan = trainer.planner.plan
 
     def watched(rows, step):
         made = plan(rows, step)
-        seen.append([[row.id, list(s.completion_ids)] for row, s in zip(rows, made.sequences, strict=True)])
+        seen.append([[name, list(s.completion_ids)] for name, s in zip(made.step.items, made.sequences, strict=True)])
         return made
 
     trainer.planner.plan = watched
@@ -67,4 +82,4 @@ def main(folder: Path, batch: int, adapter: bool) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "adapter")
+    main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3])
