@@ -54,6 +54,18 @@ def test_two_processes_give_one_processs_loss_and_weights(tmp_path, kind):
         for name in a:
             if not name.startswith(("time/", "memory/", "speed/")):
                 assert b[name] == pytest.approx(a[name], rel=1e-4, abs=1e-6), name
+    if kind == "full":
+        # Once all completions of the step were left out, once those of one rank.
+        learned = [tuple(any(ids for _, ids in rank[step]) for rank in (first, second)) for step in range(3)]
+        assert learned == [(False, False), (False, True), (True, True)]
+        texts = [(folder / "completions.jsonl").read_text().splitlines() for folder in (one, two)]
+        written = [[json.loads(line) for line in each] for each in texts]
+        assert [len(each) for each in written] == [8, 8]
+        for a, b in zip(*(sorted(each, key=lambda row: (row["id"], row["sample"])) for each in written), strict=True):
+            mean, other = a.pop("divergence"), b.pop("divergence")
+            assert a == b
+            assert a["counted"] == (mean is not None) == (other is not None)
+            assert (mean or 0.0) == pytest.approx(other or 0.0, rel=1e-4)
     a, b = torch.load(one / "weights.pt"), torch.load(two / "weights.pt")
     for part in ("student", "ema"):
         for name, value in a[part].items():

@@ -14,6 +14,16 @@ import tiny
 from unisd.training.arguments import UniSDConfig
 from unisd.training.trainer import UniSDTrainer
 
+# With all weights trained, completions are written in every unusual way at once.
+SAMPLING = {
+    "num_generations": 2,
+    "mask_truncated_completions": True,
+    "source": "teacher",
+    "teacher_draws": "each_step",
+    "top_k": 100,
+    "repetition_penalty": 1.1,
+    "log_completions_steps": 2,
+}
 REUSED = {
     "max_steps": 6,
     "save_strategy": "steps",
@@ -47,13 +57,17 @@ def main(folder: Path, batch: int, kind: str) -> None:
     }
     reused = kind in ("reused", "resumed")
     changes = {"max_steps": 3, "save_strategy": "no", "divergence": {"clip_quantile": 0.9}}
+    full, model = kind == "full", tiny.model()
+    if full:
+        # Few completions end: those of all ranks are left out at first, then those of one.
+        model.generation_config.eos_token_id = list(range(0, tiny.VOCABULARY, 30))
     args = UniSDConfig(
         output_dir=str(folder),
         per_device_train_batch_size=batch,
         learning_rate=1e-2,
         disable_tqdm=True,
         tokens_per_row=200,
-        rollout={"max_completion_length": 8},
+        rollout={"max_completion_length": 8} | (SAMPLING if full else {}),
         contexts={"layout": "turn", "count": 2},
         teacher={"kind": "ema", "decay": 0.5, "every": 1},
         agreement={"granularity": "token", "gamma": 2.0},
@@ -63,11 +77,11 @@ def main(folder: Path, batch: int, kind: str) -> None:
         **(REUSED if reused else changes),
     )
     trainer = UniSDTrainer(
-        tiny.model(),
+        model,
         args,
         train_dataset=tiny.rows(),
         processing_class=tiny.tokenizer(),
-        peft_config=None if kind == "full" else tiny.lora_config(),
+        peft_config=None if full else tiny.lora_config(),
     )
     if reused:
         shortened(trainer)
@@ -76,7 +90,7 @@ def main(folder: Path, batch: int, kind: str) -> None:
 
     def watched(rows, step):
         made = plan(rows, step)
-        seen.append([[row.id, list(s.completion_ids)] for row, s in zip(rows, made.sequences, strict=True)])
+        seen.append([[name, list(s.completion_ids)] for name, s in zip(made.step.items, made.sequences, strict=True)])
         return made
 
     trainer.planner.plan = watched
