@@ -1,8 +1,13 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from mechanisms.steps import acting, apart, plain_step, trainer_of
+from objective.reference import fused
+from objective.test_fused import make, with_gradients
 from unisd.errors import UsageError
+from unisd.mechanisms.reuse import Reuse, ReuseSettings
 
 ON = {"steps": 2, "cap": 1.2}
 
@@ -50,12 +55,23 @@ def test_loss_and_gradient_are_those_of_plain_forward_passes(tmp_path, tokenizer
 
 
 def test_weighted_tokens_of_the_writer_have_the_students_mean():
-    """Over all tokens that the writer could have drawn, weights that are not capped lift its mean to the student's."""
-    generator = torch.Generator().manual_seed(0)
-    old, new, teacher = (torch.randn(9, generator=generator).double().log_softmax(0) for _ in range(3))
-    weight = (new - old).exp()
-    log_ratio = new - teacher
-    torch.testing.assert_close((old.exp() * weight * log_ratio).sum(), (new.exp() * log_ratio).sum())
+    """Over all tokens that an earlier student could have drawn, weights that are not capped make the sampled estimate
+    the full reverse KL's value and gradient of the student as it is now."""
+    batch = make(n=1, vocabulary=9, width=4)
+    batch["coefficients"] = torch.ones(1, dtype=torch.float64)
+    old = torch.randn(9, generator=torch.Generator().manual_seed(3)).double().log_softmax(0)
+    full, (exact,) = with_gradients(fused, batch, kind="reverse_kl")
+    weighted, gradient, unweighted = 0.0, torch.zeros_like(exact), torch.zeros_like(exact)
+    for token in range(9):
+        drawn = {**batch, "targets": torch.tensor([token]), "kind": "sampled_reverse_kl"}
+        step = SimpleNamespace(written_logprobs=old[token : token + 1])
+        gates = Reuse(ReuseSettings(steps=2, cap=1e9), None).gates(step)
+        result, (part,) = with_gradients(fused, drawn, gates=gates)
+        weighted, gradient = weighted + old[token].exp() * result["loss"], gradient + old[token].exp() * part
+        unweighted += old[token].exp() * with_gradients(fused, drawn)[1][0]
+    torch.testing.assert_close(weighted, full["loss"], rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(gradient, exact, rtol=1e-9, atol=1e-12)
+    assert (unweighted - exact).norm() > 0.1 * exact.norm()
 
 
 def test_the_first_use_is_an_ordinary_step(tmp_path, tokenizer):

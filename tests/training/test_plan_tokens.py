@@ -159,6 +159,13 @@ def test_sampled_tokens_carry_the_score_functions_gradient(tmp_path, tokenizer):
         ({"rollout": {"temperature": 1.0}}, r"rollout.temperature: .* set 0.7 \(now 1.0\)"),
         ({"rollout": {"temperature": 0.0}}, "rollout.temperature"),
         ({"rollout": {"top_p": 0.9}}, r"rollout.top_p: .* set 1.0 \(now 0.9\)"),
+        ({"divergence": {"tail": False}}, "divergence.tail: the whole vocabulary is compared"),
+        ({"divergence": {"top_k_of": "student"}}, "divergence.top_k_of: the whole vocabulary is compared"),
+        ({"features": {"weight": 1.0, "mode": "only"}}, "divergence.kind: another term is the whole loss"),
+        (
+            {"divergence": {"top_k": 5}, "features": {"weight": 1.0, "mode": "only"}},
+            "divergence.top_k: another term is the whole loss",
+        ),
         ({"clipping": {"cap": 1.0}}, "clipping: a cap on the log-ratios"),
     ],
 )

@@ -53,6 +53,11 @@ class DivergenceSettings:
     def __post_init__(self) -> None:
         if self.top_k is not None and self.kind in OF_TOKENS:
             raise UsageError(f"divergence.top_k: {self.kind} looks at the sampled token alone; set top_k to null")
+        if self.top_k is None and (not self.tail or self.top_k_of != "teacher"):
+            name = "top_k_of" if self.tail else "tail"
+            raise UsageError(
+                f"divergence.{name}: the whole vocabulary is compared; set divergence.top_k, or leave it out"
+            )
 
 
 @group
@@ -277,8 +282,8 @@ class UniSDConfig(TrainingArguments):
         build(all_arguments(), values, "training")
         values = plain(OwnArguments()) | values
         self.tokens_per_row = values.pop("tokens_per_row")
-        self._check_together()
         self.mechanisms = Mechanisms(self)
+        self._check_together()
         if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.accelerator.is_available():
             # Without it every process trains alone, on the same rows, into the same folder.
             values["use_cpu"] = True
@@ -295,6 +300,11 @@ class UniSDConfig(TrainingArguments):
             raise UsageError(
                 f"divergence.skip_tokens: {divergence.skip_tokens} leaves no token to learn from; use less than "
                 f"rollout.max_completion_length ({rollout.max_completion_length})"
+            )
+        if self.mechanisms.replaces_divergence and (divergence.top_k or divergence.kind == "sampled_reverse_kl"):
+            name = "top_k" if divergence.top_k else "kind"
+            raise UsageError(
+                f"divergence.{name}: another term is the whole loss, so that no divergence is formed; leave it out"
             )
         if divergence.kind != "sampled_reverse_kl":
             return
