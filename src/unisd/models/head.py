@@ -21,7 +21,10 @@ def output_head(model: nn.Module) -> Head:
     inner: Any = base_model(model)
     layer = inner.get_output_embeddings()
     weight = getattr(layer, "weight", None)
-    if hasattr(layer, "base_layer") or not isinstance(weight, torch.Tensor):
+    if hasattr(layer, "get_merged_weights") and hasattr(layer, "base_layer"):
+        # PEFT's trained rows of an embedding that is the head, too: the weight with those rows put in.
+        weight = layer.base_layer.weight if layer.disable_adapters else layer.get_merged_weights(layer.active_adapters)
+    elif hasattr(layer, "base_layer") or not isinstance(weight, torch.Tensor):
         raise UsageError("the output head carries an adapter; leave lm_head out of lora.target_modules")
     config = inner.config.get_text_config() if hasattr(inner.config, "get_text_config") else inner.config
     scale = float(getattr(config, "logit_scale", None) or 1.0) / float(getattr(config, "logits_scaling", None) or 1.0)
