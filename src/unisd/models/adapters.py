@@ -4,6 +4,7 @@ PEFT calls the parts that it puts into a model tuner layers (around a layer) and
 is trained as a copy, or some of its rows). Both keep what they wrap as it was, and own everything else that they hold.
 """
 
+import json
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
@@ -28,7 +29,11 @@ def is_wrapped(model: nn.Module) -> bool:
 
 def kinds(model: nn.Module) -> list[str]:
     """Return the kinds of the adapters that are on, as PEFT names them: LORA, IA3; none without an adapter."""
-    return [str(getattr(config.peft_type, "value", config.peft_type)) for config in _active_configs(model)]
+    return [_kind_of(config) for config in _active_configs(model)]
+
+
+def _kind_of(config: Any) -> str:
+    return str(getattr(config.peft_type, "value", config.peft_type))
 
 
 def check_adapters(model: nn.Module) -> None:
@@ -50,20 +55,30 @@ def check_adapters(model: nn.Module) -> None:
         raise UsageError(
             "model: an adapter lies on an adapter; train the inner one, or merge it first (merge_and_unload)"
         )
-    for config, kind in zip(_active_configs(model), kinds(model), strict=True):
-        if getattr(config, "is_prompt_learning", False):
-            why = "its virtual tokens stand before every row, which packed sequences would share"
-        elif getattr(config, "is_adaption_prompt", False):
-            why = "its prompt is put into the attention of every row"
-        elif getattr(config, "alora_invocation_tokens", None):
-            kind, why = "aLoRA", "it begins at a token that is looked for once a row"
-        elif kind in _READS_WHOLE_ROWS:
-            why = _READS_WHOLE_ROWS[kind]
-        else:
-            continue
-        raise UsageError(f"model: an adapter of kind {kind} cannot be used here, because {why}; use LoRA, IA3 or OFT")
+    for config in _active_configs(model):
+        check_kind(config)
     if any(getattr(module, "merged", False) for module in model.modules() if _is_tuner(module)):
         raise UsageError("model: its adapter is merged, so it would not be trained; call unmerge_adapter() first")
+
+
+def check_kind(config: Any) -> None:
+    """Refuse a PEFT configuration whose method reads rows in a way that packed sequences would share.
+
+    Raises:
+        UsageError: in one line, with the method's name and a remedy.
+    """
+    kind = _kind_of(config)
+    if getattr(config, "is_prompt_learning", False):
+        why = "its virtual tokens stand before every row, which packed sequences would share"
+    elif getattr(config, "is_adaption_prompt", False):
+        why = "its prompt is put into the attention of every row"
+    elif getattr(config, "alora_invocation_tokens", None):
+        kind, why = "aLoRA", "it begins at a token that is looked for once a row"
+    elif kind in _READS_WHOLE_ROWS:
+        why = _READS_WHOLE_ROWS[kind]
+    else:
+        return
+    raise UsageError(f"model: an adapter of kind {kind} cannot be used here, because {why}; use LoRA, IA3 or OFT")
 
 
 def bare_names(model: nn.Module) -> dict[str, str]:
@@ -182,16 +197,41 @@ def sums(values: Iterable[tuple[str, Tensor]]) -> dict[str, tuple[float, float]]
     }
 
 
+def adapter_state(model: nn.Module, bare: dict[str, str]) -> bytes:
+    """Return what adapters are beside their parameters and scales, as text: nothing for a single one of plain LoRA."""
+    configs = _configs(model)
+    if len(configs) == 1 and kinds(model) == ["LORA"]:
+        return b""
+    own = sums((name, value) for name, value in model.named_buffers() if name not in bare)
+    said = {
+        name: {k: sorted(map(str, v)) if isinstance(v, set) else str(v) for k, v in vars(c).items() if k not in _PLACE}
+        for name, c in configs.items()
+    }
+    return json.dumps([active_names(model), said, own], sort_keys=True).encode()
+
+
+_PLACE = ("base_model_name_or_path", "revision", "inference_mode", "task_type", "auto_mapping", "peft_version")
+"""What a configuration says of where and when, and not of how."""
+
+
 def _configs(model: nn.Module) -> dict[str, Any]:
     found = getattr(model, "peft_config", {})
     return dict(found) if isinstance(found, dict) else {}
 
 
-def _active_configs(model: nn.Module) -> list[Any]:
+def active_names(model: nn.Module) -> list[str]:
+    """Return the names of the adapters that are on."""
     configs = _configs(model)
+    if not configs:
+        return []
     active: Any = getattr(model, "active_adapters", None)
     active = active() if callable(active) else active
-    return [configs[name] for name in (list(configs) if active is None else active) if name in configs]
+    return [name for name in (configs if active is None else active) if name in configs]
+
+
+def _active_configs(model: nn.Module) -> list[Any]:
+    configs = _configs(model)
+    return [configs[name] for name in active_names(model)]
 
 
 def _is_tuner(module: Any) -> bool:

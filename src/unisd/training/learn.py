@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from unisd.errors import UniSDError
 from unisd.fast.lean import lean_adapters
 from unisd.mechanisms import Mechanisms, Weights
 from unisd.models.head import output_head
@@ -42,6 +43,11 @@ class Learner:
         self.ranks = ranks
         self._backward = backward
         self._no_sync = no_sync
+        self._asked: list[Tensor] = []
+
+    def asks(self) -> bool:
+        """Return whether the loss of the step that was learned last has a gradient in the student's hidden states."""
+        return any(bool(asked) for asked in self._asked)
 
     def learn(self, model: nn.Module, plan: Plan, with_gradient: bool = True) -> Tensor:
         """Accumulate the gradient of one step into ``model`` (wrapped or not).
@@ -51,7 +57,11 @@ class Learner:
 
         Returns:
             This rank's part of the step's loss, a scalar: the sum over ranks is the loss.
+
+        Raises:
+            UniSDError: nothing that is trained takes part in what the model computes.
         """
+        self._asked = []
         rows = [
             (plan.tokens_of(row), row)
             for row in pack_sequences(plan.sequences, self.config.row_budget(), shares(model))
@@ -67,12 +77,24 @@ class Learner:
                 states = completion_states(model, [plan.sequences[i] for i in row], share=True)
                 loss, values = self._row_loss(model, plan, tokens, states, cap)
                 if with_gradient:
+                    self._watch(states, loss)
                     # Data-parallel wrappers average gradients over ranks; the loss is a sum over them.
                     self._backward(loss * self.ranks.count)
             losses.append(loss.detach())
             pieces.append(values)
         _place(plan, [tokens for tokens, _ in rows], pieces)
         return torch.stack(losses).sum()
+
+    def _watch(self, states: Tensor, loss: Tensor) -> None:
+        """Note, in the backward pass to come, whether the loss asks for any change."""
+        if not loss.requires_grad:
+            raise UniSDError(
+                "model: nothing that is trained takes part in what it computes; "
+                "train other modules, or switch its adapter on (enable_adapter_layers)"
+            )
+
+        if states.requires_grad:  # kept where it is: nothing is read from the device while a step is learned
+            states.register_hook(lambda gradient: self._asked.append(gradient.any()))
 
     def _row_loss(
         self, model: nn.Module, plan: Plan, tokens: Tensor, states: Tensor, cap: Tensor | float | None
