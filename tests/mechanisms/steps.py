@@ -26,6 +26,7 @@ def trainer_of(folder, tokenizer, trained=True, rows=None, dtype=torch.float64, 
         grader=grader,
     )
     trainer.model.to(dtype)  # an adapter is made in single precision
+    trainer.start = InitialTeacher(trainer.model)
     if trained:
         torch.manual_seed(5)
         tiny.move(trainer.model, 0.1)
@@ -69,7 +70,7 @@ class Plain:
 def plain_step(trainer, plan, n=4) -> list[Plain]:
     """Read the completions of a plan with whole forward passes."""
     model, teacher = trainer.model, trainer.teacher
-    initial = teacher if teacher.kind == "initial" else InitialTeacher(model)
+    initial = teacher if teacher.kind == "initial" else trainer.start
 
     def read(prompt, completion):
         ids = torch.tensor([[*prompt, *completion]])

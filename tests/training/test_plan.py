@@ -136,7 +136,11 @@ MASKED = {"mask_truncated_completions": True}
 
 
 @pytest.mark.parametrize("aggregation", ["token", "sequence"])
-@pytest.mark.parametrize("left_out", [{"hint_gap"}, {"contrast", "features", "clipping"}, set(ALL)], ids=lambda names: "+".join(sorted(names)))
+@pytest.mark.parametrize(
+    "left_out",
+    [{"hint_gap"}, {"contrast", "features", "clipping"}, set(ALL)],
+    ids=lambda names: "+".join(sorted(names)),
+)
 def test_leaving_out_is_as_if_they_had_not_been_there(tmp_path, tokenizer, aggregation, left_out):
     """Every weight, quantile and normaliser of every mechanism is that of the completions that ended."""
     changes = {name: value for name, value in ALL.items() if name not in left_out}

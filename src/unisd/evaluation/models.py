@@ -13,7 +13,7 @@ from unisd.contexts import PromptBuilder
 from unisd.errors import UsageError
 from unisd.fast import Mode
 from unisd.models import load_model, load_tokenizer
-from unisd.models.load import has_adapter, weights_fingerprint
+from unisd.models.load import STARTS, base_of, is_adapter, load_on_base, weights_fingerprint
 from unisd.training.runfile import model_presets, read_run_file
 
 
@@ -55,10 +55,10 @@ def find_model(name: str) -> Found:
         for part in ("adapter", "model"):
             if (folder / part).is_dir():
                 weights = str(folder / part)
+                kept = next((str(folder / start) for start in STARTS if (folder / start).is_dir()), model["name"])
                 template = (settings.get("contexts") or {}).get("template_kwargs")
-                told = (model["dtype"], folder, model["name"], task.get("name"), model.get("fast"), template)
-                kept = model.get("quantization", "none")
-                return Found(weights, weights, *told, quantization=kept)
+                told = (model["dtype"], folder, kept, task.get("name"), model.get("fast"), template)
+                return Found(weights, weights, *told, quantization=model.get("quantization", "none"))
         raise UsageError(f"{name}: the run has no adapter yet; finish it with unisd train --output {name} --resume")
     if folder.is_dir():
         if not any((folder / file).is_file() for file in ("config.json", "adapter_config.json")):
@@ -71,19 +71,31 @@ def find_model(name: str) -> Found:
 
 
 class Loaded:
-    """A model to be evaluated, and its base: under LoRA the same copy with the adapter off."""
+    """A model to be evaluated, and the model before it was adapted.
+
+    Under LoRA that is the same copy with the adapter off, unless the adapter began from another one, or its parameters
+    include the base's own: then it is loaded beside it when it is first asked for.
+    """
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.found = find_model(name)
         self.tokenizer: Any = load_tokenizer(self.found.tokenizer)
-        self.model = load_model(self.found.weights, self.found.dtype, quantization=self.found.quantization)
+        found, weights = self.found, self.found.weights
+        self._before = found.base
+        self._off = False
+        if not is_adapter(weights):
+            self.model = load_model(weights, found.dtype, quantization=found.quantization)
+        else:
+            self.model, base_is_kept = load_on_base(weights, found.dtype, found.quantization)
+            self._off = base_is_kept and not (self._before and is_adapter(self._before))
+            self._before = self._before or base_of(weights)
         self._base: nn.Module | None = None
 
     @property
     def has_base(self) -> bool:
         """Whether it is known what was adapted."""
-        return has_adapter(self.model) or self.found.base is not None
+        return self._before is not None
 
     def builder(self, template_kwargs: Mapping[str, Any] | None = None) -> PromptBuilder:
         """Return who makes the prompts: as the run did, or with other variables of the chat template."""
@@ -93,7 +105,7 @@ class Loaded:
     def fingerprint(self, base: bool = False) -> str:
         """Return the fingerprint of the adapted weights, or of the base's."""
         with self.weights(base) as model:
-            return weights_fingerprint(model, adapter=not base)
+            return weights_fingerprint(model, adapter=not (base and self._off))
 
     @contextlib.contextmanager
     def weights(self, base: bool = False) -> Iterator[nn.Module]:
@@ -106,12 +118,12 @@ class Loaded:
         with fast.use(self.found.fast) if self.found.fast else contextlib.nullcontext():
             if not base:
                 yield model
-            elif has_adapter(model):
+            elif self._off:
                 with model.disable_adapter():
                     yield model
-            elif self.found.base is not None:
+            elif self._before is not None:
                 if self._base is None:
-                    self._base = load_model(self.found.base, self.found.dtype, quantization=self.found.quantization)
+                    self._base = load_model(self._before, self.found.dtype, quantization=self.found.quantization)
                 yield self._base
             else:
                 raise UsageError(f"{self.name}: it is not known what it was adapted from; name a run or an adapter")

@@ -30,8 +30,8 @@ def lean_adapters(model: nn.Module) -> Iterator[None]:
     Gated feed-forward blocks keep what comes out of gate and up, and make the rest again.
 
     Args:
-        model: wrapped or not. Layers whose base weights are trained, sharded, quantised or of another dtype than their
-            adapter, and layers with several active adapters, keep PEFT's own forward pass.
+        model: wrapped or not. Layers whose base is trained, biases included, sharded, quantised or of another dtype
+            than their adapter, and layers with several active adapters, keep PEFT's own forward pass.
     """
     adapted = [layer for layer in linear_layers(model) if is_lora(layer)] if enabled() else []
     plain = {id(layer) for layer in adapted}
@@ -77,9 +77,10 @@ def _suits(layer: Any) -> bool:
     active = active_adapters(layer)
     if len(active) != 1:
         return False
-    base, down, dropout = layer.base_layer, layer.lora_A[active[0]].weight, layer.lora_dropout[active[0]]
-    frozen = type(base.weight) is nn.Parameter and not base.weight.requires_grad
-    return frozen and base.weight.dtype == down.dtype and isinstance(dropout, nn.Dropout | nn.Identity)
+    base, down, up = layer.base_layer, layer.lora_A[active[0]].weight, layer.lora_B[active[0]].weight
+    # Trained biases (PEFT's bias=all) have a gradient that the step does not make.
+    frozen = type(base.weight) is nn.Parameter and not any(p.requires_grad for p in base.parameters())
+    return frozen and base.weight.dtype == down.dtype == up.dtype
 
 
 def _parts(layer: Any) -> tuple[Tensor, Tensor | None, Tensor, Tensor, float, float]:

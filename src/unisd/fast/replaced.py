@@ -15,9 +15,15 @@ PLAIN_FAMILIES = frozenset(
 
 
 def attends_plainly(decoder: Any) -> bool:
-    """Return whether another attention function can take the place of the decoder's own: SDPA, in a known family."""
+    """Return whether another attention function can take the place of the decoder's own: SDPA, in a known family.
+
+    Layers that were copied (PEFT repeats layers so) ask a copy of the configuration, which nobody can reach from here.
+    """
     config = getattr(decoder, "config", None)
-    return config is not None and config._attn_implementation == "sdpa" and config.model_type in PLAIN_FAMILIES
+    if config is None or config._attn_implementation != "sdpa" or config.model_type not in PLAIN_FAMILIES:
+        return False
+    asked = (getattr(getattr(layer, "self_attn", None), "config", config) for layer in decoder.layers)
+    return all(each is config for each in asked)
 
 
 @contextlib.contextmanager
@@ -40,6 +46,9 @@ def replaced_forwards(
     try:
         with torch.no_grad():
             for module in list(modules):
+                # What somebody else has replaced stays his, and a module that stands in two places is replaced once.
+                if "forward" in vars(module):
+                    continue
                 forward = other(module)
                 if forward is not None:
                     module.forward = forward  # type: ignore[method-assign]
@@ -60,16 +69,22 @@ def linear_layers(module: nn.Module) -> Iterator[nn.Module]:
 
 
 def is_lora(module: nn.Module) -> bool:
-    """Return whether a layer is a plain LoRA layer on a linear one (no DoRA, no bias, not merged)."""
+    """Return whether a layer is LoRA's own on a linear one, and computes W x + b + scale B A drop(x) and nothing else.
+
+    It is not where PEFT may do more (DoRA and its other variants, a bias of B), where the weights are merged or stored
+    transposed, or where somebody hooks into a part that another forward pass would go around.
+    """
     layer: Any = module
+    if (type(module).__module__, type(module).__name__) != ("peft.tuners.lora.layer", "Linear"):
+        return False
+    names = active_adapters(layer)
+    parts = [part[name] for name in names for part in (layer.lora_A, layer.lora_B)]
     return (
-        type(getattr(layer, "base_layer", None)) is nn.Linear
-        and hasattr(layer, "get_delta_weight")
-        and hasattr(layer, "lora_A")
+        all(type(part) is nn.Linear and _unhooked(part) for part in (layer.base_layer, *parts))
+        and all(part.bias is None for part in parts)
+        and all(type(layer.lora_dropout[name]) in (nn.Dropout, nn.Identity) for name in names)
         and not layer.fan_in_fan_out
-        and not any(getattr(layer, "use_dora", {}).values())
-        and not any(getattr(layer, "lora_bias", {}).values())
-        and not getattr(layer, "lora_variant", {})
+        and not layer.lora_variant
         and not layer.merged
     )
 
@@ -77,6 +92,11 @@ def is_lora(module: nn.Module) -> bool:
 def computes_in(dtype: torch.dtype, x: Tensor) -> bool:
     """Return whether a product with ``x`` is computed in ``dtype``: ``x`` has it, and no autocast changes it."""
     return x.dtype == dtype and not torch.is_autocast_enabled(x.device.type)
+
+
+def _unhooked(module: Any) -> bool:
+    hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
+    return "forward" not in vars(module) and not any(hooks)
 
 
 def active_adapters(layer: Any) -> list[str]:

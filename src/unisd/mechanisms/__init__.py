@@ -15,12 +15,13 @@ from unisd.mechanisms.base import (
     Weights,
 )
 from unisd.mechanisms.registry import known, register
-from unisd.mechanisms.teacher import InitialTeacher
+from unisd.mechanisms.teacher import InitialTeacher, LiveTeacher
 
 __all__ = [
     "GOLD",
     "Acting",
     "InitialTeacher",
+    "LiveTeacher",
     "Mean",
     "Mechanism",
     "Mechanisms",

@@ -1,8 +1,9 @@
 """Whose weights the teacher uses: the initial model's, the student's as they are, or an average of past students.
 
-One copy of the weights under LoRA: the initial teacher is the adapter switched off, the EMA teacher a shadow of the
-adapter that is swapped in. With full fine-tuning both are a copy of the trained parameters. Source: UniSD
-(arXiv 2605.06597), section 3, training stability.
+One copy of the weights under LoRA: the initial teacher is the new adapter switched off, the EMA teacher a shadow of the
+adapter that is swapped in. Where switching off does not give the start (an adapter that was trained before, trained
+biases or embeddings, a start that changes the base as PiSSA's, full fine-tuning) it is a copy of what is trained.
+Source: UniSD (arXiv 2605.06597), section 3, training stability.
 """
 
 import contextlib
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from unisd.errors import UniSDError, UsageError
 from unisd.mechanisms.base import Acting, Mechanism, Run, TeacherWeights
 from unisd.models import has_adapter
+from unisd.models.adapters import start_is_off, trained
 from unisd.settings import Field, group
 
 EMA_FILE = "ema.safetensors"
@@ -130,24 +132,24 @@ class LiveTeacher:
     def _put_in(self) -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext()
 
-    def _trained(self) -> dict[str, Tensor]:
-        return {name: value for name, value in self.model.named_parameters() if value.requires_grad}
-
     @contextlib.contextmanager
     def _swapped(self, values: dict[str, Tensor]) -> Iterator[None]:
-        aside, trained = {}, self._trained()
+        aside, parameters = {}, dict(self.model.named_parameters())
         try:
-            for name, parameter in trained.items():
+            for name, value in values.items():
+                parameter = parameters[name]
                 aside[name] = parameter.data
-                parameter.data = values[name].to(parameter.dtype)
+                # The model may have moved to another device since the values were kept: they follow it, once.
+                values[name] = value = value.to(parameter.device)
+                parameter.data = value.to(parameter.dtype)
             yield
         finally:
             for name, own in aside.items():
-                trained[name].data = own
+                parameters[name].data = own
 
 
 class InitialTeacher(LiveTeacher):
-    """The model before training: the adapter switched off, or a copy of the trained parameters.
+    """The model before training: its adapters switched off where that is the start, else a copy of what is trained.
 
     Create it while the student still has its initial weights.
     """
@@ -156,11 +158,12 @@ class InitialTeacher(LiveTeacher):
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__(model)
-        self._start = {} if has_adapter(model) else {n: v.detach().clone() for n, v in self._trained().items()}
+        self._off = start_is_off(model)
+        self._start = {} if self._off else {name: value.detach().clone() for name, value in trained(model).items()}
 
     def _put_in(self) -> contextlib.AbstractContextManager[None]:
         model: Any = self.model
-        return model.disable_adapter() if has_adapter(model) else self._swapped(self._start)  # type: ignore[no-any-return]
+        return model.disable_adapter() if self._off else self._swapped(self._start)  # type: ignore[no-any-return]
 
 
 class AverageTeacher(LiveTeacher):
@@ -183,7 +186,7 @@ class AverageTeacher(LiveTeacher):
         self.every = every
         self.updates = 0
         # fp32, because (1−β)(θ−θ̄) is soon below the resolution of bf16.
-        self._shadow = {name: value.detach().float().clone() for name, value in self._trained().items()}
+        self._shadow = {name: value.detach().float().clone() for name, value in trained(model).items()}
         self._start = {name: value.clone() for name, value in self._shadow.items()} if has_adapter(model) else {}
 
     def _put_in(self) -> contextlib.AbstractContextManager[None]:
@@ -194,20 +197,22 @@ class AverageTeacher(LiveTeacher):
         """Move toward the student after optimizer step ``step`` (from 1); return whether it moved."""
         if step % self.every:
             return False
-        for name, parameter in self._trained().items():
-            self._shadow[name].lerp_(parameter.detach().float(), 1.0 - self.decay)
+        parameters = dict(self.model.named_parameters())
+        for name, value in self._shadow.items():
+            own = parameters[name].detach().float()
+            self._shadow[name] = value.to(own.device).lerp_(own, 1.0 - self.decay)
         self.updates += 1
         return True
 
     @torch.no_grad()
     def distances(self) -> dict[str, float]:
         """Return relative L2 distances of the average: to the student and, under LoRA, to the start."""
-        pairs = {"ema_to_student": self._trained()}
+        pairs = {"ema_to_student": dict(self.model.named_parameters())}
         if self._start:
             pairs["ema_to_start"] = self._start
         norm = _norm(self._shadow)
         return {
-            name: _norm({key: self._shadow[key] - value.float() for key, value in other.items()}) / max(norm, 1e-12)
+            name: _norm({key: value - other[key].to(value) for key, value in self._shadow.items()}) / max(norm, 1e-12)
             for name, other in pairs.items()
         }
 

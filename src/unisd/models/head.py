@@ -22,7 +22,10 @@ def output_head(model: nn.Module) -> Head:
     inner: Any = base_model(model)
     layer = inner.get_output_embeddings()
     weight = getattr(layer, "weight", None)
-    if hasattr(layer, "base_layer") or not isinstance(weight, torch.Tensor):
+    if hasattr(layer, "get_merged_weights") and hasattr(layer, "base_layer"):
+        # PEFT's trained rows of an embedding that is the head, too: the weight with those rows put in.
+        weight = layer.base_layer.weight if layer.disable_adapters else layer.get_merged_weights(layer.active_adapters)
+    elif hasattr(layer, "base_layer") or not isinstance(weight, torch.Tensor):
         raise UsageError("the output head carries an adapter; leave lm_head out of lora.target_modules")
     if not weight.is_floating_point():
         raise UsageError("the output head is quantised; load the model with its head left out (llm_int8_skip_modules)")

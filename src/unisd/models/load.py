@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from torch import nn
 from unisd.errors import UniSDError, UsageError
 from unisd.fast import Mode, use
 from unisd.models import default
+from unisd.models.adapters import adapter_state, bare_names, check_adapters, check_kind, is_wrapped, sums
 from unisd.models.quantised import Quantization, declared_quantization, keep_gradients, quantization_config
 from unisd.settings import group
 
@@ -25,7 +27,8 @@ class ModelSettings:
     """What is adapted."""
 
     name: str = "smollm2-135m"
-    """``smollm2-135m``, another short name (``unisd list models``), a hub id or a folder."""
+    """``smollm2-135m``, another short name (``unisd list models``), a hub id, or a folder: a model, an adapter, or a
+    finished run, whose weights are trained on (see ``lora.start``)."""
     dtype: str = "float32"
     """float32, bfloat16 or float16."""
     attention: str | None = None
@@ -52,9 +55,29 @@ def resolve(name: str) -> str:
     return str(default.converted_folder(gguf)) if gguf else default.HUB_ID
 
 
-def is_adapter(folder: str | Path) -> bool:
-    """Return whether ``folder`` holds a PEFT adapter."""
-    return (Path(folder) / "adapter_config.json").is_file()
+def weights_folder(name: str) -> str:
+    """Return where the weights of ``name`` lie: what a run trained, where it is a run's folder, else itself.
+
+    Raises:
+        UniSDError: the run has trained nothing yet.
+    """
+    folder = Path(name)
+    if not (folder / "config.yaml").is_file() or any((folder / file).is_file() for file in _MODEL_FILES):
+        return name
+    found = [folder / part for part in ("adapter", "model") if (folder / part).is_dir()]
+    if not found:
+        raise UsageError(f"{name}: the run has no adapter yet; finish it with unisd train --output {name} --resume")
+    return str(found[0])
+
+
+_MODEL_FILES = ("config.json", "adapter_config.json")
+STARTS = ("base", "start")
+"""Folders of a run that hold what it began from: a merged model, or the adapter that was trained on."""
+
+
+def is_adapter(name: str | Path) -> bool:
+    """Return whether a folder holds a PEFT adapter, or a run that trained one."""
+    return (Path(weights_folder(str(name))) / "adapter_config.json").is_file()
 
 
 def load_tokenizer(name: str, trust_remote_code: bool = False) -> Any:
@@ -65,8 +88,11 @@ def load_tokenizer(name: str, trust_remote_code: bool = False) -> Any:
     """
     from transformers import AutoTokenizer
 
+    name = weights_folder(name)
     if is_adapter(name) and not (Path(name) / "tokenizer_config.json").is_file():
-        name = _base_of(name)
+        with _named_errors(name, "adapter"):
+            name = base_of(name)
+        return load_tokenizer(name, trust_remote_code)
     with _named_errors(name, "tokenizer"):
         return AutoTokenizer.from_pretrained(resolve(name), trust_remote_code=trust_remote_code)
 
@@ -77,35 +103,33 @@ def load_model(
     trust_remote_code: bool = False,
     attention: str | None = None,
     quantization: str = "none",
+    trainable: bool = False,
 ) -> nn.Module:
-    """Load a causal language model in evaluation mode; an adapter folder is loaded on its base model.
+    """Load a causal language model in evaluation mode; an adapter is loaded on its base model.
 
     Args:
-        name: ``smollm2-135m``, a folder (model or PEFT adapter), or a hub id.
+        name: ``smollm2-135m``, a folder (model, PEFT adapter, or a run that trained one), or a hub id.
         dtype: ``float32``, ``bfloat16`` or ``float16``.
         trust_remote_code: run code that comes with the checkpoint.
         attention: an implementation by transformers' name (sdpa, eager, flash_attention_2, flex_attention); None lets
             transformers choose.
         quantization: ``4bit`` or ``8bit`` keeps the weights of the linear layers so (extra ``bnb``); ``none`` loads
             them as they are, quantised checkpoints included.
+        trainable: whether an adapter's parameters are to be trained.
 
     Raises:
-        UsageError: an unknown dtype, or a quantisation that cannot be had.
+        UsageError: an unknown dtype, a quantisation that cannot be had, or an adapter of a kind that cannot be used.
         UniSDError: nothing of that name can be loaded.
     """
     from transformers import AutoModelForCausalLM
 
     if dtype not in DTYPES:
         raise UsageError(f"model.dtype: unknown value '{dtype}'; choose one of {', '.join(DTYPES)}")
+    name = weights_folder(name)
     if is_adapter(name):
-        from peft import PeftModel
-
         with _named_errors(name, "adapter"):
-            of = _base_of(name)
-        base = load_model(of, dtype, trust_remote_code, attention, quantization)
-        with _named_errors(name, "adapter"):
-            model: nn.Module = PeftModel.from_pretrained(base, name)
-            return model.eval()
+            of = base_of(name)
+        return put_on(load_model(of, dtype, trust_remote_code, attention, quantization), name, trainable)
     with _named_errors(name, "model" if quantization == "none" else f"model in {quantization}"):
         found = resolve(name)
         declared = None if quantization == "none" else declared_quantization(found)
@@ -119,15 +143,67 @@ def load_model(
                 attn_implementation=attention,
                 **({} if few_bits is None else {"quantization_config": few_bits}),
             )
-        keep_gradients(loaded)
-        return loaded.eval()
+    if is_wrapped(loaded):  # an adapter of the hub, which transformers puts in by itself
+        from peft import PeftConfig
+
+        with _named_errors(name, "adapter"):
+            of = str(PeftConfig.from_pretrained(name).base_model_name_or_path)
+        return put_on(load_model(of, dtype, trust_remote_code, attention, quantization), name, trainable)
+    keep_gradients(loaded)
+    return loaded.eval()
+
+
+def load_on_base(adapter: str, dtype: str = "float32", quantization: str = "none") -> tuple[nn.Module, bool]:
+    """Load an adapter on its base; return both, and whether switching the adapter off gives the base.
+
+    It does not where the base's own parameters were trained (biases), or are changed when the adapter is put on (PiSSA).
+
+    Raises:
+        UniSDError: see :func:`load_model`.
+    """
+    with _named_errors(adapter, "adapter"):
+        of = base_of(adapter)
+    base = load_model(of, dtype, quantization=quantization)
+    before = None if _leaves_base(adapter) else sums(base.named_parameters())
+    model = put_on(base, adapter)
+    if before is None:
+        return model, True
+    bare = bare_names(model)
+    return model, before == sums((bare[name], value) for name, value in model.named_parameters() if name in bare)
+
+
+def _leaves_base(adapter: str) -> bool:
+    """Return whether the configuration alone says that the adapter is apart from its base: LoRA that starts at zero."""
+    config = json.loads((Path(adapter) / "adapter_config.json").read_text(encoding="utf-8"))
+    plain = config.get("peft_type") == "LORA" and config.get("bias", "none") == "none"
+    return plain and config.get("init_lora_weights", True) in (True, False)
+
+
+def put_on(base: nn.Module, adapter: str, trainable: bool = False) -> nn.Module:
+    """Put a saved adapter on its base model.
+
+    Raises:
+        UsageError: it is of a kind that cannot be used.
+        UniSDError: it cannot be read, or does not fit the model.
+    """
+    from peft import PeftConfig, PeftModel
+
+    with _named_errors(adapter, "adapter"):
+        config = PeftConfig.from_pretrained(adapter)
+    check_kind(config)
+    with _named_errors(adapter, "adapter"), warnings.catch_warnings():
+        # A tensor that the file lacks would stay at its random start.
+        warnings.filterwarnings("error", message="Found missing adapter keys")
+        model: nn.Module = PeftModel.from_pretrained(base, adapter, is_trainable=trainable)
+    check_adapters(model)
+    return model.eval()
 
 
 def load_model_and_tokenizer(settings: ModelSettings) -> tuple[nn.Module, Any]:
     """Load what is adapted, and take fast paths from here on as the settings say."""
     use(settings.fast)
     name, trust = settings.name, settings.trust_remote_code
-    model = load_model(name, settings.dtype, trust, settings.attention, settings.quantization)
+    model = load_model(name, settings.dtype, trust, settings.attention, settings.quantization, trainable=True)
     return model, load_tokenizer(name, trust)
 
 
@@ -154,22 +230,23 @@ def weights_fingerprint(model: nn.Module, adapter: bool = True) -> str:
     """Return a hash of all that decides what a model writes: what caches of generated text are keyed by.
 
     Parameters enter by name, shape and their exact sum and sum of squares in fp64, so a training step changes it; so do
-    the model's configuration, its declared end tokens and the scale of its adapter. Without its ``adapter`` a model has
-    the fingerprint of its base.
+    the model's configuration, its declared end tokens and what its adapters are beside their parameters. Without its
+    ``adapter`` a model has the fingerprint of its base, as far as the adapter has left that as it was.
     """
     digest = hashlib.blake2b(digest_size=8)
     inner: Any = base_model(model)
     declared = {key: value for key, value in inner.config.to_dict().items() if key not in _NOT_OF_THE_MODEL}
     ends = getattr(getattr(inner, "generation_config", None), "eos_token_id", None)
     digest.update(json.dumps([declared, ends], sort_keys=True, default=str).encode())
-    if adapter and has_adapter(model):
+    bare = bare_names(model) if is_wrapped(model) else None
+    if adapter and bare is not None:
         scales = sorted((name, str(m.scaling)) for name, m in model.named_modules() if hasattr(m, "scaling"))
-        digest.update(json.dumps(scales).encode())
+        digest.update(json.dumps(scales).encode() + adapter_state(model, bare))
     for name, tensor in model.named_parameters():
-        if has_adapter(model):
-            if not adapter and not _is_base(name):
+        if bare is not None:
+            if name not in bare and not adapter:
                 continue
-            name = name.removeprefix("base_model.model.").replace(".base_layer.", ".")
+            name = bare.get(name, name.removeprefix("base_model.model."))
         values = tensor.detach().double()
         digest.update(
             json.dumps([name, list(tensor.shape), values.sum().item(), values.square().sum().item()]).encode()
@@ -180,20 +257,28 @@ def weights_fingerprint(model: nn.Module, adapter: bool = True) -> str:
 _NOT_OF_THE_MODEL = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures", "use_cache")
 
 
-def _is_base(name: str) -> bool:
-    return not any(part.startswith(("lora_", "modules_to_save")) for part in name.split("."))
+def base_of(adapter: str) -> str:
+    """Return the name of the model that a saved adapter belongs on.
 
-
-def _base_of(adapter: str) -> str:
-    config = json.loads((Path(adapter) / "adapter_config.json").read_text(encoding="utf-8"))
-    return str(config["base_model_name_or_path"])
+    Raises:
+        ValueError: the adapter names none.
+        OSError: it cannot be read.
+    """
+    folder = Path(adapter)
+    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    name = config["base_model_name_or_path"]
+    if not name:
+        raise ValueError("adapter_config.json names no base model; write it there as base_model_name_or_path")
+    # A run that began by merging keeps its base beside the adapter, and may have been moved.
+    beside = folder.resolve().parent / "base"
+    return str(beside if not Path(name).exists() and Path(name).name == "base" and beside.is_dir() else name)
 
 
 @contextlib.contextmanager
 def _named_errors(name: str, what: str) -> Iterator[None]:
     try:
         yield
-    except (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError, Warning, SafetensorError) as error:
         cause = " ".join(str(error).split())[:200] or type(error).__name__
         remedy = "install it" if isinstance(error, ImportError) else f"give a folder, a hub id or {default.NAME}"
         raise UniSDError(f"cannot load the {what} '{name}': {cause}; {remedy}") from error

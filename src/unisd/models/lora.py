@@ -1,10 +1,17 @@
 """LoRA adapters."""
 
-from typing import Any
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
 
 from torch import nn
 
 from unisd.errors import UsageError
+from unisd.models.adapters import check_kind, is_wrapped, kinds
+from unisd.models.load import base_model, has_adapter
+from unisd.models.probe import alike, answers
 from unisd.models.targets import check_targets, default_targets
 from unisd.settings import Field, group
 
@@ -15,6 +22,9 @@ class LoraSettings:
 
     enabled: bool = True
     """Train a LoRA adapter; false trains all weights."""
+    start: Literal["continue", "merge"] = "continue"
+    """Where the model is an adapter or a run that trained one: ``continue`` trains it on, with its own settings;
+    ``merge`` adds it to its base, and starts a new adapter (or, with ``enabled`` off, trains all weights)."""
     r: int = Field(default=64, ge=1)
     """Rank."""
     alpha: int = 128
@@ -46,15 +56,96 @@ class LoraSettings:
             task_type="CAUSAL_LM",
         )
 
+    def begin(self, model: nn.Module) -> tuple[nn.Module, Any]:
+        """Return the model that is trained, and the PEFT configuration of the adapter that it gets; None: no new one.
+
+        Raises:
+            UsageError: settings that do not fit a model that has an adapter, or an adapter that cannot be merged.
+        """
+        if not has_adapter(model):
+            return model, self.peft_config(model) if self.enabled else None
+        if self.start == "continue":
+            if not self.enabled:
+                raise UsageError(
+                    "lora.enabled: false trains all weights, and the model is an adapter; "
+                    "leave it out to train the adapter on, or add lora.start=merge to train all weights of both"
+                )
+            return model, None
+        base = merged(model)
+        return base, self.peft_config(base) if self.enabled else None
+
+    def of_adapter(self, folder: str, asked: Mapping[str, Any]) -> "LoraSettings":
+        """Return these settings with what a saved LoRA adapter says of itself; other kinds have none of them.
+
+        Args:
+            folder: where the adapter lies.
+            asked: the settings that were given by hand, which must not differ.
+
+        Raises:
+            UsageError: one differs, or the adapter cannot be read.
+        """
+        try:
+            kept = json.loads((Path(folder) / "adapter_config.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise UsageError(f"{folder}/adapter_config.json cannot be read: {error}; name another adapter") from error
+        names = {"r": "r", "alpha": "lora_alpha", "dropout": "lora_dropout", "target_modules": "target_modules"}
+        plain_lora = kept.get("peft_type") == "LORA"
+        own = {name: kept[theirs] for name, theirs in names.items() if plain_lora and theirs in kept}
+        if isinstance(own.get("target_modules"), list):
+            own["target_modules"] = sorted(own["target_modules"])
+        else:  # a pattern of PEFT's, which is no setting here
+            own.pop("target_modules", None)
+        for name, value in asked.items():
+            value = sorted(value) if isinstance(value, list) else value
+            if name in own and value != own[name]:
+                has = f"has {own[name]!r}"
+            elif name in names and not plain_lora and value != getattr(LoraSettings(), name):
+                has = f"is of kind {kept.get('peft_type')}"
+            else:
+                continue
+            raise UsageError(
+                f"lora.{name}: {value!r} was asked for, but the adapter {folder} {has}; "
+                "leave it out, or add lora.start=merge for a new adapter"
+            )
+        return dataclasses.replace(self, **own)
+
+
+def merged(model: nn.Module) -> nn.Module:
+    """Add a model's adapters to its base; return the base alone, all of it trainable.
+
+    Raises:
+        UsageError: an adapter that cannot be merged, or that is another model when merged.
+    """
+    wrapped: Any = model
+    refused = f"lora.start: an adapter of kind {kinds(model)[0]} cannot be merged"
+    name, before = getattr(base_model(model), "name_or_path", ""), answers(model)
+    try:
+        base: nn.Module = wrapped.merge_and_unload()
+    except (AttributeError, NotImplementedError, RuntimeError, ValueError, TypeError) as error:
+        why = str(error).splitlines()[0] or type(error).__name__
+        raise UsageError(f"{refused} ({why}); use lora.start=continue") from error
+    if not alike(before, answers(base), next(base.parameters()).dtype):
+        # An embedding that is the head, too, and had an adapter in one of the two places.
+        raise UsageError(f"{refused} here (merged it is another model); use lora.start=continue")
+    base.name_or_path = name  # type: ignore[assignment]
+    return base.requires_grad_(True)
+
 
 def attach(model: nn.Module, peft_config: Any) -> nn.Module:
     """Wrap ``model`` with a new adapter.
 
     Raises:
-        UsageError: something that the configuration names does not exist in the model, or takes no adapter.
+        UsageError: something that the configuration names does not exist in the model or takes no adapter, the model has
+            one already, or PEFT's method cannot be used here.
     """
     from peft import get_peft_model
 
+    if is_wrapped(model):
+        raise UsageError(
+            "peft_config: the model has an adapter already; leave peft_config out to train that on, "
+            "or give the base model with the adapter merged (merge_and_unload)"
+        )
+    check_kind(peft_config)
     try:
         check_targets(model, peft_config)
         adapted: nn.Module = get_peft_model(model, peft_config)

@@ -3,9 +3,12 @@
 from typing import Any
 
 import yaml
+from torch import nn
 
 from unisd import __version__
 from unisd.mechanisms import Acting
+from unisd.models.adapters import by_kind, kinds, trained
+from unisd.models.load import base_of, is_adapter, weights_folder
 from unisd.training.runfile import RunSettings
 
 _CITATION = """@article{unisd2026,
@@ -15,17 +18,25 @@ _CITATION = """@article{unisd2026,
 }"""
 
 
-def model_card(settings: RunSettings, steps: int, items: int, acting: list[Acting], audit: str = "") -> str:
+def model_card(
+    settings: RunSettings, model: nn.Module, steps: int, items: int, acting: list[Acting], audit: str = ""
+) -> str:
     """Return a model card (Markdown with front matter): what was trained, on what, how, and what each mechanism did.
 
-    ``audit`` holds the tables of an audit before the run, where there was one.
+    Args:
+        settings: the whole run.
+        model: what was trained.
+        steps: optimizer steps.
+        items: training items.
+        acting: what each mechanism did.
+        audit: the tables of an audit before the run, where there was one.
     """
-    kind = {"library_name": "peft"} if settings.lora.enabled else {"library_name": "transformers"}
+    adapters, name = kinds(model), settings.model.name
     front: dict[str, Any] = {
-        "base_model": settings.model.name,
-        **kind,
+        "base_model": base_of(weights_folder(name)) if is_adapter(name) else name,
+        "library_name": "peft" if adapters else "transformers",
         "pipeline_tag": "text-generation",
-        "tags": ["self-distillation", "unisd", *(["lora"] if settings.lora.enabled else [])],
+        "tags": ["self-distillation", "unisd", *(kind.lower() for kind in adapters)],
     }
     mechanisms = "\n".join(f"| {a.mechanism} | {'yes' if a.acts else 'no'} | {a.evidence} |" for a in acting)
     groups = "\n".join(f"* `{name}`: {_line(values)}" for name, values in settings.groups.items())
@@ -48,7 +59,8 @@ teacher; no stronger model was used.
 {measured}
 ## Settings
 
-* `lora`: {_line(vars(settings.lora)) if settings.lora.enabled else "off: all weights were trained"}
+* trained: {_trained(model)}
+* `lora`: {_line(vars(settings.lora)) if settings.lora.enabled else "off"}
 * `training`: {_line(settings.training)}
 {groups}
 
@@ -61,6 +73,15 @@ All settings, defaults included, are in the run's `config.yaml`. Measure the res
 {_CITATION}
 ```
 """
+
+
+def _trained(model: nn.Module) -> str:
+    """Return what was trained: how many parameters of how many, and their tensors by kind."""
+    named = trained(model)
+    count, every = (sum(value.numel() for value in values) for values in (named.values(), model.parameters()))
+    tensors = ", ".join(f"{number} {kind}" for kind, number in by_kind(model, named).most_common())
+    what = f"an adapter of kind {' and '.join(kinds(model))}" if kinds(model) else "the model itself"
+    return f"{what}, {count:,} of {every:,} parameters ({count / every:.1%}), in tensors {tensors}"
 
 
 def _line(values: dict[str, Any]) -> str:

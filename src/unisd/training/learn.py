@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from unisd.errors import UniSDError
 from unisd.fast.lean import lean_adapters
 from unisd.mechanisms import Mechanisms, Weights
 from unisd.models.head import output_head
@@ -43,6 +44,11 @@ class Learner:
         self.ranks = ranks
         self._backward = backward
         self._no_sync = no_sync
+        self._asked: list[Tensor] = []
+
+    def asks(self) -> bool:
+        """Return whether the loss of the step that was learned last has a gradient in the student's hidden states."""
+        return any(bool(asked) for asked in self._asked)
 
     def learn(self, model: nn.Module, plan: Plan, with_gradient: bool = True) -> Tensor:
         """Accumulate the gradient of one step into ``model`` (wrapped or not).
@@ -52,7 +58,11 @@ class Learner:
 
         Returns:
             This rank's part of the step's loss, a scalar: the sum over ranks is the loss.
+
+        Raises:
+            UniSDError: nothing that is trained takes part in what the model computes.
         """
+        self._asked = []
         counted = [i for i, sequence in enumerate(plan.sequences) if sequence.completion_ids]
         packed = rows_of(model, [plan.sequences[i] for i in counted], self.config.row_budget())
         # A rank without tokens takes part all the same, with a row of none: the others wait for it.
@@ -69,6 +79,7 @@ class Learner:
                 states = _states(model, plan, row)
                 loss, values = self._row_loss(model, plan, tokens, states, cap)
                 if with_gradient:
+                    self._watch(states, loss)
                     # Data-parallel wrappers average gradients over ranks; the loss is a sum over them.
                     self._backward(loss * self.ranks.count)
             losses.append(loss.detach())
@@ -76,6 +87,17 @@ class Learner:
         if plan.counted:
             _place(plan, [tokens for tokens, _ in rows], pieces)
         return torch.stack(losses).sum()
+
+    def _watch(self, states: Tensor, loss: Tensor) -> None:
+        """Note, in the backward pass to come, whether the loss asks for any change."""
+        if not loss.requires_grad:
+            raise UniSDError(
+                "model: nothing that is trained takes part in what it computes; "
+                "train other modules, or switch its adapter on (enable_adapter_layers)"
+            )
+
+        if states.requires_grad:  # kept where it is: nothing is read from the device while a step is learned
+            states.register_hook(lambda gradient: self._asked.append(gradient.any()))
 
     def _row_loss(
         self, model: nn.Module, plan: Plan, tokens: Tensor, states: Tensor, cap: Tensor | float | None

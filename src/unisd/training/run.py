@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +11,12 @@ from typing import Any
 from torch import nn
 
 from unisd.errors import UsageError
-from unisd.files import write_json, write_text
+from unisd.files import replacing_folder, write_json, write_text
 from unisd.mechanisms import Acting
+from unisd.models import has_adapter
+from unisd.models.adapters import active_names, bare_names
+from unisd.models.default import silent_bars
+from unisd.models.load import base_model, is_adapter, weights_folder
 from unisd.training.card import model_card
 from unisd.training.checkpoints import checkpoint_folder, last_complete
 from unisd.training.prepare import prepare
@@ -102,12 +107,13 @@ def train_run(
     config.disable_tqdm = quiet
     config.about = settings.about()
     data = prepare(settings, config, loaded, progress=not quiet)
+    model, peft_config = settings.lora.begin(data.model)
     trainer = UniSDTrainer(
-        data.model,
+        model,
         config,
         train_dataset=data.items,
         processing_class=data.tokenizer,
-        peft_config=settings.lora.peft_config(data.model) if settings.lora.enabled else None,
+        peft_config=peft_config,
         callbacks=[Profile(folder, profiled_steps)] if profiled_steps else None,
         grader=data.grades,
     )
@@ -116,13 +122,15 @@ def train_run(
         write_text(folder / CONFIG_FILE, dumped(values))
         if audit is not None:
             write_json(folder / AUDIT_FILE, audit)
+    if trainer.is_world_process_zero():
+        keep_start(trainer.model, settings, folder)
     trainer.train(resume_from_checkpoint=bool(resume and last_complete(checkpoint_folder(folder))))
     acting, steps = trainer.acting(), trainer.state.global_step
-    weights = folder / ("adapter" if settings.lora.enabled else "model")
+    weights = folder / ("adapter" if has_adapter(trainer.model) else "model")
     trainer.save_weights(weights)
     result = RunResult(folder, weights, steps, time.perf_counter() - started, acting, trainer)
     if trainer.is_world_process_zero():
-        card = model_card(settings, steps, len(data.examples), acting, _audit_notes(folder))
+        card = model_card(settings, trainer.model, steps, len(data.examples), acting, _audit_notes(folder))
         write_text(weights / "README.md", card)
         summary = {
             "steps": steps,
@@ -135,6 +143,27 @@ def train_run(
         write_json(folder / SUMMARY_FILE, summary)
     trainer.leave_ranks()
     return result
+
+
+def keep_start(model: nn.Module, settings: RunSettings, folder: Path) -> None:
+    """Keep in a run's folder what it began from, where that is an adapter: ``start/``, and ``base/`` once it is merged."""
+    name = settings.model.name
+    if not is_adapter(name):
+        return
+    start, base = (folder / part for part in ("start", "base"))
+    if not start.is_dir():
+        with replacing_folder(start) as temporary:
+            for file in Path(weights_folder(name)).glob("adapter_*"):
+                shutil.copy(file, temporary)
+    if settings.lora.start == "merge" and has_adapter(model):
+        if not base.is_dir():
+            # The merged model without the new adapter: its own tensors by their own names.
+            names, bare = bare_names(model), base_model(model)
+            state = {names[key]: value for key, value in model.state_dict().items() if key in names}
+            with replacing_folder(base) as temporary, silent_bars():
+                bare.save_pretrained(temporary, state_dict=state)  # type: ignore[operator]
+        for adapter in active_names(model):
+            model.peft_config[adapter].base_model_name_or_path = str(base.resolve())  # type: ignore[index, union-attr]
 
 
 def _audit_notes(folder: Path) -> str:

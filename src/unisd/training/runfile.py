@@ -13,6 +13,7 @@ import yaml
 from unisd import __version__
 from unisd.errors import UsageError
 from unisd.models import LoraSettings, ModelSettings
+from unisd.models.load import is_adapter, weights_folder
 from unisd.settings import Field, build, group, plain, unknown
 from unisd.training.arguments import OwnArguments, UniSDConfig, all_arguments, groups, moved
 from unisd.training.fields import check_fields
@@ -142,10 +143,14 @@ def assemble(
     set_by_hand: dict[str, Any] = {}
     for text in overrides or []:
         set_by_hand = merge(set_by_hand, parse_override(text))
-    values: dict[str, Any] = {}
-    for layer in (load_recipe(recipe) if recipe else {}, in_file, given or {}, set_by_hand):
-        values = merge(values, moved(layer))
-    return _checked(_with_preset(values | {"recipe": recipe}))
+    asked: dict[str, Any] = {}
+    for layer in (in_file, given or {}, set_by_hand):
+        asked = merge(asked, moved(layer))
+    values = merge(moved(load_recipe(recipe)) if recipe else {}, asked)
+    settings = _checked(_with_preset(values | {"recipe": recipe}))
+    if settings.lora.start == "continue" and is_adapter(settings.model.name):
+        settings.lora = settings.lora.of_adapter(weights_folder(settings.model.name), asked.get("lora", {}))
+    return settings
 
 
 def read_run_file(file: Path) -> dict[str, Any]:
@@ -208,6 +213,9 @@ def _with_preset(values: dict[str, Any]) -> dict[str, Any]:
         return values
     asked = model.get("name", ModelSettings().name)
     preset = next((p for short, p in model_presets().items() if asked in (short, p["name"])), None)
+    if preset is None and is_adapter(str(asked)) and (Path(str(asked)) / "config.yaml").is_file():
+        of_run = read_run_file(Path(str(asked)) / "config.yaml").get("model")
+        preset = {"name": asked, "dtype": of_run["dtype"]} if isinstance(of_run, dict) and "dtype" in of_run else None
     if preset is None:
         return values
     batch, micro = training.get("per_device_train_batch_size"), preset.get("micro_batch")

@@ -22,15 +22,18 @@ from unisd.contexts import PreparedRow, prepare_rows
 from unisd.errors import UniSDError, UsageError
 from unisd.fast.merged import return_free_memory
 from unisd.files import named_write_errors, replacing_folder, write_json
-from unisd.mechanisms import Acting, InitialTeacher, Mechanisms, Run, TeacherWeights
-from unisd.models import attach, load_model, load_tokenizer, max_positions
+from unisd.mechanisms import Acting, InitialTeacher, LiveTeacher, Mechanisms, Run, TeacherWeights
+from unisd.models import attach, has_adapter, load_model, load_tokenizer, max_positions
+from unisd.models.adapters import check_adapters
 from unisd.models.load import base_model
 from unisd.models.quantised import check_adapter_trains
+from unisd.models.saved import check_saved, check_trainable, finish_adapter, moved_weights
 from unisd.models.targets import unadapted_experts
 from unisd.rollout import Sampler, make_sampler
 from unisd.settings import unknown
 from unisd.training.arguments import UniSDConfig
 from unisd.training.checkpoints import checkpoint_folder, last_complete, mark_complete
+from unisd.training.checks import GradientWatch, check_start
 from unisd.training.completions import CompletionsLog, completion_lines
 from unisd.training.learn import Learner
 from unisd.training.plan import Grader, Plan, Planner
@@ -54,7 +57,7 @@ class UniSDTrainer(Trainer):
         eval_dataset: rows of the same kind; ``evaluate`` reports the loss on them.
         processing_class: the tokenizer; None loads the model's own.
         callbacks: transformers callbacks.
-        peft_config: an adapter to train; None trains the model as it is given (all weights, or its own adapter).
+        peft_config: a new adapter to train; None trains of the model what is trainable (all weights, or its adapter).
         sampler: who writes the completions; None builds the one that ``args.rollout`` asks for.
         grader: (ids of rows, texts of completions) to grades in [0, 1]; for mechanisms that weigh verdicts.
 
@@ -81,14 +84,18 @@ class UniSDTrainer(Trainer):
         if eval_dataset is None and (args.eval_strategy.value != "no" or args.eval_on_start):
             raise UsageError("training.eval_strategy: there is nothing to measure on; give an eval_dataset")
         name = model if isinstance(model, str) else str(getattr(getattr(model, "config", None), "_name_or_path", ""))
-        model = load_model(model) if isinstance(model, str) else model
+        model = load_model(model, trainable=True) if isinstance(model, str) else model
         processing_class = processing_class or load_tokenizer(name)
         if peft_config is not None:
             set_seed(args.seed)
             model = attach(model, peft_config)
             if missed := unadapted_experts(model):
                 warn(f"lora: {', '.join(missed)} are no layers and get no adapter; name them in lora.target_parameters")
+        check_adapters(model)
+        if train_dataset is not None:
+            check_trainable(model)
         check_adapter_trains(model, base_model(model), args.device)
+        self._moved = {} if peft_config is None else moved_weights(model)
         self._builder = args.contexts.builder(processing_class)
         self.dropped: dict[str, int] = {}
         self.mechanisms = Mechanisms(args)  # its own: mechanisms in use hold weights
@@ -111,6 +118,9 @@ class UniSDTrainer(Trainer):
         self._calm(args)
         name_runs(self.callback_handler.callbacks)
         self.ranks = Ranks(self.accelerator)
+        if isinstance(self.teacher, LiveTeacher):
+            check_start(self.model, self.teacher)
+        self._watch = GradientWatch(self.ranks.sum)
         self.sampler = sampler or make_sampler(self.model, processing_class, args.rollout.batch_size)
         self.planner = Planner(args, self.mechanisms, self.model, self.teacher, self.sampler, self.ranks, grader)
         accelerator = self.accelerator
@@ -173,6 +183,7 @@ class UniSDTrainer(Trainer):
         if self.planner.writer.once:
             self._draw_once(bool(resume_from_checkpoint))
         result = super().train(resume_from_checkpoint=resume_from_checkpoint or None, **kwargs)
+        self._watch.finish()
         if self.is_world_process_zero():
             for acting in self.acting():
                 if not acting.acts:
@@ -216,6 +227,8 @@ class UniSDTrainer(Trainer):
         with inputs.timing("learn"):
             loss = self.learner.learn(model, inputs)
         return_free_memory()
+        if not (self.is_deepspeed_enabled or self.is_fsdp_enabled):  # they keep gradients elsewhere
+            self._watch.look(self.model, self.learner.asks, self.state.global_step + 1)
         self._learned_at = time.perf_counter()
         self._step_metrics = step_metrics(loss, inputs, self.mechanisms) | {
             f"time/{phase}": seconds for phase, seconds in inputs.seconds.items()
@@ -365,11 +378,19 @@ class UniSDTrainer(Trainer):
         return self.teacher if self.teacher and self.teacher.kind == "initial" else InitialTeacher(self.model)
 
     def save_weights(self, folder: Path) -> None:
-        """Save what was trained (adapter or whole model) with the tokenizer, loadable by PEFT or transformers."""
+        """Save what was trained (adapter or whole model) with the tokenizer, loadable by PEFT or transformers.
+
+        Raises:
+            UniSDError: what lies on the disk is not what was trained.
+        """
         first = self.is_world_process_zero()
         with replacing_folder(folder, owner=first) as temporary:
             self.save_model(str(temporary))
             if first:
+                if has_adapter(self.model):
+                    finish_adapter(self.model, temporary, self._moved)
+                if not (self.is_deepspeed_enabled or self.is_fsdp_enabled):
+                    check_saved(self.model, temporary, moved=bool(self._moved))
                 write_json(temporary / "unisd.json", {"settings": self.args.to_dict(), "steps": self.state.global_step})
 
     def leave_ranks(self) -> None:

@@ -1,0 +1,109 @@
+"""Whether a run trains: teacher and student agree at the start, and every step's gradient reaches what is trained."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from unisd.errors import UniSDError
+from unisd.mechanisms import TeacherWeights
+from unisd.models.adapters import trained, without_numbers
+from unisd.models.probe import alike, answers
+from unisd.training.progress import warn
+
+_WATCHED = 3
+"""Steps in which every tensor is looked at: the first has a learning rate of 0 with warm-up, and moves B before A."""
+
+
+def check_start(model: nn.Module, teacher: TeacherWeights) -> None:
+    """Compare teacher and student, on a few tokens, while the student has its initial weights.
+
+    Raises:
+        UniSDError: they differ by more than rounding.
+    """
+    own = answers(model)
+    with teacher.weights() as weights:
+        taught = answers(weights)
+    if not alike(own, taught, next(model.parameters()).dtype):
+        raise UniSDError(
+            f"model: before the first step the {teacher.kind} teacher differs from the student, by "
+            f"{float((own - taught).abs().max()):.2g} in a logit: its forward pass depends on more than its parameters; "
+            "use another PEFT method or model"
+        )
+
+
+class GradientWatch:
+    """Looks at the gradients of each step before the optimizer takes them.
+
+    Args:
+        total: adds a number up over the ranks; called only where all of them call it.
+    """
+
+    def __init__(self, total: Callable[[Tensor], Tensor]) -> None:
+        self.learned = self.looked = self.passed = 0
+        self._total = total
+        self._silent: set[str] = set()
+        self._named: set[str] = set()
+        self._warned = False
+
+    def pass_over(self) -> None:
+        """Count a step of which no token carries a loss, which has said so."""
+        self.passed += 1
+
+    def look(self, model: nn.Module, asks: Callable[[], bool], step: int) -> None:
+        """Name what got no gradient, and stop at a gradient that is zero though the loss asks for a change.
+
+        Args:
+            model: the student, its gradients those of the whole step.
+            asks: whether the loss has a gradient in the student's hidden states.
+            step: the optimizer step, from 1, for messages.
+
+        Raises:
+            UniSDError: the whole gradient is exactly zero, and the loss asks for a change.
+        """
+        named = trained(model)
+        self.looked += 1
+        if self.looked <= _WATCHED:
+            self._name_silent(named)
+        if any(_is_alive(value.grad) for value in reversed(named.values())):
+            self.learned += 1
+            return
+        device = next(iter(named.values())).device
+        if float(self._total(torch.tensor([float(asks())], device=device))) > 0:
+            raise UniSDError(
+                f"step {step}: the gradient is exactly zero, though the loss asks for a change: something in the model "
+                "does not pass it on (a quantisation or kernel that this device cannot train, a layer that is cut off); "
+                "change model.dtype, the device or what is trained"
+            )
+        if not self._warned:
+            self._warned = True
+            warn(f"step {step}: nothing to learn, as no token counts or all are capped; the step changes nothing")
+
+    def finish(self) -> None:
+        """Check, when training has ended, that any step had a gradient.
+
+        Raises:
+            UniSDError: none had.
+        """
+        if self.looked + self.passed > 0 and not self.learned:
+            raise UniSDError("training: no step had a gradient, so nothing was trained; see the warnings")
+
+    def _name_silent(self, named: dict[str, Tensor]) -> None:
+        without = {name for name, value in named.items() if value.grad is None}
+        silent = {name for name, value in named.items() if not _is_alive(value.grad)}
+        self._silent = silent if self.looked == 1 else self._silent & silent
+        if self.looked == 1 and 0 < len(without) < len(named):
+            warn(f"{_listed(without, named)} got no gradient in the first step and will stay as they are")
+            self._named = without
+        if self.looked == _WATCHED:
+            silent = self._silent - self._named
+            if 0 < len(silent) < len(named):
+                warn(f"{_listed(silent, named)} got a gradient of exactly 0 in the first {_WATCHED} steps")
+
+
+def _listed(names: set[str], named: dict[str, Tensor]) -> str:
+    return f"{len(names)} of {len(named)} trained tensors ({', '.join(without_numbers(sorted(names)))})"
+
+
+def _is_alive(gradient: Tensor | None) -> bool:
+    return gradient is not None and bool(gradient.any())
