@@ -1,9 +1,12 @@
 """What a checkpoint has beyond the Trainer's own files, and how a torn one is told apart."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
-from unisd.files import read_jsonl, write_json, write_jsonl
+from unisd.contexts import PreparedRow
+from unisd.errors import UsageError
+from unisd.files import fingerprint, read_jsonl, write_json, write_jsonl
 from unisd.rollout import Completion
 
 _MARK = "unisd_complete.json"
@@ -29,11 +32,36 @@ def last_complete(folder: Path) -> Path | None:
     return max(found)[1] if found else None
 
 
-def write_own_samples(path: Path, samples: dict[str, Completion]) -> None:
+def to_resume(given: str | bool | None, output_dir: str | Path) -> str | None:
+    """Return the checkpoint to go on from, or None for a new start.
+
+    Args:
+        given: a checkpoint, or a run's folder, whose last complete one is taken; True: this run's; None or False: none.
+        output_dir: this run's folder.
+
+    Raises:
+        UsageError: there is no complete checkpoint.
+    """
+    if not given:
+        return None
+    folder = Path(output_dir if given is True else given).expanduser()
+    found = folder if (folder / _MARK).is_file() else last_complete(checkpoint_folder(folder))
+    if found is None:
+        raise UsageError(f"{folder} holds no complete checkpoint; name another, or start without resuming")
+    return str(found)
+
+
+def own_key(row: PreparedRow) -> str:
+    """Return what a fixed sample of the initial model is kept by: rows of two data sets may share their ids."""
+    return fingerprint(row.id, row.student_ids)
+
+
+def write_own_samples(path: Path, samples: Mapping[str, Completion]) -> None:
     """Keep the initial model's samples, so that a resumed run learns from the very same ones."""
-    write_jsonl(path, ({"id": name, "ids": done.ids, "finished": done.finished} for name, done in samples.items()))
+    write_jsonl(path, ({"key": key, "ids": done.ids, "finished": done.finished} for key, done in samples.items()))
 
 
 def read_own_samples(path: Path) -> dict[str, Completion]:
-    """Read what :func:`write_own_samples` wrote."""
-    return {row["id"]: Completion(row["ids"], row["finished"]) for row in read_jsonl(path)}
+    """Read what :func:`write_own_samples` wrote; samples that an earlier version kept by id alone are left out."""
+    rows = (row for row in read_jsonl(path) if "key" in row)
+    return {row["key"]: Completion(row["ids"], row["finished"]) for row in rows}

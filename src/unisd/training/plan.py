@@ -6,7 +6,7 @@ Everything per token is flat: the completion tokens of the step, one completion 
 import contextlib
 import functools
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +23,7 @@ from unisd.objective import Gate, Head, Target, TokenTerm, local_total, token_co
 from unisd.rollout import Completion, Request, Sampler, SamplingParams
 from unisd.teacher import ReadRequest, score
 from unisd.training.arguments import UniSDConfig
+from unisd.training.checkpoints import own_key
 from unisd.training.ranks import Ranks
 
 Grader = Callable[[Sequence[str], Sequence[str]], Sequence[float]]
@@ -98,8 +99,8 @@ class Planner:
         self.sampler = sampler
         self.ranks = ranks
         self.grader = grader
-        self.own_samples: Mapping[str, Completion] = {}
-        """Completions by item id, for source ``own``."""
+        self.own_samples: dict[str, Completion] = {}
+        """Completions by `own_key`, for source ``own``; :func:`draw_own_samples` fills it."""
 
     def plan(self, rows: Sequence[PreparedRow], step: int | str) -> Plan:
         """Return the plan of one optimizer step over this rank's ``rows``; ``step`` keys the random streams."""
@@ -124,7 +125,7 @@ class Planner:
         """Step 1: who writes is a setting; each completion draws from its own stream."""
         config, seed = self.config.rollout, self.config.seed
         if config.source == "own":
-            return [self.own_samples[row.id] for row in rows]
+            return [self.own_samples[own_key(row)] for row in rows]
         fresh = [
             config.source == "student"
             or (config.source == "mix" and stable_integer(seed, "mix", step, row.id) / 2**63 < config.mix)
@@ -274,8 +275,8 @@ def draw_own_samples(
     sampler: Sampler,
     progress: Any = "own samples",
 ) -> dict[str, Completion]:
-    """Sample one completion per item from the initial model, once for the whole run (the baseline ssd)."""
+    """Sample one completion per row from the initial model, once for the whole run (the baseline ssd); by `own_key`."""
     requests = [Request(row.student_ids, ("own", row.id)) for row in rows]
     with initial.weights():
         written = sampler.sample(requests, sampling_params(config), progress)
-    return {row.id: done for row, done in zip(rows, written, strict=True)}
+    return {own_key(row): done for row, done in zip(rows, written, strict=True)}

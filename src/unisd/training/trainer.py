@@ -5,16 +5,18 @@ are exact over the step however it is cut into micro-batches, rows or ranks.
 """
 
 import gc
+import inspect
 import json
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import Trainer, TrainerCallback, set_seed
+from transformers import TrainerCallback, TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from unisd.contexts import PreparedRow, PromptBuilder, prepare_rows
@@ -22,35 +24,53 @@ from unisd.errors import UniSDError, UsageError
 from unisd.fast.merged import return_free_memory
 from unisd.files import named_write_errors, replacing_folder, write_json
 from unisd.mechanisms import Acting, InitialTeacher, Mechanisms, Run
-from unisd.models import attach, load_model, load_tokenizer, max_positions
-from unisd.rollout import Completion, Sampler, make_sampler
+from unisd.models import attach, max_positions
+from unisd.models.vocabulary import check_ids
+from unisd.rollout import Sampler, make_sampler
 from unisd.training.arguments import UniSDConfig
 from unisd.training.checkpoints import (
     checkpoint_folder,
-    last_complete,
     mark_complete,
-    read_own_samples,
-    write_own_samples,
+    to_resume,
+)
+from unisd.training.data import training_rows
+from unisd.training.heldout import HeldOut
+from unisd.training.interop import (
+    arguments_of,
+    bare_model,
+    check_optimizer,
+    refuse,
+    tokenizer_of,
 )
 from unisd.training.learn import Learner
-from unisd.training.plan import Grader, Plan, Planner, draw_own_samples
+from unisd.training.plan import Grader, Plan, Planner
 from unisd.training.progress import CalmProgress, warn
 from unisd.training.ranks import Ranks
 from unisd.training.speed import Work
 from unisd.training.telemetry import METRICS_FILE, MetricsLog, peak_memory_bytes, step_metrics
 
 
-class UniSDTrainer(Trainer):
+class UniSDTrainer(HeldOut):
     """Adapts a causal language model by unified self-distillation (docs/method.md).
+
+    Arguments stand in the order of transformers' trainer; those that have no meaning here are refused in one line.
 
     Args:
         model: a model, or the name of one (``smollm2-135m``, a folder, a hub id).
-        args: settings; None takes the defaults.
+        args: settings; None takes the defaults. Of transformers' ``TrainingArguments`` every value is kept.
+        data_collator: None; rows are joined by the trainer.
         train_dataset: rows with ``prompt`` and ``privileged_context``; optional ``completion``,
-            ``auxiliary_contexts``, ``negative_context``, ``id``. A ``datasets.Dataset`` or a list of dicts.
-        eval_dataset: rows of the same kind; ``evaluate`` reports the loss on them.
-        processing_class: the tokenizer; None loads the model's own.
+            ``auxiliary_contexts``, ``negative_context``, ``id``. A ``datasets.Dataset``, a list of dicts, a table, a
+            file, and more: see :func:`unisd.training.data.training_rows`.
+        eval_dataset: rows of the same kind, or a mapping of names to such; ``evaluate`` reports the loss on them.
+        processing_class: the tokenizer, or a processor that has one; None loads the model's own.
+        model_init: makes the model, in place of ``model``.
+        compute_loss_func: None; the loss is what ``args`` say.
+        compute_metrics: None; the logits that it would read are never kept.
         callbacks: transformers callbacks.
+        optimizers: an optimizer over the model's parameters and its schedule, either of which may be None.
+        optimizer_cls_and_kwargs: an optimizer's class and its arguments, in place of ``args.optim``.
+        preprocess_logits_for_metrics: None; logits are never kept.
         peft_config: an adapter to train; None trains the model as it is given (all weights, or its own adapter).
         sampler: who writes the completions; None builds the one that ``args.rollout`` asks for.
         grader: (ids of rows, texts of completions) to grades in [0, 1]; for mechanisms that weigh verdicts.
@@ -64,31 +84,47 @@ class UniSDTrainer(Trainer):
 
     def __init__(
         self,
-        model: nn.Module | str,
-        args: UniSDConfig | None = None,
+        model: nn.Module | str | None = None,
+        args: UniSDConfig | TrainingArguments | None = None,
+        data_collator: None = None,
         train_dataset: Any = None,
         eval_dataset: Any = None,
         processing_class: Any = None,
+        model_init: Callable[..., nn.Module] | None = None,
+        compute_loss_func: None = None,
+        compute_metrics: None = None,
         callbacks: list[TrainerCallback] | None = None,
+        optimizers: tuple[Any, Any] = (None, None),
+        optimizer_cls_and_kwargs: tuple[Any, dict[str, Any]] | None = None,
+        preprocess_logits_for_metrics: None = None,
+        *,
         peft_config: Any = None,
         sampler: Sampler | None = None,
         grader: Grader | None = None,
+        **others: Any,
     ) -> None:
-        args = args or UniSDConfig(output_dir="unisd-run")
-        name = model if isinstance(model, str) else str(getattr(getattr(model, "config", None), "_name_or_path", ""))
-        model = load_model(model) if isinstance(model, str) else model
-        processing_class = processing_class or load_tokenizer(name)
+        processing_class = others.pop("tokenizer", None) if processing_class is None else processing_class
+        unread = {"data_collator": data_collator, "compute_loss_func": compute_loss_func}
+        unread |= {"compute_metrics": compute_metrics, "preprocess_logits_for_metrics": preprocess_logits_for_metrics}
+        refuse(_ARGUMENTS, **unread, **others)
+        args = arguments_of(args)
+        model, name = bare_model(model, model_init, args.seed)
+        self._tokenizer = tokenizer_of(processing_class, name)
         if peft_config is not None:
             set_seed(args.seed)
             model = attach(model, peft_config)
-        self._builder = PromptBuilder(processing_class, args.contexts.layout, args.contexts.words)
+        self._builder = PromptBuilder(self._tokenizer, args.contexts.layout, args.contexts.words)
         self.dropped: dict[str, int] = {}
         self.mechanisms = Mechanisms(args)  # its own: mechanisms in use hold weights
-        rows = self._prepare(train_dataset, args, model) if train_dataset is not None else None
-        evaluated = self._prepare(eval_dataset, args, model) if eval_dataset is not None else None
+        rows = self._prepare(training_rows(train_dataset), args, model) if train_dataset is not None else None
+        evaluated = self._prepare_held_out(eval_dataset, args, model) if eval_dataset is not None else None
         # Before the model is wrapped: a teacher that starts as the student, and a clean view of both.
         self.mechanisms.start(model, graded=grader is not None)
         self.teacher = self.mechanisms.teacher(model) if args.needs_teacher else None
+        if args.rollout.source == "own":  # who writes them, before and after training
+            kept = self.teacher is not None and self.teacher.kind == "initial"
+            self.initial = self.teacher if kept and self.teacher else InitialTeacher(model)
+        check_optimizer(optimizers[0], model)
         self._follow = _Follow(self.mechanisms)
         super().__init__(
             model=model,
@@ -96,12 +132,16 @@ class UniSDTrainer(Trainer):
             data_collator=list,
             train_dataset=rows,
             eval_dataset=evaluated,
-            processing_class=processing_class,
+            processing_class=self._tokenizer if isinstance(processing_class, str | None) else processing_class,
             callbacks=[self._follow, *(callbacks or [])],
+            optimizers=optimizers,
+            optimizer_cls_and_kwargs=optimizer_cls_and_kwargs,
         )
         self._calm(args)
         self.ranks = Ranks(self.accelerator)
-        self.sampler = sampler or make_sampler(self.model, processing_class, args.rollout.batch_size)
+        self.sampler = sampler or make_sampler(self.model, self._tokenizer, args.rollout.batch_size)
+        if not getattr(self.sampler, "end_tokens", True):
+            warn("no token ends a completion, so each is written to its full length; set tokenizer.eos_token")
         self.planner = Planner(args, self.mechanisms, self.model, self.teacher, self.sampler, self.ranks, grader)
         accelerator = self.accelerator
         self.learner = Learner(args, self.mechanisms, self.ranks, accelerator.backward, accelerator.no_sync)
@@ -131,6 +171,9 @@ class UniSDTrainer(Trainer):
             needs=self.mechanisms.needs(),
             completion_required=args.rollout.source in ("gold", "mix"),
         )
+        prompts = (ids for row in rows for part in row.contexts.values() for ids in part)
+        own = (ids for row in rows for ids in (row.student_ids, row.completion_ids or []))
+        check_ids(model, self._tokenizer, chain(own, prompts))
         self.dropped = dict(report.dropped + report.absent)
         if self.dropped:
             warn("; ".join(report.lines()))
@@ -147,17 +190,15 @@ class UniSDTrainer(Trainer):
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> Any:
         """Train; ``resume_from_checkpoint=True`` goes on from the last complete checkpoint and gives the same bits."""
-        if resume_from_checkpoint is True:
-            found = last_complete(checkpoint_folder(self.args.output_dir))
-            if found is None:
-                raise UsageError(f"{self.args.output_dir} holds no complete checkpoint; start without resuming")
-            resume_from_checkpoint = str(found)
+        if self.train_dataset is None:
+            raise UsageError("train: no train_dataset was given")
+        checkpoint = to_resume(resume_from_checkpoint, self.args.output_dir)
         steps = self.args.max_steps if self.args.max_steps > 0 else None
         for message in self.mechanisms.inert(steps):
             warn(message)
         if self.args.rollout.source == "own":
-            self.planner.own_samples = self._own_samples(resume_from_checkpoint or None)
-        result = super().train(resume_from_checkpoint=resume_from_checkpoint or None, **kwargs)
+            self._keep_own_samples(resuming=checkpoint is not None)
+        result = super().train(resume_from_checkpoint=checkpoint, **kwargs)
         if self.is_world_process_zero():
             for acting in self.acting():
                 if not acting.acts:
@@ -237,31 +278,6 @@ class UniSDTrainer(Trainer):
             run = Run([json.loads(line) for line in file])
         return [found for mechanism in self.mechanisms if (found := mechanism.acting(run)) is not None]
 
-    # -- evaluation of the objective ---------------------------------------------------------------------------------
-
-    def evaluate(
-        self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
-    ) -> dict[str, float]:
-        """Return the objective on held-out rows: fresh completions, the same loss, no gradient."""
-        rows = self.eval_dataset if eval_dataset is None else self._prepare(eval_dataset, self.args, self.model)
-        if not rows:
-            raise UsageError("evaluate: no eval_dataset was given")
-        size = self.args.per_device_eval_batch_size * self.ranks.count
-        totals: dict[str, float] = {}
-        for start in range(0, len(rows), size):
-            shared = rows[start : start + size]
-            own = shared[self.args.process_index :: self.ranks.count] or shared[:1]
-            plan = self.planner.plan(own, "eval")
-            with torch.no_grad():
-                self.model.eval()
-                loss = self.learner.learn(self.model, plan, with_gradient=False)
-            for name, value in step_metrics(loss, plan, self.mechanisms).items():
-                totals[name] = totals.get(name, 0.0) + value * len(shared) / len(rows)
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in totals.items()}
-        self.log(dict(metrics))
-        self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
-        return metrics
-
     # -- checkpoints -------------------------------------------------------------------------------------------------
 
     def _get_output_dir(self, trial: Any) -> str:
@@ -285,18 +301,6 @@ class UniSDTrainer(Trainer):
         for mechanism in self.mechanisms:
             mechanism.load(Path(resume_from_checkpoint))
 
-    def _own_samples(self, resuming: Any) -> dict[str, Completion]:
-        path = Path(self.args.output_dir) / "own_samples.jsonl"
-        if resuming and path.is_file():
-            return read_own_samples(path)
-        initial = self.teacher if self.teacher and self.teacher.kind == "initial" else InitialTeacher(self.model)
-        rows: Sequence[PreparedRow] = self.train_dataset
-        shown = None if self.args.disable_tqdm else "own samples"
-        samples = draw_own_samples(self.args, rows, initial, self.sampler, shown)
-        if self.is_world_process_zero():
-            write_own_samples(path, samples)
-        return samples
-
     def save_weights(self, folder: Path) -> None:
         """Save what was trained (adapter or whole model) with the tokenizer, loadable by PEFT or transformers."""
         first = self.is_world_process_zero()
@@ -318,6 +322,9 @@ class UniSDTrainer(Trainer):
         self.accelerator.free_memory()
         gc.collect()
         torch.distributed.destroy_process_group()
+
+
+_ARGUMENTS = inspect.signature(UniSDTrainer.__init__).parameters
 
 
 class _Follow(TrainerCallback):
