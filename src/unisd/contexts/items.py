@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,9 +11,11 @@ from unisd.contexts.base import Context, Making, Need, merged
 from unisd.errors import UniSDError, UsageError
 from unisd.files import fingerprint
 from unisd.rollout.messages import Prompt, checked_variables, messages_of
+from unisd.tasks.cells import plain
 
 TEMPLATE, TOOLS = "chat_template_kwargs", "tools"
 """Columns of what the chat template reads for a row: variables of its own, and tools as JSON schemas."""
+_SAID = {"role", "content"}
 _COLUMNS = {"gold": "privileged_context", "auxiliary": "auxiliary_contexts"}
 
 
@@ -80,15 +82,15 @@ def columns_of(item: Item) -> dict[str, Any]:
 
 
 def read_columns(row: Mapping[str, Any], number: int, needs: Sequence[Need], completion_required: bool = False) -> Item:
-    """Read and check one row of a user's; a null stands for a column left out.
+    """Read and check one row of a user's; a null, or NaN, stands for a column left out.
 
     Args:
-        row: ``prompt`` (text or messages), ``id`` (text or integer; optional), ``completion`` (text),
-            ``chat_template_kwargs`` (a mapping) and ``tools`` (JSON schemas) for the chat template, each also as JSON
-            text, and a column for each need: ``privileged_context`` for slot ``gold``, ``auxiliary_contexts`` for
-            ``auxiliary``, and ``<slot>_context`` for any other. It holds a text, a mapping with ``kind``, ``text`` and
-            ``question``, or a list of them. A plain text is of the needed kind; where that is about another item, it is
-            taken as general guidance, that is as kind ``induction``.
+        row: ``prompt`` (text or messages), ``id`` (text or integer; optional), ``completion`` (text, or one message of
+            the assistant's), ``chat_template_kwargs`` (a mapping) and ``tools`` (JSON schemas) for the chat template,
+            each also as JSON text, and a column for each need: ``privileged_context`` for slot ``gold``,
+            ``auxiliary_contexts`` for ``auxiliary``, and ``<slot>_context`` for any other. It holds a text, a mapping
+            with ``kind``, ``text`` and ``question``, or a list of them. A plain text is of the needed kind; where that
+            is about another item, it is taken as general guidance, that is as kind ``induction``.
         number: the row's place in the training set, counted from 0.
         needs: which contexts to read; other columns are not looked at.
         completion_required: whether ``completion`` is read, and must be there.
@@ -96,13 +98,18 @@ def read_columns(row: Mapping[str, Any], number: int, needs: Sequence[Need], com
     Raises:
         UsageError: a column is missing, empty or of a wrong type; the message names column, row and remedy.
     """
+    row = _Cells(row, number)
     if row.get("prompt") is None:
-        raise UsageError(f"{_place('prompt', number)}: it is missing; every row needs a prompt (text or messages)")
+        others = ", ".join(str(name) for name in row if name != "prompt")
+        held = f"; this one has {others:.200}" if others else ""
+        raise UsageError(
+            f"{_place('prompt', number)}: it is missing; every row needs a prompt (text or messages){held}"
+        )
     prompt = _prompt(row["prompt"], _place("prompt", number))
     found = {need.slot: _contexts(row, need, number) for need in needs}
-    completion = row.get("completion") if completion_required else None
+    completion = _reply(row.get("completion")) if completion_required else None
     if completion_required and (not isinstance(completion, str) or not completion.strip()):
-        given = "missing" if completion is None else repr(completion)
+        given = "missing" if completion is None else f"{completion!r:.200}"
         raise UsageError(f"{_place('completion', number)}: it is {given}; give every row the reply to learn, as text")
     return Item(_identity(row, number), prompt, completion, found, _variables(row, number))
 
@@ -116,6 +123,42 @@ def _variables(row: Mapping[str, Any], number: int) -> dict[str, Any]:
     found = checked_variables(given, _place(TEMPLATE, number))
     tools = checked_variables({TOOLS: row.get(TOOLS) or None}, _place(TOOLS, number))
     return found | tools
+
+
+class _Cells(Mapping[str, Any]):
+    """A row whose cells are made plain when they are read; those that nothing reads may hold anything."""
+
+    def __init__(self, row: Any, number: int) -> None:
+        if not isinstance(row, Mapping):
+            raise UsageError(
+                f"row {number} (counted from 0) is of type {type(row).__name__}; "
+                "give a mapping of columns to values, such as {'prompt': …, 'privileged_context': …}"
+            )
+        self._row, self._number, self._read = row, number, dict[str, Any]()
+
+    def __getitem__(self, column: str) -> Any:
+        if column not in self._read:
+            value = self._row[column]
+            try:
+                self._read[column] = plain(value)
+            except UsageError as error:
+                raise UsageError(f"{_place(column, self._number)}: {error}") from error
+        return self._read[column]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._row)
+
+    def __len__(self) -> int:
+        return len(self._row)
+
+
+def _reply(completion: Any) -> Any:
+    """Return the text of a reply that is given as a conversation of one message, as other trainers take it."""
+    if isinstance(completion, list) and len(completion) == 1 and isinstance(completion[0], Mapping):
+        message = completion[0]
+        if message.get("role") == "assistant" and not any(message.get(key) for key in message.keys() - _SAID):
+            return message.get("content")
+    return completion
 
 
 def _place(column: str, number: int) -> str:
@@ -134,8 +177,12 @@ def _identity(row: Mapping[str, Any], number: int) -> str:
     value = row.get("id")
     if value is None:
         return fingerprint(row["prompt"], number)
-    if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
-        raise UsageError(f"{_place('id', number)}: non-empty text was expected, not {value!r}; give one or none at all")
+    if isinstance(value, float) and value.is_integer():  # a table with a missing id holds the others as floats
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, str | int) or not str(value).strip():
+        raise UsageError(
+            f"{_place('id', number)}: non-empty text was expected, not {value!r:.200}; give one or none at all"
+        )
     return str(value)
 
 

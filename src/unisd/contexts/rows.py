@@ -111,7 +111,7 @@ def prepare_rows(
     _name_unread(columns, joined, completion_required)
     report.rows, report.kept = len(numbers), len(prepared)
     if not report.rows:
-        raise UsageError("the training set has no rows; check its file, split and filters")
+        raise UsageError("the data set has no rows; check its file, split and filters")
     if not prepared:
         why = "; ".join(f"{number}: {reason}" for reason, number in sorted(report.dropped.items()))
         raise UsageError(

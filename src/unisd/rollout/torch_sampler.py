@@ -11,6 +11,7 @@ from unisd.errors import UniSDError, UsageError
 from unisd.fast.merged import merged_weights
 from unisd.files import stable_integer
 from unisd.models.trust import trusted_reader
+from unisd.models.vocabulary import check_ids
 from unisd.rollout.base import Completion, Request, SamplingParams
 from unisd.rollout.chat import template_ends
 from unisd.rollout.filters import filtered, seen_tokens
@@ -45,7 +46,7 @@ class TorchSampler:
         """Write one completion per request, in the order of the requests.
 
         Raises:
-            UsageError: a prompt without tokens.
+            UsageError: a prompt without tokens, or with one that the model does not have.
             UniSDError: the model's logits are not finite.
         """
         from tqdm.auto import tqdm
@@ -54,6 +55,7 @@ class TorchSampler:
         if empty is not None:
             raise UsageError(f"a prompt without tokens cannot be continued (request {empty.key}); give it text")
 
+        check_ids(self.model, self.tokenizer, [request.prompt_ids for request in requests])
         order = sorted(range(len(requests)), key=lambda i: len(requests[i].prompt_ids))
         written: dict[int, Completion] = {}
         training = self.model.training

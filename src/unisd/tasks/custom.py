@@ -13,9 +13,10 @@ import yaml
 
 from unisd.errors import UsageError
 from unisd.tasks.base import Example, Task
+from unisd.tasks.cells import plain
 from unisd.tasks.choice import ChoiceTask, choice_example, letters_for
 from unisd.tasks.exact import TOLERANCE, ExactTask, exact_example
-from unisd.tasks.sources import Place, Row, check_split, csv_rows, hub_rows, json_items, json_lines
+from unisd.tasks.sources import FILES, Place, Row, check_split, file_rows, has_rows, hub_rows
 
 _KEYS = ({"name", "data", "prompt", "answer"}, {"id", "rationale", "demonstration", "max_new_tokens"})
 """The keys of the file: those it must have, those it may have. Below, the keys of ``answer`` by its type."""
@@ -27,7 +28,6 @@ _ANSWER_KEYS: dict[str, tuple[set[str], set[str]]] = {
     "tools": ({"type", "column", "tools"}, {"format", "question"}),
 }
 _GIVEN_AS = ("letter", "text", "index", "number")
-_FILES = (".jsonl", ".jsonl.gz", ".json", ".csv", ".parquet")
 
 
 def load_custom(path: str | Path) -> Task:
@@ -108,7 +108,7 @@ class CustomTask(Task):
         folder = self._file.parent if source is None else Path(source).expanduser()
         if not folder.is_dir():
             raise UsageError(f"{self.name}: no such source: {source}; leave it out, or name a folder")
-        return _file_rows(folder / where)
+        return file_rows(folder / where)
 
     def _example(self, row: Row, numbered: str) -> Example:
         item_id = _text(row, self._columns["id"]) if "id" in self._columns else numbered
@@ -148,8 +148,8 @@ def _described(file: Path) -> dict[str, Any]:
     for split, where in described["data"].items():
         if isinstance(where, dict):
             _check_keys(where, {"hub"}, {"config", "split"}, f"{file}: data, {split}")
-        elif not str(where).endswith(_FILES):
-            raise UsageError(f"{file}: data, {split}: {where!r} is no file with one of the endings {', '.join(_FILES)}")
+        elif not has_rows(str(where)):
+            raise UsageError(f"{file}: data, {split}: {where!r} is no file with one of the endings {', '.join(FILES)}")
     return dict(described)
 
 
@@ -217,27 +217,13 @@ def _family(kind: str) -> type[Task]:
 # The rows
 
 
-def _file_rows(path: Path) -> list[tuple[Row, Place]]:
-    """Read a file by its ending."""
-    if not path.is_file():
-        raise UsageError(f"no such file: {path}; check the path, which starts at the YAML file's folder")
-    if path.name.endswith((".jsonl", ".jsonl.gz")):
-        return json_lines(path)
-    if path.suffix in (".json", ".csv"):
-        return json_items(path) if path.suffix == ".json" else csv_rows(path)
-    import pyarrow.parquet  # type: ignore[import-untyped]  # here, for few tasks need it
-
-    try:
-        rows = pyarrow.parquet.read_table(path).to_pylist()
-    except Exception as error:  # of many kinds, for a damaged file
-        raise UsageError(f"cannot read {path}: {' '.join(str(error).split())[:200]}; get the file again") from error
-    return [(row, Place(path, number, "row")) for number, row in enumerate(rows)]
-
-
 def _cell(row: Row, column: str) -> Any:
     if column not in row:
         raise UsageError(f"there is no column '{column}'; {_nearest(column, list(map(str, row)))}")
-    return row[column]
+    try:
+        return plain(row[column])
+    except UsageError as error:
+        raise UsageError(f"the column '{column}': {error}") from error
 
 
 def _text(row: Row, column: str, empty: bool = False) -> str:
@@ -314,7 +300,7 @@ def _options(row: Row, where: Any) -> tuple[list[str], list[str]]:
 
 def _exact(item_id: str, question: str, row: Row, answer: Mapping[str, Any], rationale: str) -> Example:
     value = _cell(row, answer["column"])
-    accepted = [str(one) for one in value] if isinstance(value, list) else [_text(row, answer["column"])]
+    accepted = _texts(value, answer["column"]) if isinstance(value, list) else [_text(row, answer["column"])]
     if answer["type"] == "exact":
         return exact_example(item_id, question, accepted, rationale=rationale)
     # A worked answer may stand before the number, behind "####", with its sums in "<<...>>" (as in GSM8K).

@@ -15,6 +15,8 @@ from unisd.errors import UniSDError, UsageError
 from unisd.tasks.base import Example
 
 Row = Mapping[str, Any]
+FILES = (".jsonl", ".ndjson", ".json", ".csv", ".parquet")
+"""Endings of files with rows; ``.gz`` may follow all but the last."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,50 @@ def hub_rows(
     return [(row, Place(f"{name}, {split}", number, "row")) for number, row in enumerate(rows)]
 
 
+def has_rows(name: str) -> bool:
+    """Return whether a file of this name can be read by :func:`file_rows`."""
+    return name.lower().endswith(FILES) or name.lower().removesuffix(".gz").endswith(FILES[:-1])
+
+
+def file_rows(path: Path) -> list[tuple[Row, Place]]:
+    """Read a file of rows by its ending; JSON may be one list, or one object a line, whatever it is called.
+
+    Raises:
+        UsageError: no such file, an ending of no known kind, or a damaged file (named, with its line).
+    """
+    if path.is_dir() or not path.exists():
+        what = "is a folder; name a file in it" if path.is_dir() else "no such file; check the path"
+        raise UsageError(f"{path}: {what}")
+    if not has_rows(path.name):
+        raise UsageError(f"{path}: no file with one of the endings {', '.join(FILES)}; save it as one of them")
+    kind = Path(path.name.lower().removesuffix(".gz")).suffix
+    if kind == ".parquet":
+        return _parquet_rows(path)
+    if kind == ".csv":
+        return csv_rows(path, unique=True)
+    return json_items(path) if _holds_one_value(path, kind) else json_lines(path)
+
+
+def _holds_one_value(path: Path, kind: str) -> bool:
+    lines = [line for line in _text(path).split("\n") if line.strip()]
+    if not lines or lines[0].lstrip()[:1] == "[":
+        return bool(lines)
+    try:
+        return kind == ".json" and not (len(lines) > 1 and isinstance(json.loads(lines[0]), dict))
+    except (ValueError, RecursionError):
+        return kind == ".json"
+
+
+def _parquet_rows(path: Path) -> list[tuple[Row, Place]]:
+    import pyarrow.parquet  # type: ignore[import-untyped]  # here, for few tasks need it
+
+    try:
+        rows = pyarrow.parquet.read_table(path).to_pylist()
+    except Exception as error:  # of many kinds, for a damaged file
+        raise UsageError(f"cannot read {path}: {' '.join(str(error).split())[:200]}; get the file again") from error
+    return [(row, Place(path, number, "row")) for number, row in enumerate(rows)]
+
+
 def json_lines(path: Path) -> list[tuple[Row, Place]]:
     """Read one JSON object a line; a name that ends with ``.gz`` is unpacked.
 
@@ -125,8 +171,8 @@ def json_items(path: Path) -> list[tuple[Row, Place]]:
     return rows
 
 
-def csv_rows(path: Path) -> list[tuple[Row, Place]]:
-    """Read a CSV file with a header line.
+def csv_rows(path: Path, unique: bool = False) -> list[tuple[Row, Place]]:
+    """Read a CSV file with a header line, whose names must differ where ``unique`` says so.
 
     Raises:
         UsageError: the file cannot be read, or a row has not as many fields as the header (the message names it).
@@ -136,6 +182,9 @@ def csv_rows(path: Path) -> list[tuple[Row, Place]]:
     reader = csv.DictReader(io.StringIO(_text(path), newline=""))
     rows: list[tuple[Row, Place]] = []
     try:
+        names = reader.fieldnames or []
+        if unique and (twice := [name for name in names if names.count(name) > 1]):
+            raise UsageError(f"{path}: the header names {twice[0]!r} twice; rename one of the columns")
         for row in reader:
             place = Place(path, reader.line_num)
             if None in row or None in row.values():
@@ -219,8 +268,11 @@ def _why(error: Exception) -> str:
 def _text(path: Path) -> str:
     try:
         data = path.read_bytes()
-        return (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8-sig")
+        return (gzip.decompress(data) if path.suffix.lower() == ".gz" else data).decode("utf-8-sig")
     except FileNotFoundError as error:
         raise UsageError(f"no such file: {path}; check the path") from error
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise UsageError(f"cannot read {path}: line {line} is no UTF-8 ({error.reason}); save it as UTF-8") from error
+    except (OSError, EOFError, zlib.error) as error:
         raise UsageError(f"cannot read {path}: {error}; it must be UTF-8 text") from error

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from unisd.errors import UsageError
 from unisd.files import write_json
 
 _MARK = "unisd_complete.json"
@@ -26,3 +27,22 @@ def last_complete(folder: Path) -> Path | None:
         if (match := re.fullmatch(r"checkpoint-(\d+)", mark.parent.name))
     ]
     return max(found)[1] if found else None
+
+
+def to_resume(given: str | bool | None, output_dir: str | Path) -> str | None:
+    """Return the checkpoint to go on from, or None for a new start.
+
+    Args:
+        given: a checkpoint, or a run's folder, whose last complete one is taken; True: this run's; None or False: none.
+        output_dir: this run's folder.
+
+    Raises:
+        UsageError: there is no complete checkpoint.
+    """
+    if not given:
+        return None
+    folder = Path(output_dir if given is True else given).expanduser()
+    found = folder if (folder / _MARK).is_file() else last_complete(checkpoint_folder(folder))
+    if found is None:
+        raise UsageError(f"{folder} holds no complete checkpoint; name another, or start without resuming")
+    return str(found)

@@ -5,36 +5,41 @@ are exact over the step however it is cut into micro-batches, rows or ranks.
 """
 
 import gc
+import inspect
 import json
 import shutil
 import time
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import Trainer, TrainerCallback, set_seed
+from transformers import TrainerCallback, TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from unisd.contexts import PreparedRow, prepare_rows
 from unisd.errors import UniSDError, UsageError
 from unisd.fast.merged import return_free_memory
 from unisd.files import named_write_errors, replacing_folder, write_json
-from unisd.mechanisms import Acting, InitialTeacher, LiveTeacher, Mechanisms, Run, TeacherWeights
-from unisd.models import attach, has_adapter, load_model, load_tokenizer, max_positions
+from unisd.mechanisms import Acting, InitialTeacher, LiveTeacher, Mechanisms, Run
+from unisd.models import attach, has_adapter, max_positions
 from unisd.models.adapters import check_adapters
 from unisd.models.load import base_model
 from unisd.models.quantised import check_adapter_trains
 from unisd.models.saved import check_saved, check_trainable, finish_adapter, moved_weights
 from unisd.models.targets import unadapted_experts
+from unisd.models.vocabulary import check_ids
 from unisd.rollout import Sampler, make_sampler
 from unisd.settings import unknown
 from unisd.training.arguments import UniSDConfig
-from unisd.training.checkpoints import checkpoint_folder, last_complete, mark_complete
+from unisd.training.checkpoints import checkpoint_folder, mark_complete, to_resume
 from unisd.training.checks import GradientWatch, check_start
 from unisd.training.completions import CompletionsLog, completion_lines
+from unisd.training.data import training_rows
+from unisd.training.heldout import HeldOut
+from unisd.training.interop import arguments_of, bare_model, check_optimizer, refuse, tokenizer_of
 from unisd.training.learn import Learner
 from unisd.training.plan import Grader, Plan, Planner
 from unisd.training.progress import CalmProgress, warn
@@ -45,18 +50,28 @@ from unisd.training.trackers import name_runs
 from unisd.training.window import RepeatedWindows, Window
 
 
-class UniSDTrainer(Trainer):
+class UniSDTrainer(HeldOut):
     """Adapts a causal language model by unified self-distillation (docs/method.md).
+
+    Arguments stand in the order of transformers' trainer; those that have no meaning here are refused in one line.
 
     Args:
         model: a model, or the name of one (``smollm2-135m``, a folder, a hub id).
-        args: settings; None takes the defaults.
+        args: settings; None takes the defaults. Of transformers' ``TrainingArguments`` every value is kept.
+        data_collator: None; rows are joined by the trainer.
         train_dataset: rows with ``prompt`` and ``privileged_context``; optional ``completion``,
             ``auxiliary_contexts``, ``negative_context``, ``id``, ``chat_template_kwargs``, ``tools``. A
-            ``datasets.Dataset`` or a list of dicts.
-        eval_dataset: rows of the same kind; ``evaluate`` reports the loss on them.
-        processing_class: the tokenizer; None loads the model's own.
+            ``datasets.Dataset``, a list of dicts, a table, a file, and more: see
+            :func:`unisd.training.data.training_rows`.
+        eval_dataset: rows of the same kind, or a mapping of names to such; ``evaluate`` reports the loss on them.
+        processing_class: the tokenizer, or a processor that has one; None loads the model's own.
+        model_init: makes the model, in place of ``model``.
+        compute_loss_func: None; the loss is what ``args`` say.
+        compute_metrics: None; the logits that it would read are never kept.
         callbacks: transformers callbacks.
+        optimizers: an optimizer over the model's parameters and its schedule, either of which may be None.
+        optimizer_cls_and_kwargs: an optimizer's class and its arguments, in place of ``args.optim``.
+        preprocess_logits_for_metrics: None; logits are never kept.
         peft_config: a new adapter to train; None trains of the model what is trainable (all weights, or its adapter).
         sampler: who writes the completions; None builds the one that ``args.rollout`` asks for.
         grader: (ids of rows, texts of completions) to grades in [0, 1]; for mechanisms that weigh verdicts.
@@ -70,22 +85,34 @@ class UniSDTrainer(Trainer):
 
     def __init__(
         self,
-        model: nn.Module | str,
-        args: UniSDConfig | None = None,
+        model: nn.Module | str | None = None,
+        args: UniSDConfig | TrainingArguments | None = None,
+        data_collator: None = None,
         train_dataset: Any = None,
         eval_dataset: Any = None,
         processing_class: Any = None,
+        model_init: Callable[..., nn.Module] | None = None,
+        compute_loss_func: None = None,
+        compute_metrics: None = None,
         callbacks: list[TrainerCallback] | None = None,
+        optimizers: tuple[Any, Any] = (None, None),
+        optimizer_cls_and_kwargs: tuple[Any, dict[str, Any]] | None = None,
+        preprocess_logits_for_metrics: None = None,
+        *,
         peft_config: Any = None,
         sampler: Sampler | None = None,
         grader: Grader | None = None,
+        **others: Any,
     ) -> None:
-        args = args or UniSDConfig(output_dir="unisd-run")
+        processing_class = others.pop("tokenizer", None) if processing_class is None else processing_class
+        unread = {"data_collator": data_collator, "compute_loss_func": compute_loss_func}
+        unread |= {"compute_metrics": compute_metrics, "preprocess_logits_for_metrics": preprocess_logits_for_metrics}
+        refuse(_ARGUMENTS, **unread, **others)
+        args = arguments_of(args)
         if eval_dataset is None and (args.eval_strategy.value != "no" or args.eval_on_start):
             raise UsageError("training.eval_strategy: there is nothing to measure on; give an eval_dataset")
-        name = model if isinstance(model, str) else str(getattr(getattr(model, "config", None), "_name_or_path", ""))
-        model = load_model(model, trainable=True) if isinstance(model, str) else model
-        processing_class = processing_class or load_tokenizer(name)
+        model, name = bare_model(model, model_init, args.seed)
+        self._tokenizer = tokenizer_of(processing_class, name)
         if peft_config is not None:
             set_seed(args.seed)
             model = attach(model, peft_config)
@@ -96,14 +123,18 @@ class UniSDTrainer(Trainer):
             check_trainable(model)
         check_adapter_trains(model, base_model(model), args.device)
         self._moved = {} if peft_config is None else moved_weights(model)
-        self._builder = args.contexts.builder(processing_class)
+        self._builder = args.contexts.builder(self._tokenizer)
         self.dropped: dict[str, int] = {}
         self.mechanisms = Mechanisms(args)  # its own: mechanisms in use hold weights
-        rows = self._prepare(train_dataset, args, model) if train_dataset is not None else None
-        evaluated = self._prepare(eval_dataset, args, model) if eval_dataset is not None else None
+        rows = self._prepare(training_rows(train_dataset), args, model) if train_dataset is not None else None
+        evaluated = self._prepare_held_out(eval_dataset, args, model) if eval_dataset is not None else None
         # Before the model is wrapped: a teacher that starts as the student, and a clean view of both.
         self.mechanisms.start(model, graded=grader is not None)
         self.teacher = self.mechanisms.teacher(model) if args.has_teacher else None
+        initial = self.teacher is not None and self.teacher.kind == "initial"
+        if args.rollout.source in ("own", "teacher"):  # who may write, before and after training
+            self.initial = self.teacher if initial and self.teacher else InitialTeacher(model)
+        check_optimizer(optimizers[0], model)
         self.completions_log = CompletionsLog(Path(args.output_dir), args.rollout.log_completions_steps)
         self._follow = _Follow(self.mechanisms, self.completions_log)
         super().__init__(
@@ -112,8 +143,10 @@ class UniSDTrainer(Trainer):
             data_collator=list,
             train_dataset=rows,
             eval_dataset=evaluated,
-            processing_class=processing_class,
+            processing_class=self._tokenizer if isinstance(processing_class, str | None) else processing_class,
             callbacks=[self._follow, *(callbacks or [])],
+            optimizers=optimizers,
+            optimizer_cls_and_kwargs=optimizer_cls_and_kwargs,
         )
         self._calm(args)
         name_runs(self.callback_handler.callbacks)
@@ -121,7 +154,9 @@ class UniSDTrainer(Trainer):
         if isinstance(self.teacher, LiveTeacher):
             check_start(self.model, self.teacher)
         self._watch = GradientWatch(self.ranks.sum)
-        self.sampler = sampler or make_sampler(self.model, processing_class, args.rollout.batch_size)
+        self.sampler = sampler or make_sampler(self.model, self._tokenizer, args.rollout.batch_size)
+        if not getattr(self.sampler, "end_tokens", True):
+            warn("no token ends a completion, so each is written to its full length; set tokenizer.eos_token")
         self.planner = Planner(args, self.mechanisms, self.model, self.teacher, self.sampler, self.ranks, grader)
         accelerator = self.accelerator
         self.learner = Learner(args, self.mechanisms, self.ranks, accelerator.backward, accelerator.no_sync)
@@ -152,6 +187,9 @@ class UniSDTrainer(Trainer):
             needs=self.mechanisms.needs(),
             completion_required=args.rollout.source in ("gold", "mix"),
         )
+        prompts = (ids for row in rows for part in row.contexts.values() for ids in part)
+        own = (ids for row in rows for ids in (row.student_ids, row.completion_ids or []))
+        check_ids(model, self._tokenizer, chain(own, prompts))
         self.dropped = dict(report.dropped + report.absent)
         if self.dropped:
             warn("; ".join(report.lines()))
@@ -168,21 +206,19 @@ class UniSDTrainer(Trainer):
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> Any:
         """Train; ``resume_from_checkpoint=True`` goes on from the last complete checkpoint and gives the same bits."""
-        if resume_from_checkpoint is True:
-            found = last_complete(checkpoint_folder(self.args.output_dir))
-            if found is None:
-                raise UsageError(f"{self.args.output_dir} holds no complete checkpoint; start without resuming")
-            resume_from_checkpoint = str(found)
-        if resume_from_checkpoint and not list(Path(resume_from_checkpoint).glob("optimizer*")):
+        if self.train_dataset is None:
+            raise UsageError("train: no train_dataset was given")
+        checkpoint = to_resume(resume_from_checkpoint, self.args.output_dir)
+        if checkpoint and not list(Path(checkpoint).glob("optimizer*")):
             raise UsageError(
-                f"{resume_from_checkpoint} holds the model alone (save_only_model): no run goes on from it; start anew"
+                f"{checkpoint} holds the model alone (save_only_model): no run goes on from it; start anew"
             )
         steps = self.args.max_steps if self.args.max_steps > 0 else None
         for message in self.mechanisms.inert(steps):
             warn(message)
         if self.planner.writer.once:
-            self._draw_once(bool(resume_from_checkpoint))
-        result = super().train(resume_from_checkpoint=resume_from_checkpoint or None, **kwargs)
+            self._draw_once(resuming=checkpoint is not None)
+        result = super().train(resume_from_checkpoint=checkpoint, **kwargs)
         self._watch.finish()
         if self.is_world_process_zero():
             for acting in self.acting():
@@ -228,7 +264,10 @@ class UniSDTrainer(Trainer):
             loss = self.learner.learn(model, inputs)
         return_free_memory()
         if not (self.is_deepspeed_enabled or self.is_fsdp_enabled):  # they keep gradients elsewhere
-            self._watch.look(self.model, self.learner.asks, self.state.global_step + 1)
+            if inputs.counted:
+                self._watch.look(self.model, self.learner.asks, self.state.global_step + 1)
+            else:
+                self._watch.pass_over()
         self._learned_at = time.perf_counter()
         self._step_metrics = step_metrics(loss, inputs, self.mechanisms) | {
             f"time/{phase}": seconds for phase, seconds in inputs.seconds.items()
@@ -294,38 +333,6 @@ class UniSDTrainer(Trainer):
             run = Run([json.loads(line) for line in file])
         return [found for mechanism in self.mechanisms if (found := mechanism.acting(run)) is not None]
 
-    # -- evaluation of the objective ---------------------------------------------------------------------------------
-
-    def evaluate(
-        self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
-    ) -> dict[str, float]:
-        """Return the objective on held-out rows: fresh completions, the same loss, no gradient."""
-        rows = self.eval_dataset if eval_dataset is None else self._prepare(eval_dataset, self.args, self.model)
-        if not rows:
-            raise UsageError("evaluate: no eval_dataset was given")
-        writer = self.planner.writer
-        if writer.once and (self.state.global_step == 0 or (self.teacher and self.teacher.kind == "initial")):
-            writer.draw(rows, self._initial())
-        size = self.args.per_device_eval_batch_size * self.ranks.count
-        totals: dict[str, float] = {"loss": 0.0}
-        counts = Counter[str]()
-        for start in range(0, len(rows), size):
-            shared = rows[start : start + size]
-            own = shared[self.args.process_index :: self.ranks.count] or shared[:1]
-            plan = self.planner.plan(own, "eval")
-            with torch.no_grad():
-                self.model.eval()
-                loss = self.learner.learn(self.model, plan, with_gradient=False)
-            for name, value in step_metrics(loss, plan, self.mechanisms).items():
-                # Rows of which nothing counts have no loss.
-                if plan.counted or name != "loss":
-                    totals[name] = totals.get(name, 0.0) + value * len(shared)
-                    counts[name] += len(shared)
-        metrics = {f"{metric_key_prefix}_{name}": total / max(counts[name], 1) for name, total in totals.items()}
-        self.log(dict(metrics))
-        self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
-        return metrics
-
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
         try:
             return bool(super()._determine_best_metric(metrics, trial))
@@ -362,21 +369,6 @@ class UniSDTrainer(Trainer):
         for mechanism in self.mechanisms:
             mechanism.load(Path(resume_from_checkpoint))
 
-    def _draw_once(self, resuming: bool) -> None:
-        """Draw the completions that are written once for the whole run, or read those of the run that is resumed."""
-        path = Path(self.args.output_dir) / f"{self.args.rollout.source}_samples.jsonl"
-        writer = self.planner.writer
-        if resuming and path.is_file():
-            writer.load(path)
-        shown = None if self.args.disable_tqdm else f"{self.args.rollout.source} samples"
-        rows = [*self.train_dataset, *(self.eval_dataset or [])]
-        if writer.draw(rows, self._initial(), shown) and self.is_world_process_zero():
-            writer.save(path)
-
-    def _initial(self) -> TeacherWeights:
-        """Return the weights before training; where the teacher's are others, it must not have begun."""
-        return self.teacher if self.teacher and self.teacher.kind == "initial" else InitialTeacher(self.model)
-
     def save_weights(self, folder: Path) -> None:
         """Save what was trained (adapter or whole model) with the tokenizer, loadable by PEFT or transformers.
 
@@ -406,6 +398,9 @@ class UniSDTrainer(Trainer):
         self.accelerator.free_memory()
         gc.collect()
         torch.distributed.destroy_process_group()
+
+
+_ARGUMENTS = inspect.signature(UniSDTrainer.__init__).parameters
 
 
 class _Follow(TrainerCallback):

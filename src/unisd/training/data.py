@@ -1,0 +1,113 @@
+"""What a data set may come as: every container that people bring is read into a list of rows here."""
+
+import os
+from collections.abc import Iterable, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from torch.utils.data import DataLoader
+
+from unisd.errors import UsageError
+from unisd.tasks.sources import file_rows
+from unisd.training.progress import warn
+
+STREAMED = 100_000
+"""Rows of a stream that are held at most: what has no length may have no end."""
+_TRAIN = ("train", "training")
+_HELD_OUT = ("validation", "valid", "val", "dev", "eval", "test")
+
+
+def training_rows(given: Any) -> list[Any]:
+    """Return the rows of a training set.
+
+    Args:
+        given: a list of mappings (or any other sequence or iterable of them), a data set of ``datasets`` or torch, a
+            table (pandas, polars, Arrow), the path of a JSONL, JSON, CSV or Parquet file, or a mapping of splits, of
+            which ``train`` is taken. A stream is read to its end, up to `STREAMED` rows.
+
+    Raises:
+        UsageError: it is something else, a damaged file, or a stream that does not end.
+    """
+    return _rows(_split(given, _TRAIN, "train_dataset"), "train_dataset")
+
+
+def evaluation_rows(given: Any) -> list[Any] | dict[str, list[Any]]:
+    """Return the rows of an evaluation set, or of several by name.
+
+    Args:
+        given: as :func:`training_rows` takes it, but that a plain mapping holds sets by name; of a ``DatasetDict`` the
+            split for validation is taken, or else the one for tests.
+
+    Raises:
+        UsageError: as there.
+    """
+    if not isinstance(given, Mapping) or _is_dataset_dict(given) or "prompt" in given:
+        return _rows(_split(given, _HELD_OUT, "eval_dataset"), "eval_dataset")
+    if not given or not all(isinstance(name, str) and name for name in given):
+        raise UsageError("eval_dataset: a mapping of names to data sets was expected; give each a name")
+    return {name: _rows(rows, f"eval_dataset[{name!r}]") for name, rows in given.items()}
+
+
+def _split(given: Any, names: Iterable[str], where: str) -> Any:
+    if not isinstance(given, Mapping) or "prompt" in given:
+        return given
+    for name in names:
+        if name in given:
+            return given[name]
+    held = ", ".join(map(str, given)) or "nothing"
+    raise UsageError(f"{where}: it holds {held:.200} and no split '{next(iter(names))}'; choose one, as with data['…']")
+
+
+def _is_dataset_dict(given: Any) -> bool:
+    import datasets  # here, for it takes a second
+
+    return isinstance(given, datasets.DatasetDict | datasets.IterableDatasetDict)
+
+
+def _rows(given: Any, where: str) -> list[Any]:
+    if isinstance(given, Mapping):
+        whole = all(isinstance(value, list | tuple) for value in given.values())
+        todo = "datasets.Dataset.from_dict(it) makes rows of columns" if whole else "put rows into a list"
+        raise UsageError(f"{where}: a mapping is no list of rows; {todo}")
+    if isinstance(given, str | os.PathLike):
+        return _file(Path(os.fspath(given)).expanduser(), where)
+    if isinstance(given, DataLoader):
+        raise UsageError(f"{where}: a DataLoader was given; give its data set, for the trainer makes the batches")
+    if hasattr(given, "to_pylist"):  # Arrow
+        return list(given.to_pylist())
+    if hasattr(given, "to_dicts"):  # polars
+        return list(given.to_dicts())
+    if hasattr(given, "columns") and hasattr(given, "to_dict"):  # pandas
+        names = list(given.columns)
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise UsageError(f"{where}: the table has two columns {twice[0]!r}; rename one of them")
+        return list(given.to_dict("records"))
+    if hasattr(given, "with_format"):  # datasets: texts as they are, whatever they are shown as
+        given = given.with_format(None)
+    return _listed(given, where)
+
+
+def _listed(given: Any, where: str) -> list[Any]:
+    sized, indexed, iterable = (hasattr(type(given), name) for name in ("__len__", "__getitem__", "__iter__"))
+    if isinstance(given, bytes | bytearray | type) or not (indexed or iterable):
+        what = "a function was given; call it" if callable(given) else f"no data set, but {type(given).__name__}"
+        raise UsageError(f"{where}: {what}; give a list of rows, a datasets.Dataset, a table or a file's path")
+    if sized:
+        return list(given) if iterable else [given[i] for i in range(len(given))]
+    rows = list(islice(iter(given), STREAMED + 1))
+    if len(rows) > STREAMED:
+        raise UsageError(f"{where}: a stream of more than {STREAMED:,} rows is not held; give a part of it (.take(n))")
+    warn(f"{where}: a stream has no length, so its {len(rows):,} rows were read and are held in memory")
+    return rows
+
+
+def _file(path: Path, where: str) -> list[Any]:
+    try:
+        rows = [row for row, _ in file_rows(path)]
+    except UsageError as error:
+        hub = "; a set on the hub is loaded with datasets.load_dataset" if not path.exists() else ""
+        raise UsageError(f"{where}: {error}{hub}") from error
+    if path.name.lower().removesuffix(".gz").endswith(".csv"):  # which has no other way to leave a cell out
+        return [{name: value or None for name, value in row.items()} for row in rows]
+    return rows

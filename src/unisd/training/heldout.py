@@ -1,0 +1,147 @@
+"""What the trainer does with rows that it does not learn from; and fixed samples, which all rows may need."""
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers.trainer_utils import PredictionOutput, speed_metrics
+
+from unisd.contexts import PreparedRow
+from unisd.errors import UsageError
+from unisd.mechanisms import Mechanisms, TeacherWeights
+from unisd.training.arguments import UniSDConfig
+from unisd.training.data import evaluation_rows
+from unisd.training.interop import OneLineErrors, padded
+from unisd.training.learn import Learner
+from unisd.training.plan import Planner
+from unisd.training.ranks import Ranks
+from unisd.training.telemetry import step_metrics
+
+
+class HeldOut(OneLineErrors):
+    """The part of `UniSDTrainer` that measures the objective on other rows than those of training."""
+
+    planner: Planner
+    learner: Learner
+    mechanisms: Mechanisms
+    ranks: Ranks
+    teacher: TeacherWeights | None
+    initial: TeacherWeights
+    """The model before training, which writes fixed samples; there where completions are drawn once."""
+
+    def _prepare(self, dataset: Any, args: UniSDConfig, model: nn.Module) -> list[PreparedRow]:
+        raise NotImplementedError
+
+    def _prepare_held_out(self, dataset: Any, args: UniSDConfig, model: nn.Module) -> Any:
+        """Return the rows of an evaluation set, or of several by name."""
+        found = evaluation_rows(dataset)
+        sets = found if isinstance(found, dict) else {"": found}
+        prepared: dict[str, list[PreparedRow]] = {}
+        for name, rows in sets.items():
+            try:
+                prepared[name] = self._prepare(rows, args, model)
+            except UsageError as error:
+                raise UsageError(f"eval_dataset{f'[{name!r}]' if name else ''}: {error}") from error
+        return prepared if isinstance(found, dict) else prepared[""]
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """Return the objective on held-out rows: fresh completions, the same loss, no gradient.
+
+        Args:
+            eval_dataset: rows; several sets by name, whose metrics are called ``eval_<name>_…``; the name of one of
+                the trainer's own sets; or None for all of its own.
+            ignore_keys: no meaning here.
+            metric_key_prefix: what the names of metrics start with.
+
+        Raises:
+            UsageError: there are no rows, or they are not as training rows must be.
+        """
+        own = self.eval_dataset
+        if isinstance(own, dict) and isinstance(eval_dataset, str) and eval_dataset in own:
+            rows = own[eval_dataset]
+        elif eval_dataset is None:
+            rows = own
+        else:
+            rows = self._prepare_held_out(eval_dataset, self.args, self.model)
+        if not rows:
+            raise UsageError("evaluate: no eval_dataset was given")
+        sets = rows if isinstance(rows, dict) else {"": rows}
+        metrics: dict[str, float] = {}
+        for name, part in sets.items():
+            found = self._measured(part, f"{metric_key_prefix}_{name}" if name else metric_key_prefix)[0]
+            self.log(found)
+            self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, found)
+            metrics |= found
+        return metrics
+
+    def predict(self, test_dataset: Any, ignore_keys: Any = None, metric_key_prefix: str = "test") -> PredictionOutput:
+        """Return what the student writes for rows of the training kind, and the objective on it.
+
+        Returns:
+            ``predictions``: token ids of the completions, ``[rows, longest]`` int64, filled up with -100, for
+            ``processing_class.decode``; ``label_ids``: the gold completions, where ``args`` make use of them, else
+            None; ``metrics`` as :meth:`evaluate` names them.
+
+        Raises:
+            UsageError: rows that are not as training rows must be, several sets, or several processes.
+        """
+        if self.ranks.count > 1:
+            raise UsageError("predict: it runs in one process; start it without a launcher, or use evaluate")
+        rows = self._prepare_held_out(test_dataset, self.args, self.model)
+        if isinstance(rows, dict):
+            raise UsageError("predict: one data set at a time; choose one of them")
+        metrics, written = self._measured(rows, metric_key_prefix)
+        gold = [row.completion_ids for row in rows if row.completion_ids is not None]
+        return PredictionOutput(padded(written), padded(gold) if len(gold) == len(rows) else None, metrics)
+
+    def _measured(self, rows: Sequence[PreparedRow], prefix: str) -> tuple[dict[str, float], list[list[int]]]:
+        """Return the metrics of rows, and what was written for this rank's."""
+        start = time.time()
+        writer = self.planner.writer
+        # Whoever writes must be as it was before training: the initial model always is.
+        initial = self.args.rollout.source == "own" or (self.teacher is not None and self.teacher.kind == "initial")
+        fixed = initial or self.state.global_step == 0
+            self.args.rollout.source == "own"
+            or self.state.global_step == 0
+            or (self.teacher and self.teacher.kind == "initial")
+        )
+        if writer.once and fixed:
+            writer.draw(rows, self.initial)
+        size = self.args.per_device_eval_batch_size * self.ranks.count
+        totals: dict[str, float] = {"loss": 0.0}
+        counts = Counter[str]()
+        written: list[list[int]] = []
+        for first in range(0, len(rows), size):
+            shared = rows[first : first + size]
+            own = shared[self.args.process_index :: self.ranks.count] or shared[:1]
+            plan = self.planner.plan(own, "eval")
+            written += [list(sequence.completion_ids) for sequence in plan.sequences]
+            with torch.no_grad():
+                self.model.eval()
+                loss = self.learner.learn(self.model, plan, with_gradient=False)
+            for name, value in step_metrics(loss, plan, self.mechanisms).items():
+                # Rows of which nothing counts have no loss.
+                if plan.counted or name != "loss":
+                    totals[name] = totals.get(name, 0.0) + value * len(shared)
+                    counts[name] += len(shared)
+        speed = speed_metrics(prefix, start, num_samples=len(rows), num_steps=-(-len(rows) // size))
+        means = {f"{prefix}_{name}": total / max(counts[name], 1) for name, total in totals.items()}
+        return means | speed, written
+
+    def _draw_once(self, resuming: bool) -> None:
+        """Draw the completions that are written once for the whole run, or read those of the run that is resumed."""
+        path, writer = Path(self.args.output_dir) / f"{self.args.rollout.source}_samples.jsonl", self.planner.writer
+        if resuming and path.is_file():
+            writer.load(path)
+        shown = None if self.args.disable_tqdm else f"{self.args.rollout.source} samples"
+        held_out = self.eval_dataset.values() if isinstance(self.eval_dataset, dict) else [self.eval_dataset or []]
+        rows = list(chain(self.train_dataset, *held_out))
+        if writer.draw(rows, self.initial, shown) and self.is_world_process_zero():
+            writer.save(path)
