@@ -108,10 +108,6 @@ class HeldOut(OneLineErrors):
         # Whoever writes must be as it was before training: the initial model always is.
         initial = self.args.rollout.source == "own" or (self.teacher is not None and self.teacher.kind == "initial")
         fixed = initial or self.state.global_step == 0
-            self.args.rollout.source == "own"
-            or self.state.global_step == 0
-            or (self.teacher and self.teacher.kind == "initial")
-        )
         if writer.once and fixed:
             writer.draw(rows, self.initial)
         size = self.args.per_device_eval_batch_size * self.ranks.count
