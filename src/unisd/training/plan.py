@@ -297,8 +297,8 @@ def _placed(plan: Plan, items: Sequence[int], parts: Sequence[Tensor], head: Hea
     present = torch.ones_like(targets, dtype=torch.bool)
     if parts and len(items) == len(plan.sequences):
         return Reading(torch.cat(list(parts)), present, head)
-    width = () if head is None else (head.weight.shape[1],)
-    like = parts[0] if parts else torch.empty(0, *width, dtype=torch.float32, device=targets.device)
+    width, dtype = ((), torch.float32) if head is None else (head.weight.shape[1:], head.weight.dtype)
+    like = parts[0] if parts else torch.empty(0, *width, dtype=dtype, device=targets.device)
     values = like.new_zeros(len(targets), *like.shape[1:])
     present.zero_()
     for i, part in zip(items, parts, strict=True):
