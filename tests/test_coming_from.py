@@ -18,12 +18,13 @@ GROUPS = all_groups() | {"training": all_arguments()}
 # Settings that another change brings at the same time. Delete each name once it is there.
 NOT_YET = {
     "contexts.template_kwargs",
-    "rollout.cut_off=drop",
-    "rollout.keep_every",
+    "rollout.log_completions_steps",
+    "rollout.mask_truncated_completions",
     "rollout.min_p",
+    "rollout.num_generations",
     "rollout.repetition_penalty",
-    "rollout.samples",
     "rollout.source=teacher",
+    "rollout.teacher_draws=each_step",
     "rollout.top_k",
 }
 

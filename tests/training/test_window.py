@@ -74,7 +74,7 @@ def test_epochs_differ_and_come_again():
 def test_several_steps_learn_from_what_one_wrote(tmp_path, tokenizer):
     """Eight rows, four a step, three uses: an epoch is six steps, and every cut of a step gives the same."""
     losses = []
-    for batch, accumulation in ((4, 1), (2, 2), (1, 4)):
+    for batch, accumulation in ((4, 1), (2, 2)):
         folder = tmp_path / str(batch)
         cut = {"per_device_train_batch_size": batch, "gradient_accumulation_steps": accumulation}
         trainer = trainer_of(folder, tokenizer, trained=False, **REUSE, max_steps=-1, num_train_epochs=2, **cut)
@@ -91,7 +91,6 @@ def test_several_steps_learn_from_what_one_wrote(tmp_path, tokenizer):
         assert [row["reuse/weight"] == 1.0 for row in rows] == [True, False, False] * 4
         losses.append([row["loss"] for row in rows])
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
-    assert losses[2] == pytest.approx(losses[0], rel=1e-4)
 
 
 def test_an_evaluation_in_between_leaves_the_window_alone(tmp_path, tokenizer):
@@ -135,13 +134,14 @@ class Stop(TrainerCallback):
             raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("every", [2, 3], ids=["inside a window", "at a window's end"])
 def test_stopped_and_resumed_gives_the_same_bits(tmp_path, tokenizer, every):
     """In the second epoch, in the middle of a window, where the weights that wrote are gone."""
     changes = {
         **REUSE,
         "trained": False,
-        "max_steps": 11,
+        "max_steps": 9,
         "save_strategy": "steps",
         "save_steps": every,
         "teacher": {"kind": "ema", "decay": 0.5, "every": 2},
