@@ -203,3 +203,12 @@ def test_evaluation_with_nothing_that_ended(tmp_path, tokenizer):
     found = trainer.evaluate()
     assert found["eval_loss"] == 0.0
     assert found["eval_completions/left_out"] == 1.0
+
+
+def test_rows_of_which_none_has_a_further_reading_are_matched_as_usual(tmp_path, tokenizer):
+    """A rank, or a step, may hold no row with a wrong demonstration, though the mechanism reads whole distributions."""
+    rows = tiny.rows(4)
+    rows[1]["negative_context"] = rows[2]["negative_context"] = None
+    on = trainer_of(tmp_path / "a", tokenizer, rows, hint_gap={"alpha": 0.5})
+    off = trainer_of(tmp_path / "b", tokenizer, rows)
+    same(step_of(on, on.train_dataset[1:3]), step_of(off, off.train_dataset[1:3]))

@@ -49,7 +49,8 @@ def test_two_processes_give_one_processs_loss_and_weights(tmp_path, kind):
         shared = sorted(first[step] + second[step])
         assert shared == sorted(alone[step])
         assert not {item for item, _ in first[step]} & {item for item, _ in second[step]}
-        assert [ids for _, ids in first[step]] != [ids for _, ids in second[step]]
+        told = [[ids for _, ids in rank[step]] for rank in (first, second)]
+        assert told[0] != told[1] or not any(told[0])
     for a, b in zip(lines(one), lines(two), strict=True):
         for name in a:
             if not name.startswith(("time/", "memory/", "speed/")):

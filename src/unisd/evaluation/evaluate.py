@@ -46,11 +46,8 @@ def evaluate(
         store: keeps the completions, so that an evaluation that was killed goes on where it stopped.
         samples: answers per example; more than one need a temperature.
         temperature: 0 means greedy.
-        top_p: nucleus.
+        top_p, top_k, min_p, repetition_penalty: as in `SamplingParams`; greedy answers know the penalty alone.
         seed: of the samples.
-        top_k: only so many of the likeliest tokens; 0 keeps all.
-        min_p: only tokens at least this share as likely as the likeliest.
-        repetition_penalty: above 1, tokens that were there before become less likely, of greedy answers, too.
         max_length: tokens that the model can read; a prompt that leaves no room for an answer is not sent, nor cut:
             its item counts as unanswered.
         thoughts: whether what a reasoning model thinks is cut before its answer is graded, or kept in what is graded.
