@@ -125,8 +125,8 @@ def attach(model: nn.Module, peft_config: Any) -> nn.Module:
     """Wrap ``model`` with a new adapter.
 
     Raises:
-        UsageError: none of the target modules exists in the model, it has an adapter already, or PEFT's method cannot be
-            used here.
+        UsageError: none of the target modules exists in the model, it has an adapter already, or PEFT's method cannot
+            be used here.
     """
     from peft import get_peft_model
 
