@@ -84,7 +84,7 @@ def test_settings_that_contradict_the_adapter_are_refused(tmp_path, first, refus
 
 
 def test_other_kinds_and_starts(tmp_path, model_folder, tokenizer, refused):
-    """Prompt tuning is refused by name wherever an adapter is taken; PiSSA's base is the base, not what is left of it."""
+    """Prompt tuning is refused by name wherever an adapter is taken; PiSSA's base is the base, not what it leaves."""
     base = AutoModelForCausalLM.from_pretrained(model_folder)
     for name, config in {
         "prompt": PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3),

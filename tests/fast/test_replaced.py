@@ -37,6 +37,43 @@ def test_known_families_attend_plainly_with_their_usual_kernel(family):
     assert not attends_plainly(decoder)
 
 
+def test_layers_that_ask_a_copy_of_the_configuration_attend_by_themselves():
+    """PEFT repeats layers as deep copies, which another attention function would not reach."""
+    config = LoraConfig(r=2, target_modules=["q_proj"], layer_replication=[(0, 2), (1, 2)], task_type="CAUSAL_LM")
+    repeated = get_peft_model(tiny.model("llama"), config)
+    assert len(repeated.get_base_model().get_decoder().layers) == 3
+    assert not attends_plainly(repeated.get_base_model().get_decoder())
+
+
+@pytest.mark.parametrize("part", ["lora_A", "lora_B", "base_layer"])
+def test_a_layer_whose_parts_are_hooked_keeps_its_own_forward_pass(part):
+    layer = adapter_of()
+    assert is_lora(layer)
+    inner = layer.base_layer if part == "base_layer" else getattr(layer, part)["default"]
+    handle = inner.register_forward_hook(lambda module, inputs, out: out * 2)
+    assert not is_lora(layer)
+    handle.remove()
+    inner.forward = inner.forward  # as libraries do that move weights between devices
+    assert not is_lora(layer)
+
+
+def test_another_method_that_has_the_same_names_is_no_lora():
+    from peft import AdaLoraConfig
+
+    config = AdaLoraConfig(target_modules=["q_proj"], total_step=10, task_type="CAUSAL_LM")
+    assert not is_lora(get_peft_model(tiny.model(), config).base_model.model.model.layers[0].self_attn.q_proj)
+
+
+def test_what_somebody_else_replaced_stays_and_a_shared_module_is_replaced_once():
+    theirs, shared = nn.Linear(2, 2), nn.Linear(2, 2)
+    before = theirs.forward = lambda value: value + 1
+    with replaced_forwards([theirs, shared, shared], lambda layer: lambda value: value * 0):
+        assert theirs.forward is before
+        assert float(shared(torch.ones(2)).sum()) == 0
+    assert theirs.forward is before
+    assert "forward" not in vars(shared)
+
+
 def test_attention_comes_back_even_after_an_error():
     decoder = tiny.model().get_decoder()
     with replaced_attention(decoder, "another"):

@@ -207,7 +207,7 @@ class AverageTeacher(LiveTeacher):
     @torch.no_grad()
     def distances(self) -> dict[str, float]:
         """Return relative L2 distances of the average: to the student and, under LoRA, to the start."""
-        pairs = {"ema_to_student": dict(self.model.named_parameters())}
+        pairs: dict[str, dict[str, Any]] = {"ema_to_student": dict(self.model.named_parameters())}
         if self._start:
             pairs["ema_to_start"] = self._start
         norm = _norm(self._shadow)

@@ -154,9 +154,9 @@ def _adds_nothing(layer: Any) -> bool:
     of_lora = type(layer).__module__.startswith("peft.tuners.lora.") and isinstance(layer, LoraLayer)
     if not of_lora or layer.merged or layer.lora_variant or layer.lora_magnitude_vector:
         return False
-    first, second, *embedded = _lora_parts(layer)
+    parts: list[Any] = _lora_parts(layer)
     for name in layer.active_adapters:
-        for left, right in ((first, second), tuple(embedded)):
+        for left, right in (parts[:2], parts[2:]):
             if name in left and not (_is_zero(right[name]) or (_is_zero(left[name]) and _no_bias(right[name]))):
                 return False
     return True

@@ -156,7 +156,7 @@ def load_model(
 def load_on_base(adapter: str, dtype: str = "float32", quantization: str = "none") -> tuple[nn.Module, bool]:
     """Load an adapter on its base; return both, and whether switching the adapter off gives the base.
 
-    It does not where the base's own parameters were trained (biases), or are changed when the adapter is put on (PiSSA).
+    It does not where the base's own parameters were trained (biases), or change when the adapter is put on (PiSSA).
 
     Raises:
         UniSDError: see :func:`load_model`.

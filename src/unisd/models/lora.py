@@ -135,8 +135,8 @@ def attach(model: nn.Module, peft_config: Any) -> nn.Module:
     """Wrap ``model`` with a new adapter.
 
     Raises:
-        UsageError: something that the configuration names does not exist in the model or takes no adapter, the model has
-            one already, or PEFT's method cannot be used here.
+        UsageError: something that the configuration names does not exist in the model or takes no adapter, the model
+            has one already, or PEFT's method cannot be used here.
     """
     from peft import get_peft_model
 

@@ -53,10 +53,10 @@ def moved_weights(model: nn.Module) -> dict[str, Tensor]:
 
     With it `finish_adapter` saves the difference, a LoRA adapter of twice the rank for the base as it was.
     """
-    (name,) = active_names(model)[:1] or [None]
+    name = next(iter(active_names(model)), "")
     config: Any = getattr(model, "peft_config", {}).get(name)
     init = str(getattr(config, "init_lora_weights", ""))
-    if name is None or getattr(config, "use_dora", False) or not init.lower().startswith(_MOVES_WEIGHTS):
+    if getattr(config, "use_dora", False) or not init.lower().startswith(_MOVES_WEIGHTS):
         return {}
     return {key: value.detach().clone() for key, value in _state(model, name).items() if _is_factor(key)}
 
@@ -78,9 +78,10 @@ def finish_adapter(model: nn.Module, folder: Path, start: dict[str, Tensor]) -> 
         return
     tensors = load_file(folder / _ADAPTER)
     for key, before in start.items():
-        first, sign = ".lora_A." in key or ".lora_embedding_A" in key, 1
-        sign = 1 if first else -1
-        tensors[key] = torch.cat([tensors[key], sign * before.to(tensors[key].device)], dim=0 if first else 1)
+        # s B A - s B₀ A₀ = s [B, -B₀] [A; A₀]
+        first = ".lora_A." in key or ".lora_embedding_A" in key
+        before = before.to(tensors[key].device)
+        tensors[key] = torch.cat([tensors[key], before if first else -before], dim=0 if first else 1)
     save_file({key: value.contiguous() for key, value in tensors.items()}, folder / _ADAPTER, metadata={"format": "pt"})
     config = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
     more = 2**0.5 if config.get("use_rslora") else 2
@@ -124,7 +125,7 @@ def _lost_of_adapter(model: nn.Module, folder: Path, moved: bool) -> list[str]:
 
 
 def _made_by(model: nn.Module, folder: Path) -> dict[str, torch.Size] | None:
-    """Return the tensors that plain PEFT makes of a saved configuration on the bare model; None where it needs values."""
+    """Return the tensors that plain PEFT makes of a saved configuration on the bare model; None if it needs values."""
     from peft import PeftConfig, PeftModel
 
     inner: Any = base_model(model)
@@ -140,7 +141,7 @@ def _made_by(model: nn.Module, folder: Path) -> dict[str, torch.Size] | None:
 
 
 def _lost_of_model(model: nn.Module, folder: Path) -> list[str]:
-    held = {name: value for name, value in model.named_parameters()}
+    held = dict(model.named_parameters())
     tied = model.state_dict(keep_vars=True).keys() - held.keys()
     other = [0, 0.0]  # what the files call by other names: checkpoints of some families join or split tensors
     for file in folder.glob("*.safetensors"):

@@ -27,7 +27,7 @@ def check_start(model: nn.Module, teacher: TeacherWeights) -> None:
     if not alike(own, taught, next(model.parameters()).dtype):
         raise UniSDError(
             f"model: before the first step the {teacher.kind} teacher differs from the student, by "
-            f"{float((own - taught).abs().max()):.2g} in a logit: its forward pass depends on more than its parameters; "
+            f"{float((own - taught).abs().max()):.2g} in a logit: its answers depend on more than its parameters; "
             "use another PEFT method or model"
         )
 
@@ -72,7 +72,7 @@ class GradientWatch:
         if float(self._total(torch.tensor([float(asks())], device=device))) > 0:
             raise UniSDError(
                 f"step {step}: the gradient is exactly zero, though the loss asks for a change: something in the model "
-                "does not pass it on (a quantisation or kernel that this device cannot train, a layer that is cut off); "
+                "does not pass it on (a quantisation or kernel that this device cannot train, a cut-off layer); "
                 "change model.dtype, the device or what is trained"
             )
         if not self._warned:

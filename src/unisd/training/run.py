@@ -146,7 +146,7 @@ def train_run(
 
 
 def keep_start(model: nn.Module, settings: RunSettings, folder: Path) -> None:
-    """Keep in a run's folder what it began from, where that is an adapter: ``start/``, and ``base/`` once it is merged."""
+    """Keep in a run's folder what it began from, where that is an adapter: ``start/``, and ``base/`` once merged."""
     name = settings.model.name
     if not is_adapter(name):
         return

@@ -1,0 +1,161 @@
+"""A run that does not train does not end as a success, and what is saved is what was trained."""
+
+import json
+
+import pytest
+import torch
+from peft import PeftModel, get_peft_model, inject_adapter_in_model
+from safetensors.torch import load_file, save_file
+
+import tiny
+from unisd.errors import UniSDError, UsageError
+from unisd.models.saved import check_saved
+from unisd.training.trainer import UniSDTrainer
+
+IDS = torch.tensor([[5, 6, 7, 8]])
+
+
+@pytest.fixture
+def trainer_of(tmp_path, tokenizer):
+    def make(model, peft_config=None, **changes):
+        changes = {"max_steps": 3} | changes
+        return UniSDTrainer(
+            model,
+            tiny.arguments(tmp_path / "run", **changes),
+            train_dataset=tiny.rows(),
+            processing_class=tokenizer,
+            peft_config=peft_config,
+        )
+
+    return make
+
+
+def frozen():
+    return tiny.lora(tiny.model(), trained=True).requires_grad_(False)
+
+
+def merged():
+    model = tiny.lora(tiny.model(), trained=True)
+    model.merge_adapter()
+    return model
+
+
+def with_a_trained_base():
+    model = tiny.lora(tiny.model())
+    model.get_base_model().model.layers[0].self_attn.k_proj.requires_grad_(True)
+    return model
+
+
+def nested():
+    return get_peft_model(tiny.lora(tiny.model()), tiny.lora_config())
+
+
+def in_place():
+    return inject_adapter_in_model(tiny.lora_config(), tiny.model())
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (frozen, "none of its parameters is trainable.*is_trainable=True"),
+        (lambda: tiny.model().requires_grad_(False), "none of its parameters is trainable.*peft_config"),
+        (merged, "its adapter is merged.*unmerge_adapter"),
+        (with_a_trained_base, "1 trained tensors of the base .*k_proj.* would not be saved.*modules_to_save"),
+        (nested, "an adapter lies on an adapter.*merge"),
+        (in_place, "was added in place.*get_peft_model"),
+    ],
+)
+def test_what_would_not_train_or_not_be_saved_is_refused(trainer_of, make, said):
+    with pytest.raises(UsageError, match=said) as seen:
+        trainer_of(make())
+    assert len(str(seen.value).splitlines()) == 1
+
+
+def test_a_second_adapter_is_not_put_on_the_first(trainer_of):
+    with pytest.raises(UsageError, match="has an adapter already; leave peft_config out"):
+        trainer_of(tiny.lora(tiny.model()), tiny.lora_config())
+
+
+class Dead(torch.autograd.Function):
+    """A kernel whose backward pass gives zeros."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return torch.zeros_like(gradient)
+
+
+@pytest.mark.parametrize(
+    ("hook", "said"),
+    [
+        (lambda module, inputs, out: Dead.apply(out), "step 1: the gradient is exactly zero, though the loss asks"),
+        (lambda module, inputs, out: out.detach(), "nothing that is trained takes part"),
+    ],
+)
+def test_a_model_that_passes_no_gradient_on_stops(trainer_of, hook, said):
+    model = tiny.lora(tiny.model(), trained=True)
+    model.get_base_model().model.norm.register_forward_hook(hook)
+    with pytest.raises(UniSDError, match=said):
+        trainer_of(model).train()
+
+
+def test_what_gets_no_gradient_is_named_once(trainer_of, capsys):
+    model = tiny.model("qwen2")
+    model.unused = torch.nn.Linear(3, 3)
+    trainer_of(model).train()
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning")]
+    assert len(said) == 1
+    assert "2 of 29 trained tensors (unused.bias, unused.weight) got no gradient" in said[0]
+
+
+def test_a_new_adapter_under_warm_up_is_not_accused(trainer_of, capsys):
+    """The first factor of LoRA has no gradient until the second has moved, which warm-up puts off by a step."""
+    trainer_of(tiny.model(), tiny.lora_config(), lr_scheduler_type="linear", warmup_steps=2, max_steps=4).train()
+    assert "gradient" not in capsys.readouterr().err
+
+
+def test_a_run_in_which_nothing_counts_warns_once_and_fails_at_its_end(trainer_of, capsys):
+    model = tiny.lora(tiny.model(), trained=True)
+    with pytest.raises(UniSDError, match="no step had a gradient, so nothing was trained"):
+        trainer_of(model, clipping={"cap": 1e-9}).train()
+    assert capsys.readouterr().err.count("nothing to learn") == 1
+
+
+def test_an_adapter_of_another_name_lies_where_peft_looks(trainer_of, tmp_path):
+    model = get_peft_model(tiny.model(), tiny.lora_config(), adapter_name="mine")
+    trainer = trainer_of(model)
+    trainer.train()
+    trainer.save_weights(tmp_path / "a")
+    loaded = PeftModel.from_pretrained(tiny.model(), tmp_path / "a")
+    with torch.no_grad():
+        assert torch.equal(loaded.eval()(IDS).logits, model.eval()(IDS).logits)
+
+
+@pytest.mark.parametrize("adapter", [True, False])
+@pytest.mark.parametrize("harm", ["value", "missing"])
+def test_what_was_saved_otherwise_is_noticed(tmp_path, adapter, harm):
+    model = tiny.lora(tiny.model(), trained=True) if adapter else tiny.model()
+    model.save_pretrained(tmp_path)
+    check_saved(model, tmp_path)
+    file = next(tmp_path.glob("*.safetensors"))
+    tensors = load_file(file)
+    name = next(iter(tensors))
+    if harm == "value":
+        tensors[name].view(-1)[0] += 1
+    else:
+        del tensors[name]
+    save_file(tensors, file, metadata={"format": "pt"})
+    with pytest.raises(UniSDError, match="is not what was trained: 1 tensors are missing or differ"):
+        check_saved(model, tmp_path)
+
+
+def test_a_configuration_of_another_adapter_is_noticed(tmp_path):
+    model = tiny.lora(tiny.model(), trained=True)
+    model.save_pretrained(tmp_path)
+    path = tmp_path / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"r": 8}))
+    with pytest.raises(UniSDError, match="missing or differ"):
+        check_saved(model, tmp_path)
