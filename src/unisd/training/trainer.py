@@ -23,7 +23,7 @@ from unisd.fast.merged import return_free_memory
 from unisd.files import named_write_errors, replacing_folder, write_json
 from unisd.mechanisms import Acting, InitialTeacher, Mechanisms, Run
 from unisd.models import attach, load_model, load_tokenizer, max_positions
-from unisd.models.trust import trusted_rows
+from unisd.models.trust import trusted
 from unisd.rollout import Completion, Sampler, make_sampler
 from unisd.training.arguments import UniSDConfig
 from unisd.training.checkpoints import (
@@ -83,7 +83,7 @@ class UniSDTrainer(Trainer):
         args = args or UniSDConfig(output_dir="unisd-run")
         name = model if isinstance(model, str) else str(getattr(getattr(model, "config", None), "_name_or_path", ""))
         model = load_model(model) if isinstance(model, str) else model
-        trusted_rows(model)
+        trusted(model)
         processing_class = processing_class or load_tokenizer(name)
         if peft_config is not None:
             set_seed(args.seed)
