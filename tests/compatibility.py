@@ -23,3 +23,9 @@ def observed(table: str, row: str, **found: str) -> None:
         record["rows"] = dict(sorted(record["rows"].items(), key=lambda item: item[0].lower()))
         path.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     assert record["rows"].get(row) == found, f"docs/compatibility/{table}.json says {record['rows'].get(row)} of {row}"
+
+
+def recorded(table: str) -> dict[str, dict[str, str]]:
+    """Return the rows of a table."""
+    rows: dict[str, dict[str, str]] = json.loads((TABLES / f"{table}.json").read_text(encoding="utf-8"))["rows"]
+    return rows

@@ -103,6 +103,7 @@ _DECODER = dict.fromkeys(
     ],
     {"is_decoder": True},
 )
+_ROPE = {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 1, 1]}}
 CHANGED: dict[str, dict[str, Any]] = _DECODER | {
     "bamba": {"attn_layer_indices": [1], "mamba_n_heads": 8, "mamba_d_head": 8},
     "falcon_h1": {"mamba_d_ssm": 64, "mamba_n_heads": 8, "mamba_d_head": 8, "lm_head_multiplier": 0.5},
@@ -115,11 +116,20 @@ CHANGED: dict[str, dict[str, Any]] = _DECODER | {
     "gemma4_text": {"num_kv_shared_layers": 0},
     "gemma4_unified_text": {"num_kv_shared_layers": 0},
     "hrm_text": {},
-    "zamba2": {"layers_block_type": ["mamba", "hybrid"], "mamba_headdim": 8, "n_mamba_heads": 8, "num_mem_blocks": 1},
+    "zamba2": {
+        "layers_block_type": ["mamba", "hybrid"],
+        "mamba_headdim": 8,
+        "n_mamba_heads": 8,
+        "attention_hidden_size": 64,
+    },
     "lfm2": {"layer_types": ["conv", "full_attention"]},
     "lfm2_moe": {"layer_types": ["conv", "full_attention"]},
     "mamba2": {"num_heads": 8, "head_dim": 8},
-    "deepseek_v2": {"topk_method": "greedy"},
+    "deepseek_v2": {"topk_method": "greedy", "num_experts_per_tok": 2},
+    "qwen2_vl": {"text_config": _ROPE},
+    "qwen2_5_vl": {"text_config": _ROPE},
+    "qwen2_5_omni_thinker": {"text_config": _ROPE},
+    "glm4v": {"text_config": _ROPE},
     "codegen": {"rotary_dim": 4},
     "gptj": {"rotary_dim": 4},
     "gpt_neo": {"attention_types": [[["global", "local"], 1]]},
@@ -128,6 +138,54 @@ CHANGED: dict[str, dict[str, Any]] = _DECODER | {
     "xmod": {"is_decoder": True, "default_language": "en_XX"},
 }
 """What single families need beyond that."""
+
+WITH_IMAGES = [
+    "aya_vision",
+    "cohere2_vision",
+    "glm4v",
+    "idefics3",
+    "internvl",
+    "llava",
+    "mistral3",
+    "paligemma",
+    "qwen2_5_omni_thinker",
+    "qwen2_5_vl",
+    "qwen2_vl",
+    "qwen3_omni_moe_thinker",
+    "qwen3_vl",
+    "qwen3_vl_moe",
+    "smolvlm",
+]
+"""Families for images and text that are tried with text alone, besides those that transformers loads for text."""
+NOT_BUILT = {
+    "blt": "reads bytes through parts of their own",
+    "cohere_compass_text": "its default config builds no model",
+    "dbrx": "its default config builds no model",
+    "dots3_note_text": "its default config builds no tiny model",
+    "dots3_note": "its sizes depend on each other",
+    "gemma3n": "needs timm for its images",
+    "gemma4_assistant": "drafts for another model",
+    "gemma4_unified_assistant": "drafts for another model",
+    "kimi_linear": "its reference kernel takes minutes",
+    "musicgen": "writes audio",
+    "musicgen_melody": "writes audio",
+    "prophetnet": "predicts several tokens at a time",
+    "qwen4_exp": "its default config builds no model",
+    "qwen4_exp_text": "its default config builds no model",
+    "reformer": "its sizes depend on each other",
+    "zamba": "its default config builds no tiny model",
+}
+"""Why a family is not tried."""
+
+
+def tried() -> list[str]:
+    """The families that are built: one of each class."""
+    classes: dict[str, str] = {}
+    for name, kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.items():
+        if name not in NOT_BUILT:
+            classes.setdefault(kind, name)
+    named = [name for name in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES if name in classes.values()]
+    return sorted([*named, *WITH_IMAGES])
 
 
 def config_of(model_type: str) -> PreTrainedConfig:

@@ -16,7 +16,8 @@ from unisd import fast
 from unisd.fast import lean, merged, products, segments, slots
 from unisd.fast.merged import merged_weights
 from unisd.models.packed import PackedSequence
-from unisd.models.readers import PaddedReader, SlotReader, reader_of
+from unisd.models.readers import PaddedReader, SlotReader
+from unisd.models.trust import trusted_reader
 from unisd.rollout import Request, SamplingParams
 from unisd.rollout.torch_sampler import TorchSampler
 from unisd.teacher import ReadRequest, score
@@ -78,7 +79,7 @@ def test_what_is_read_gives_the_same_logits(family, dtype):
     def outcome():
         model = adapted(family, dtype)
         with merged_weights(model):
-            reader = reader_of(model)
+            reader = trusted_reader(model)(model)
             assert isinstance(reader, SlotReader if fast.enabled() else PaddedReader)
             seen = [reader.begin(PROMPTS).float()]
             for step in range(12):

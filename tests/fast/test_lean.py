@@ -160,7 +160,7 @@ def test_less_is_kept_for_the_backward_pass():
         ids = IDS.repeat(1, 8)
         way = lean_adapters(model) if lean else contextlib.nullcontext()
         with torch.autograd.graph.saved_tensors_hooks(note, lambda t: t), way:
-            hidden_states(model, flat_row([PackedSequence(ids[0, :9].tolist(), ids[0, 9:].tolist())]))
+            hidden_states(model, flat_row([PackedSequence(ids[0, :9].tolist(), ids[0, 9:].tolist())]), by_segment=True)
         return sum(seen.values())
 
     assert kept(lean=True) < 0.6 * kept(lean=False)

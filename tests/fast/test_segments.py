@@ -5,8 +5,9 @@ import torch
 
 import tiny
 from unisd.fast.segments import NAME, Segment, attention_by_segment, segmented_attention, segments_suit
-from unisd.models import packed as packed_module
-from unisd.models.packed import PackedSequence, completion_states
+from unisd.models import reading
+from unisd.models.packed import PackedSequence
+from unisd.models.reading import completion_states
 
 # The last is longer than Gemma's sliding window of 8.
 SEQUENCES = [PackedSequence([1, 5, 9], [7, 8]), PackedSequence([4], [11, 12]), PackedSequence([6] * 9, list(range(9)))]
@@ -16,7 +17,7 @@ def learned(model, by_segment, monkeypatch):
     """States and gradients of one packed row."""
     with monkeypatch.context() as patched:
         if not by_segment:
-            patched.setattr(packed_module, "segments_suit", lambda decoder: False)
+            patched.setattr(reading, "segments_suit", lambda decoder: False)
         model.zero_grad()
         states = completion_states(model, SEQUENCES)
         weights = torch.linspace(-1, 1, states.numel()).view_as(states)

@@ -7,13 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tiny
-from unisd.errors import UsageError
 from unisd.fast.segments import Segment
 from unisd.models.load import base_model
 from unisd.models.packed import (
     MIN_SHARED,
     PackedSequence,
-    completion_states,
     flat_row,
     hidden_states,
     pack,
@@ -21,6 +19,7 @@ from unisd.models.packed import (
     predicting_states,
     shared_row,
 )
+from unisd.models.reading import completion_states
 
 SEQUENCES = [
     PackedSequence([1, 5, 9, 30], [7, 8, 2]),
@@ -65,7 +64,7 @@ def test_a_row_without_restarting_positions_would_differ():
     row = flat_row(SEQUENCES)
     running = dataclasses.replace(row, positions=list(range(len(row.ids))), segments=[Segment(0, len(row.ids))])
     with torch.no_grad():
-        joined = hidden_states(model, running)[0]
+        joined = hidden_states(model, running, by_segment=True)[0]
     first = len(SEQUENCES[0])
     assert not torch.allclose(joined[first + 1 : first + 2], alone(model, SEQUENCES[1]), atol=1e-3)
 
@@ -83,8 +82,8 @@ def test_the_last_layer_computes_what_is_asked_for(family):
         states.square().sum().backward()
         return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
-    all_tokens = hidden_states(model, row)[0, torch.tensor(row.predicting)]
-    few = predicting_states(model, row)
+    all_tokens = hidden_states(model, row, by_segment=True)[0, torch.tensor(row.predicting)]
+    few = predicting_states(model, row, by_segment=True)
     handle.remove()
     assert seen == [len(row.ids), len(row.predicting)]
     torch.testing.assert_close(few, all_tokens)
@@ -123,13 +122,6 @@ def test_more_sequences_fit_where_they_share():
     family = [PackedSequence([*SYSTEM, 60 + i, 61], [7]) for i in range(8)]
     assert len(pack_sequences(family, 40, share=True)) == 1
     assert len(pack_sequences(family, 40, share=False)) == 8
-
-
-def test_a_model_with_a_recurrent_state_is_refused(model):
-    """Its state would run from one packed sequence into the next, which no mask prevents."""
-    model.get_decoder()._is_stateful = True
-    with pytest.raises(UsageError, match="recurrent state"):
-        completion_states(model, SEQUENCES)
 
 
 # Sequences that share their beginning

@@ -6,7 +6,8 @@ from peft import LoraConfig, get_peft_model
 
 import tiny
 from unisd.models import readers
-from unisd.models.readers import PaddedReader, SlotReader, reader_of
+from unisd.models.readers import EqualReader, PaddedReader, SingleReader, SlotReader, WholeReader
+from unisd.models.trust import trusted_reader
 
 SYSTEM = list(range(3, 23))
 # Longer than Gemma-3's sliding window of 8 tokens; two share their beginning.
@@ -26,7 +27,7 @@ def positions(lengths, count):
 @pytest.fixture(params=["packed", "padded"])
 def beginning(request, monkeypatch):
     if request.param == "padded":
-        monkeypatch.setattr(readers, "shares", lambda model: False)
+        monkeypatch.setattr(readers, "segments_suit", lambda decoder: False)
 
 
 @pytest.fixture(params=sorted(tiny.FAMILIES))
@@ -64,7 +65,7 @@ def test_what_was_wrong_is_written_over(family_model):
         torch.testing.assert_close(read[row], expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("reader_class", [SlotReader, PaddedReader])
+@pytest.mark.parametrize("reader_class", [SlotReader, PaddedReader, EqualReader, SingleReader, WholeReader])
 @torch.no_grad()
 def test_rows_can_leave_and_long_texts_find_room(family_model, reader_class):
     reader = reader_class(family_model)
@@ -84,17 +85,17 @@ def test_rows_can_leave_and_long_texts_find_room(family_model, reader_class):
 
 
 def test_slots_suit_known_families_with_their_usual_kernel_and_head(family_model):
-    assert isinstance(reader_of(family_model), SlotReader)
+    assert trusted_reader(family_model) is SlotReader
     family_model.get_base_model().get_decoder().config.model_type = "a newcomer"
-    assert isinstance(reader_of(family_model), PaddedReader)
+    assert trusted_reader(family_model) is PaddedReader
 
 
 def test_slots_do_not_suit_other_kernels_or_an_adapted_head(model):
     config = LoraConfig(r=2, target_modules=["q_proj", "lm_head"], task_type="CAUSAL_LM")
     model.set_attn_implementation("eager")
-    assert isinstance(reader_of(model), PaddedReader)
+    assert trusted_reader(model) is PaddedReader
     model.set_attn_implementation("sdpa")
-    assert isinstance(reader_of(get_peft_model(model, config)), PaddedReader)
+    assert trusted_reader(get_peft_model(model, config)) is PaddedReader
 
 
 @torch.no_grad()

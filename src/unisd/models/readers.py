@@ -36,6 +36,9 @@ class SlotReader:
         model: a causal language model (PEFT or plain) in evaluation mode; its weights must not change between reads.
     """
 
+    pads = True
+    """Whether rows stand beside tokens that are not theirs."""
+
     @staticmethod
     def suits(model: nn.Module) -> bool:
         """Return whether it is for models of this kind."""
@@ -99,6 +102,9 @@ class SlotReader:
 class PaddedReader:
     """Reads the sequences of a batch token by token, prompts padded on the left."""
 
+    pads = True
+    """Whether rows stand beside tokens that are not theirs."""
+
     @staticmethod
     def suits(model: nn.Module) -> bool:
         """Return whether it is for models of this kind."""
@@ -150,6 +156,8 @@ class PaddedReader:
 class EqualReader:
     """Reads prompts of equal length together, without padding, and goes on from whatever cache the model makes."""
 
+    pads = False
+    """Whether rows stand beside tokens that are not theirs."""
     together = True
     """Whether rows share a cache at all."""
 
@@ -223,6 +231,9 @@ def selected(cache: Any, rows: Tensor) -> Any:
 
 class WholeReader:
     """Reads everything again for each token, without a cache: slow, and right for whatever reads from left to right."""
+
+    pads = True
+    """Whether rows stand beside tokens that are not theirs."""
 
     @staticmethod
     def suits(model: nn.Module) -> bool:

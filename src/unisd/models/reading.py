@@ -15,12 +15,12 @@ from unisd.models.packed import (
     shared_row,
 )
 from unisd.models.padded import batches, padded_states
-from unisd.models.trust import trusted_rows
+from unisd.models.trust import trusted
 
 
 def shares(model: nn.Module) -> bool:
     """Return whether sequences of a row can share what they begin with alike."""
-    return trusted_rows(model).segments and segments_suit(decoder_of(model))
+    return trusted(model).segments and segments_suit(decoder_of(model))
 
 
 def rows_of(
@@ -35,7 +35,7 @@ def rows_of(
         items: of each sequence what it belongs to, None if to nothing; what belongs together is read together where
             that saves work, even beyond the budget.
     """
-    trust = trusted_rows(model)
+    trust = trusted(model)
     lengths = [len(s) for s in sequences]
     alone = [i for i, length in enumerate(lengths) if trust.turn and length > trust.turn]
     rest = [i for i in range(len(sequences)) if i not in set(alone)]
@@ -71,7 +71,7 @@ def completion_states(model: nn.Module, sequences: Sequence[PackedSequence], sha
     Returns:
         ``[N, H]`` in the model's dtype, N = all completion tokens, in the order of ``sequences``.
     """
-    if trusted_rows(model).rows != "packed":
+    if trusted(model).rows != "packed":
         return padded_states(model, sequences)
     by_segment = shares(model)
     row = shared_row(sequences) if share and by_segment else flat_row(sequences)

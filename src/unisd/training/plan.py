@@ -18,7 +18,7 @@ from unisd.errors import UniSDError, UsageError
 from unisd.mechanisms import GOLD, Mechanisms, Reading, StateTerm, Step, TeacherWeights, View, Weights
 from unisd.models.head import output_head
 from unisd.models.packed import PackedSequence
-from unisd.models.trust import trusted_rows
+from unisd.models.trust import trusted
 from unisd.objective import Gate, Head, Target, TokenTerm, local_total, token_coefficients
 from unisd.rollout import Completion, Sampler
 from unisd.tasks.turns import reply_of
@@ -100,7 +100,7 @@ class Planner:
         ranks: Ranks,
         grader: Grader | None = None,
     ) -> None:
-        trusted_rows(model)  # what it finds is said before anything is sampled
+        trusted(model)  # what it finds is said before anything is sampled
         self.config = config
         self.mechanisms = mechanisms
         self.model = model
