@@ -145,8 +145,9 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
             continue
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UsageError(f"{path}, line {number}: not JSON ({error.msg}); repair or remove the line") from error
+        except (ValueError, RecursionError) as error:  # numbers of thousands of digits, and deep nesting, too
+            why = getattr(error, "msg", error)
+            raise UsageError(f"{path}, line {number}: not JSON ({why}); repair or remove the line") from error
         if not isinstance(row, dict):
             raise UsageError(f"{path}, line {number}: a JSON object was expected, not {type(row).__name__}")
         rows.append(row)

@@ -1,7 +1,10 @@
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
+import numpy
+import pandas
 import pytest
 from datasets import Dataset
 from hypothesis import given
@@ -366,3 +369,94 @@ def test_a_context_of_another_kind_comes_back_as_it_was(slot):
 def test_no_slot_shares_the_column_of_gold():
     with pytest.raises(UsageError, match="a slot 'privileged' would share its column with gold"):
         Need("privileged", "gold")
+
+
+# Cells of any kind
+
+
+NOTHING = [None, math.nan, pandas.NA, numpy.array(math.nan)]
+
+
+@pytest.mark.parametrize("nothing", NOTHING, ids=lambda value: type(value).__name__)
+def test_missing_cells_are_absent(nothing):
+    row = {"prompt": PROMPT, "privileged_context": "In hives.", "negative_context": nothing, "id": nothing}
+    item = read_columns(row, 0, [GOLD, NEGATIVE])
+    assert item.contexts["negative"] == []
+    assert item.id == read_columns({"prompt": PROMPT}, 0, []).id
+    for column in ("prompt", "privileged_context", "completion"):
+        with pytest.raises(UsageError, match=rf"column '{column}', row 5 \(counted from 0\): it is missing"):
+            read_columns({**row, "completion": "x", column: nothing}, 5, [GOLD], completion_required=True)
+
+
+@pytest.mark.parametrize("column", ["prompt", "privileged_context", "completion", "id", "negative_context"])
+@pytest.mark.parametrize(
+    ("cell", "said"), [("a\ud83d", "half of a pair"), (b"a", "bytes"), (math.inf, "finite"), ([10**5000], "digits")]
+)
+def test_cells_that_cannot_be_used_are_named(column, cell, said):
+    row = {"prompt": PROMPT, "privileged_context": "In hives.", "completion": "In hives.", column: cell}
+    with pytest.raises(UsageError, match=rf"column '{column}', row 3 \(counted from 0\): .*{said}"):
+        read_columns(row, 3, [GOLD, NEGATIVE], completion_required=True)
+
+
+def test_columns_that_nothing_reads_may_hold_anything():
+    row = {"prompt": PROMPT, "privileged_context": "In hives.", "image": object(), "notes": "\udc00", 3: 4}
+    assert read_columns(row, 0, [GOLD]).prompt == PROMPT
+
+
+def test_a_prompt_that_is_missing_is_told_with_the_columns_that_are_there():
+    with pytest.raises(
+        UsageError, match=r"every row needs a prompt \(text or messages\); this one has question, answer$"
+    ):
+        read_columns({"question": "Why?", "answer": "So."}, 0, [GOLD])
+
+
+def test_arrays_of_tables_are_lists():
+    messages = numpy.array([{"role": "user", "content": PROMPT}], dtype=object)
+    row = {"id": numpy.int64(7), "prompt": messages, "auxiliary_contexts": numpy.array(["Think.", "Look."])}
+    item = read_columns(row, 0, [PROBES])
+    assert (item.id, item.prompt, len(item.contexts["auxiliary"])) == ("7", [{"role": "user", "content": PROMPT}], 2)
+    assert read_columns({"prompt": PROMPT, "id": 7.0}, 0, []).id == "7"
+
+
+def test_a_reply_may_be_a_conversation_of_one_message():
+    def read(*messages):
+        return read_columns({"prompt": PROMPT, "completion": list(messages)}, 0, [], completion_required=True)
+
+    assert read({"role": "assistant", "content": "In hives.", "name": None}).completion == "In hives."
+    reply, user = {"role": "assistant", "content": "In hives."}, {"role": "user", "content": "Why?"}
+    for replies in ([user], [reply, user, reply], [], [{**reply, "tool_calls": [{}]}], [{**reply, "content": ""}]):
+        with pytest.raises(UsageError, match="give every row the reply to learn, as text"):
+            read(*replies)
+
+
+@pytest.mark.parametrize("row", ["a", 5, None, ["a"], ("prompt", "a")])
+def test_a_row_is_a_mapping(row):
+    with pytest.raises(UsageError, match=r"row 4 \(counted from 0\) is of type .*; give a mapping of columns"):
+        read_columns(row, 4, [GOLD])
+
+
+TEXTS = st.text(st.characters(categories=["Cs", "L", "Zs", "Cc"]), max_size=5)
+KEYS = st.sampled_from(["role", "content", "kind", "text"])
+CELLS = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | TEXTS | st.binary(max_size=2) | st.just(pandas.NA),
+    lambda v: (
+        st.lists(v, max_size=3) | st.dictionaries(TEXTS | st.sampled_from(["role", "content", "kind", "text"]), v)
+    ),
+    max_leaves=6,
+)
+COLUMNS = st.sampled_from(
+    ["id", "prompt", "completion", "privileged_context", "auxiliary_contexts", "negative_context"]
+)
+
+
+@given(st.dictionaries(COLUMNS, CELLS, max_size=6), st.booleans(), st.booleans())
+def test_any_row_is_read_or_refused_in_a_line(row, fill, completion):
+    if fill:
+        row = {"prompt": PROMPT, "privileged_context": "In hives.", "completion": "So."} | row
+    try:
+        said = columns_of(read_columns(row, 0, [GOLD, PROBES, NEGATIVE], completion))
+    except UsageError as error:
+        said = str(error)
+    # A row that was read can be written down; a message is one line.
+    assert len(json.dumps(said, allow_nan=False, ensure_ascii=False).encode().splitlines()) == 1
+    assert not isinstance(said, str) or len(said.splitlines()) == 1

@@ -3,6 +3,8 @@
 import csv
 import gzip
 import json
+import math
+import re
 import sys
 import types
 from pathlib import Path
@@ -388,3 +390,32 @@ def test_the_page_names_every_key_and_its_class_works():
     assert isinstance(task, Task)
     assert [example.answer for example in task.load("train")] == ["2", "6", "10", "14"]
     assert all(task.grade(example, example.demonstration).correct for example in task.load("test"))
+
+
+def test_a_missing_cell_is_no_answer_whatever_wrote_it(tmp_path):
+    """NaN in JSON was the right answer "nan"."""
+    (tmp_path / "train.jsonl").write_text('{"q": "1 + 1?", "sum": NaN}\n', encoding="utf-8")
+    for kind in ("exact", "number"):
+        told = refused(tmp_path, NUMBER | {"prompt": "{q}", "answer": {"type": kind, "column": "sum"}})
+        assert "line 1: the column 'sum' holds nothing; a text or a number was expected" in told
+    for answers in ([2, None], [math.nan], ["two", True, [2]]):
+        told = refused(tmp_path, NUMBER | {"prompt": "{q}", "answer": {"type": "exact", "column": "sum"}}, [
+            {"q": "1 + 1?", "sum": answers}
+        ])  # fmt: skip
+        assert "the column 'sum' holds" in told
+
+
+@pytest.mark.parametrize(
+    ("cell", "said"), [("a\ud83d", r"U\+D83D, half of a pair"), (math.inf, "it is inf"), ({"a": "\udc00"}, r"U\+DC00")]
+)
+def test_cells_that_are_no_text_are_named_with_column_and_line(tmp_path, cell, said):
+    for row in ({"q": cell, "sum": "2"}, {"q": "1 + 1?", "sum": cell}):
+        told = refused(tmp_path, NUMBER | {"prompt": "{q}", "answer": {"type": "exact", "column": "sum"}}, [row])
+        assert re.search(rf"line 1: the column '(q|sum)'.*({said}|holds a value of type dict)", told)
+
+
+def test_json_lines_by_another_name(tmp_path):
+    rows = "\n".join(json.dumps(row) for row in SUMS)
+    (tmp_path / "train.json").write_text(rows, encoding="utf-8")
+    task = make(tmp_path, NUMBER | {"data": {"train": "train.json"}})
+    assert [example.answer for example in task.load("train")] == ["3", "4.5"]

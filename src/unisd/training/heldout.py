@@ -31,6 +31,8 @@ class HeldOut(OneLineErrors):
     mechanisms: Mechanisms
     ranks: Ranks
     teacher: TeacherWeights | None
+    dropped: dict[str, int]
+    """What was left out of the training rows, by reason."""
     initial: TeacherWeights
     """The model before training, which writes fixed samples; there where completions are drawn once."""
 
@@ -42,11 +44,13 @@ class HeldOut(OneLineErrors):
         found = evaluation_rows(dataset)
         sets = found if isinstance(found, dict) else {"": found}
         prepared: dict[str, list[PreparedRow]] = {}
+        of_training = self.dropped
         for name, rows in sets.items():
             try:
                 prepared[name] = self._prepare(rows, args, model)
             except UsageError as error:
                 raise UsageError(f"eval_dataset{f'[{name!r}]' if name else ''}: {error}") from error
+        self.dropped = of_training
         return prepared if isinstance(found, dict) else prepared[""]
 
     def evaluate(

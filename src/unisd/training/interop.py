@@ -186,7 +186,10 @@ def check_optimizer(optimizer: Any, model: nn.Module) -> None:
 def padded(sequences: list[list[int]]) -> np.ndarray[Any, Any]:
     """Return token ids as ``[rows, longest]`` int64, filled up with -100, as transformers pads predictions."""
     width = max(map(len, sequences), default=0)
-    return np.array([[*ids, *[-100] * (width - len(ids))] for ids in sequences], dtype=np.int64).reshape(-1, width)
+    made = np.full((len(sequences), width), -100, dtype=np.int64)
+    for row, ids in zip(made, sequences, strict=True):
+        row[: len(ids)] = ids
+    return made
 
 
 class OneLineErrors(Trainer):

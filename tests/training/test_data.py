@@ -1,0 +1,156 @@
+"""What data sets come as: one list of rows of all of them, or one line."""
+
+import datasets
+import pandas as pd
+import pyarrow
+import pytest
+import torch
+
+from unisd.errors import UsageError
+from unisd.training import data
+from unisd.training.data import evaluation_rows, training_rows
+
+ROWS = [{"prompt": f"What is {i}?", "privileged_context": f"It is {i}.", "n": i} for i in range(3)]
+
+
+class Indexed(torch.utils.data.Dataset):
+    def __len__(self):
+        return len(ROWS)
+
+    def __getitem__(self, i):
+        return ROWS[i]
+
+
+class Streamed(torch.utils.data.IterableDataset):
+    def __iter__(self):
+        return iter(ROWS)
+
+
+class Polars:
+    columns = tuple(ROWS[0])
+
+    def to_dicts(self):
+        return ROWS
+
+    def to_dict(self):
+        raise AssertionError
+
+
+def table():
+    return datasets.Dataset.from_list(ROWS)
+
+
+SIZED = {
+    "list": lambda: ROWS,
+    "tuple": lambda: tuple(ROWS),
+    "Dataset": table,
+    "Dataset shown as tensors": lambda: table().with_format("torch"),
+    "DataFrame": lambda: pd.DataFrame(ROWS),
+    "polars": Polars,
+    "Arrow": lambda: pyarrow.Table.from_pylist(ROWS),
+    "torch": Indexed,
+    "Subset": lambda: torch.utils.data.Subset(Indexed(), [0, 1, 2]),
+    "DatasetDict": lambda: datasets.DatasetDict(train=table(), validation=table()),
+}
+STREAMS = {
+    "IterableDataset": lambda: table().to_iterable_dataset(),
+    "torch stream": Streamed,
+    "generator": lambda: (row for row in ROWS),
+    "IterableDatasetDict": lambda: datasets.IterableDatasetDict(
+        train=table().to_iterable_dataset(), test=table().to_iterable_dataset()
+    ),
+}
+
+
+@pytest.mark.parametrize("name", [*SIZED, *STREAMS])
+def test_rows_of_every_container(name, capsys):
+    make = (SIZED | STREAMS)[name]
+    assert [dict(row) for row in training_rows(make())] == ROWS
+    said = capsys.readouterr().err
+    assert said.count("a stream has no length, so its 3 rows were read and are held in memory") == (name in STREAMS)
+    held_out = evaluation_rows(make())
+    assert isinstance(held_out, list)
+    assert [dict(row) for row in held_out] == ROWS
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "json", "csv", "parquet"])
+@pytest.mark.parametrize("kind", [str, lambda path: path], ids=["text", "Path"])
+def test_rows_of_files(tmp_path, ending, kind):
+    path = tmp_path / f"rows.{ending}"
+    frame = pd.DataFrame(ROWS)
+    if ending == "jsonl":
+        frame.to_json(path, orient="records", lines=True)
+    else:
+        {"json": lambda: frame.to_json(path, orient="records"), "csv": lambda: frame.to_csv(path, index=False)}.get(
+            ending, lambda: frame.to_parquet(path)
+        )()
+    assert [{**row, "n": int(row["n"])} for row in training_rows(kind(path))] == ROWS
+
+
+def test_an_empty_cell_of_a_csv_file_is_none(tmp_path):
+    pd.DataFrame([{"prompt": "a", "id": 1}, {"prompt": "b", "id": None}]).to_csv(tmp_path / "r.csv", index=False)
+    assert training_rows(tmp_path / "r.csv") == [{"prompt": "a", "id": "1.0"}, {"prompt": "b", "id": None}]
+
+
+def test_several_sets_by_name():
+    assert evaluation_rows({"a": ROWS[:1], "b": table()}) == {"a": ROWS[:1], "b": ROWS}
+    assert training_rows({"train": ROWS, "test": ROWS[:1]}) == ROWS
+
+
+def test_of_a_dataset_dict_the_split_for_validation_is_measured_on():
+    splits = datasets.DatasetDict(test=table(), train=table(), validation=table().select([0]))
+    assert evaluation_rows(splits) == ROWS[:1]
+    del splits["validation"]
+    assert evaluation_rows(splits) == ROWS
+    del splits["test"]
+    with pytest.raises(UsageError, match=r"eval_dataset: it holds train and no split 'validation'; choose one"):
+        evaluation_rows(splits)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (datasets.DatasetDict(mine=table()), "it holds mine and no split 'train'; choose one"),
+        ({}, "it holds nothing and no split 'train'"),
+        ({"prompt": ["a"], "privileged_context": ["b"]}, "datasets.Dataset.from_dict"),
+        (ROWS[0], "a mapping is no list of rows; put rows into a list"),
+        ({"train": {"prompt": ["a"]}}, "a mapping is no list of rows"),
+        (5, "no data set, but int"),
+        (b"rows.jsonl", "no data set, but bytes"),
+        (Indexed, "a function was given; call it"),
+        (lambda: ROWS, "a function was given; call it"),
+        (torch.utils.data.DataLoader(ROWS), "a DataLoader was given; give its data set"),
+        (pd.DataFrame([[1, 2]], columns=["prompt", "prompt"]), "two columns 'prompt'; rename"),
+        ("nowhere.jsonl", "no such file; check the path; a set on the hub is loaded with datasets.load_dataset"),
+        ("owner/name", "datasets.load_dataset"),
+        ("/", "is a folder; name a file in it"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_is_no_data_set_is_said(given, said):
+    with pytest.raises(UsageError, match=said) as caught:
+        training_rows(given)
+    assert str(caught.value).startswith("train_dataset: ")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("given", [{}, {1: ROWS}, {"": ROWS}])
+def test_sets_have_names(given):
+    with pytest.raises(UsageError, match="eval_dataset: a mapping of names to data sets was expected"):
+        evaluation_rows(given)
+
+
+def test_a_fault_of_one_of_several_sets_is_named():
+    with pytest.raises(UsageError, match=r"eval_dataset\['b'\]: no data set, but int"):
+        evaluation_rows({"a": ROWS, "b": 5})
+
+
+def test_a_stream_without_end_is_refused(monkeypatch):
+    def endless():
+        while True:
+            yield ROWS[0]
+
+    monkeypatch.setattr(data, "STREAMED", 10)
+    with pytest.raises(UsageError, match=r"a stream of more than 10 rows is not held; give a part of it"):
+        training_rows(endless())
+    assert len(training_rows(iter(ROWS * 3))) == 9

@@ -1,0 +1,149 @@
+"""Rows that are not learned from: measured, predicted, and given fixed samples of their own."""
+
+import json
+
+import pytest
+import torch
+
+import tiny
+from unisd.errors import UsageError
+from unisd.training.checkpoints import own_key
+from unisd.training.trainer import UniSDTrainer
+
+OWN = {"source": "own", "max_completion_length": 6}
+
+
+def made(folder, tokenizer, adapter=True, eval_dataset=None, **changes):
+    values = {"max_steps": 2, "rollout": {"max_completion_length": 6}} | changes
+    return UniSDTrainer(
+        tiny.model(),
+        tiny.arguments(folder, **values),
+        train_dataset=tiny.rows(4),
+        eval_dataset=eval_dataset,
+        processing_class=tokenizer,
+        peft_config=tiny.lora_config() if adapter else None,
+    )
+
+
+def asked_otherwise(n=3):
+    """Rows with the ids of the training rows and other prompts."""
+    return [{**row, "prompt": f"And what is {i} times {i}, then?"} for i, row in enumerate(tiny.rows(n))]
+
+
+def written(trainer, rows):
+    return [list(sequence.completion_ids) for sequence in trainer.planner.plan(rows, "eval").sequences]
+
+
+@pytest.mark.parametrize("adapter", [True, False])
+def test_own_samples_of_rows_whose_ids_meet(tmp_path, tokenizer, adapter):
+    """Each is the initial model's continuation of its own prompt, whenever it is asked for."""
+    rows = asked_otherwise()
+    trainer = made(tmp_path / "a", tokenizer, adapter, rows, rollout=OWN)
+    trainer.train()
+    known = {key: list(done.ids) for key, done in trainer.planner.own_samples.items()}
+    assert len(known) == 4 + 3
+    first = trainer.evaluate()
+    assert written(trainer, trainer.eval_dataset) == [known[own_key(row)] for row in trainer.eval_dataset]
+    later = made(tmp_path / "b", tokenizer, adapter, None, rollout=OWN)
+    later.train()
+    # Rows that were unknown until after training: the same samples, of the model before it.
+    assert later.evaluate(rows)["eval_completions/tokens"] == first["eval_completions/tokens"]
+    assert later.evaluate(rows)["eval_loss"] == pytest.approx(first["eval_loss"])
+    untrained = made(tmp_path / "c", tokenizer, adapter, None, rollout=OWN)
+    untrained.evaluate(rows)
+    for other in (later, untrained):
+        for key, done in other.planner.own_samples.items():
+            assert list(done.ids) == known[key]
+
+
+def test_own_samples_after_a_resume(tmp_path, tokenizer):
+    changes = {"rollout": OWN, "save_strategy": "steps", "save_steps": 1, "eval_dataset": asked_otherwise()}
+    whole = made(tmp_path / "run", tokenizer, **changes)
+    whole.train()
+    path = tmp_path / "run/own_samples.jsonl"
+    kept = path.read_text()
+    assert len(kept.splitlines()) == 7
+    again = made(tmp_path / "run", tokenizer, **changes)
+    again.train(resume_from_checkpoint=str(tmp_path / "run/checkpoints/checkpoint-1"))
+    assert path.read_text() == kept
+    assert again.evaluate()["eval_loss"] == whole.evaluate()["eval_loss"]
+    # As an earlier version kept them, by id alone: they are drawn again, and are the same.
+    old = [{"id": f"item-{i}", "ids": [1], "finished": True} for i in range(4)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in old))
+    made(tmp_path / "run", tokenizer, **changes).train(resume_from_checkpoint=True)
+    assert path.read_text() == kept
+
+
+def test_several_sets_have_metrics_of_their_own(tmp_path, tokenizer):
+    sets = {"near": tiny.rows(2), "far": asked_otherwise(3)}
+    trainer = made(tmp_path, tokenizer, eval_dataset=sets, eval_strategy="steps", eval_steps=1)
+    trainer.train()
+    logged = [entry for entry in trainer.state.log_history if "eval_near_loss" in entry or "eval_far_loss" in entry]
+    assert len(logged) == 4
+    found = trainer.evaluate()
+    assert {"eval_near_loss", "eval_far_loss", "eval_far_runtime"} <= found.keys()
+    assert "eval_loss" not in found
+    assert found["eval_far_loss"] == trainer.evaluate(sets["far"])["eval_loss"]
+    assert trainer.evaluate("far", metric_key_prefix="test")["test_loss"] == found["eval_far_loss"]
+    with pytest.raises(UsageError, match="eval_dataset: middle: no such file"):
+        trainer.evaluate("middle")
+
+
+def test_a_fault_of_a_set_names_it(tmp_path, tokenizer):
+    with pytest.raises(UsageError, match=r"^eval_dataset\['b'\]: column 'prompt', row 0"):
+        made(tmp_path, tokenizer, eval_dataset={"a": tiny.rows(1), "b": [{"question": "Why?"}]})
+    with pytest.raises(UsageError, match=r"^eval_dataset: the data set has no rows"):
+        made(tmp_path, tokenizer, eval_dataset=[])
+    with pytest.raises(UsageError, match="evaluate: no eval_dataset was given"):
+        made(tmp_path, tokenizer).evaluate()
+
+
+def test_what_was_dropped_is_of_the_training_rows(tmp_path, tokenizer):
+    long = {**tiny.rows(1)[0], "id": "long", "prompt": "Why? " * 300}
+    trainer = made(tmp_path, tokenizer, eval_dataset=[*tiny.rows(1), long], contexts={"max_prompt_length": 500})
+    assert len(trainer.eval_dataset) == 1
+    assert trainer.dropped == {}
+
+
+def test_the_keys_are_those_of_transformers(tmp_path, tokenizer):
+    found = made(tmp_path, tokenizer, eval_dataset=tiny.rows(3)).evaluate()
+    assert {"eval_loss", "eval_runtime", "eval_samples_per_second", "eval_steps_per_second", "epoch"} <= found.keys()
+
+
+@pytest.mark.parametrize("source", ["student", "gold"])
+def test_predict_gives_what_is_written(tmp_path, tokenizer, source):
+    rollout = {"max_completion_length": 40, "source": source}
+    trainer = made(tmp_path, tokenizer, rollout=rollout, per_device_eval_batch_size=2)
+    found = trainer.predict(tiny.rows(3))
+    rows = trainer._prepare_held_out(tiny.rows(3), trainer.args, trainer.model)
+    assert [[t for t in ids if t != -100] for ids in found.predictions.tolist()] == written(trainer, rows)
+    assert found.metrics["test_loss"] == trainer.evaluate(tiny.rows(3))["eval_loss"]
+    assert (found.label_ids is None) == (source == "student")
+    if source == "gold":
+        assert (found.label_ids == found.predictions).all()
+    with pytest.raises(UsageError, match="predict: one data set at a time"):
+        trainer.predict({"a": tiny.rows(1)})
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_fewer_rows_than_a_batch(tmp_path, tokenizer, n):
+    trainer = made(tmp_path, tokenizer, per_device_train_batch_size=8)
+    trainer.train_dataset = trainer.train_dataset[:n]
+    trainer.train()
+    assert trainer.state.global_step == 2
+    assert torch.isfinite(torch.tensor(trainer.evaluate(tiny.rows(n))["eval_loss"]))
+
+
+def test_where_to_go_on_from(tmp_path, tokenizer):
+    made(tmp_path / "run", tokenizer, save_strategy="steps", save_steps=1).train()
+    for given in (True, str(tmp_path / "run"), tmp_path / "run/checkpoints/checkpoint-2"):
+        again = made(tmp_path / "run", tokenizer, max_steps=3, save_strategy="no")
+        again.train(resume_from_checkpoint=given)
+        assert again.state.global_step == 3
+        assert again.state.log_history[-1]["step"] == 3
+    for given in ("nowhere", str(tmp_path / "run/checkpoints")):
+        with pytest.raises(UsageError, match=f"{given} holds no complete checkpoint; name another"):
+            made(tmp_path / "other", tokenizer).train(resume_from_checkpoint=given)
+    trainer = UniSDTrainer(tiny.model(), tiny.arguments(tmp_path / "x"), processing_class=tokenizer)
+    with pytest.raises(UsageError, match="train: no train_dataset was given"):
+        trainer.train()
