@@ -39,6 +39,7 @@ from unisd.training.interop import (
     arguments_of,
     bare_model,
     check_optimizer,
+    check_parts,
     refuse,
     tokenizer_of,
 )
@@ -94,7 +95,7 @@ class UniSDTrainer(HeldOut):
         compute_loss_func: None = None,
         compute_metrics: None = None,
         callbacks: list[TrainerCallback] | None = None,
-        optimizers: tuple[Any, Any] = (None, None),
+        optimizers: tuple[Any, Any] | None = (None, None),
         optimizer_cls_and_kwargs: tuple[Any, dict[str, Any]] | None = None,
         preprocess_logits_for_metrics: None = None,
         *,
@@ -107,6 +108,8 @@ class UniSDTrainer(HeldOut):
         unread = {"data_collator": data_collator, "compute_loss_func": compute_loss_func}
         unread |= {"compute_metrics": compute_metrics, "preprocess_logits_for_metrics": preprocess_logits_for_metrics}
         refuse(_ARGUMENTS, **unread, **others)
+        optimizers = (None, None) if optimizers is None else optimizers
+        check_parts(callbacks, optimizers, optimizer_cls_and_kwargs, peft_config)
         args = arguments_of(args)
         model, name = bare_model(model, model_init, args.seed)
         self._tokenizer = tokenizer_of(processing_class, name)
@@ -138,6 +141,10 @@ class UniSDTrainer(HeldOut):
             optimizer_cls_and_kwargs=optimizer_cls_and_kwargs,
         )
         self._calm(args)
+        self._prepare_steps(args, sampler, grader)
+
+    def _prepare_steps(self, args: UniSDConfig, sampler: Sampler | None, grader: Grader | None) -> None:
+        """Make what plans, learns and describes a step."""
         self.ranks = Ranks(self.accelerator)
         self.sampler = sampler or make_sampler(self.model, self._tokenizer, args.rollout.batch_size)
         if not getattr(self.sampler, "end_tokens", True):
