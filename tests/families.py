@@ -82,27 +82,13 @@ def shrunk(config: PreTrainedConfig) -> dict[str, Any]:
     return values
 
 
-_DECODER = dict.fromkeys(
-    [
-        "bert",
-        "bert-generation",
-        "big_bird",
-        "camembert",
-        "data2vec-text",
-        "electra",
-        "ernie",
-        "megatron-bert",
-        "rembert",
-        "roberta",
-        "roberta-prelayernorm",
-        "roc_bert",
-        "roformer",
-        "xlm-roberta",
-        "xlm-roberta-xl",
-        "xmod",
-    ],
-    {"is_decoder": True},
-)
+_DECODER = {
+    name: {"is_decoder": True}
+    for name in (
+        *("bert", "bert-generation", "big_bird", "camembert", "data2vec-text", "electra", "ernie", "megatron-bert"),
+        *("rembert", "roberta", "roberta-prelayernorm", "roc_bert", "roformer", "xlm-roberta", "xlm-roberta-xl"),
+    )
+}
 _ROPE = {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 1, 1]}}
 CHANGED: dict[str, dict[str, Any]] = _DECODER | {
     "bamba": {"attn_layer_indices": [1], "mamba_n_heads": 8, "mamba_d_head": 8},
@@ -139,23 +125,9 @@ CHANGED: dict[str, dict[str, Any]] = _DECODER | {
 }
 """What single families need beyond that."""
 
-WITH_IMAGES = [
-    "aya_vision",
-    "cohere2_vision",
-    "glm4v",
-    "idefics3",
-    "internvl",
-    "llava",
-    "mistral3",
-    "paligemma",
-    "qwen2_5_omni_thinker",
-    "qwen2_5_vl",
-    "qwen2_vl",
-    "qwen3_omni_moe_thinker",
-    "qwen3_vl",
-    "qwen3_vl_moe",
-    "smolvlm",
-]
+WITH_IMAGES = ["aya_vision", "cohere2_vision", "glm4v", "idefics3", "internvl", "llava", "mistral3", "paligemma"]
+WITH_IMAGES += ["qwen2_5_omni_thinker", "qwen2_5_vl", "qwen2_vl", "qwen3_omni_moe_thinker", "qwen3_vl", "qwen3_vl_moe"]
+WITH_IMAGES += ["smolvlm"]
 """Families for images and text that are tried with text alone, besides those that transformers loads for text."""
 NOT_BUILT = {
     "blt": "reads bytes through parts of their own",

@@ -92,6 +92,12 @@ def test_an_empty_cell_of_a_csv_file_is_none(tmp_path):
     assert training_rows(tmp_path / "r.csv") == [{"prompt": "a", "id": "1.0"}, {"prompt": "b", "id": None}]
 
 
+def test_a_transform_of_the_users_makes_the_rows():
+    shown = table().with_transform(lambda rows: {"prompt": [text.upper() for text in rows["prompt"]]})
+    assert training_rows(shown) == [{"prompt": row["prompt"].upper()} for row in ROWS]
+    assert [dict(row) for row in training_rows(table().with_format("pandas"))] == ROWS
+
+
 def test_several_sets_by_name():
     assert evaluation_rows({"a": ROWS[:1], "b": table()}) == {"a": ROWS[:1], "b": ROWS}
     assert training_rows({"train": ROWS, "test": ROWS[:1]}) == ROWS

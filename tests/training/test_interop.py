@@ -355,6 +355,36 @@ def test_an_optimizer_of_the_users(tmp_path, tokenizer):
     check_optimizer(None, model)
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"optimizers": 5}, "optimizers: .an optimizer, its schedule. were expected"),
+        ({"optimizers": ("adamw", None)}, "optimizers: the first is no optimizer; make one"),
+        ({"callbacks": EarlyStoppingCallback(2)}, "callbacks: a list of callbacks was expected"),
+        ({"peft_config": "lora"}, "peft_config: a PEFT configuration was expected, not str"),
+        (
+            {
+                "optimizers": (torch.optim.SGD(MODEL.parameters()), None),
+                "optimizer_cls_and_kwargs": (torch.optim.SGD, {}),
+            },
+            "are both given; leave one out",
+        ),
+    ],
+)
+def test_parts_of_another_kind(tmp_path, tokenizer, given, said):
+    with pytest.raises(UsageError, match=said):
+        made(tmp_path, tokenizer, model=MODEL, **given)
+    with pytest.raises(UsageError, match="model_init: a function that makes the model was expected"):
+        bare_model(None, 5, 0)
+
+
+def test_optimizers_may_be_none_and_a_model_a_path(tmp_path, tokenizer):
+    tiny.model().save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    trainer = made(tmp_path, None, model=tmp_path, optimizers=None, train_dataset=tiny.rows(1))
+    assert trainer.processing_class.chat_template == tokenizer.chat_template
+
+
 def test_methods_without_a_meaning_or_a_network(tmp_path, tokenizer):
     trainer = made(tmp_path, tokenizer, model=MODEL)
     with pytest.raises(UsageError, match="hyperparameter_search: make a trainer for each setting"):

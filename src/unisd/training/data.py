@@ -83,7 +83,8 @@ def _rows(given: Any, where: str) -> list[Any]:
         if twice := [name for name in names if names.count(name) > 1]:
             raise UsageError(f"{where}: the table has two columns {twice[0]!r}; rename one of them")
         return list(given.to_dict("records"))
-    if hasattr(given, "with_format"):  # datasets: texts as they are, whatever they are shown as
+    # Of datasets: rows, whatever they are shown as; but a transform that the user set makes them.
+    if hasattr(given, "with_format") and getattr(given, "format", {}).get("type") != "custom":
         given = given.with_format(None)
     return _listed(given, where)
 

@@ -14,6 +14,7 @@ from transformers.trainer_utils import PredictionOutput, speed_metrics
 from unisd.contexts import PreparedRow
 from unisd.errors import UsageError
 from unisd.mechanisms import Mechanisms, TeacherWeights
+from unisd.settings import unknown
 from unisd.training.arguments import UniSDConfig
 from unisd.training.data import evaluation_rows
 from unisd.training.interop import OneLineErrors, padded
@@ -145,3 +146,12 @@ class HeldOut(OneLineErrors):
         rows = list(chain(self.train_dataset, *held_out))
         if writer.draw(rows, self.initial, shown) and self.is_world_process_zero():
             writer.save(path)
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        try:
+            return bool(super()._determine_best_metric(metrics, trial))
+        except KeyError as error:
+            asked, there = self.args.metric_for_best_model, [name.removeprefix("eval_") for name in metrics]
+            raise UsageError(
+                f"training.metric_for_best_model: {asked!r} is not measured; {unknown(asked, there)}"
+            ) from error

@@ -5,6 +5,7 @@ import copy
 import dataclasses
 import difflib
 import inspect
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -100,10 +101,13 @@ def bare_model(model: Any, model_init: Callable[..., Any] | None, seed: int) -> 
     if model_init is not None:
         if model is not None:
             raise UsageError("model and model_init are both given; leave one out")
+        if not callable(model_init):
+            raise UsageError("model_init: a function that makes the model was expected; a model itself is model=")
         set_seed(seed)
         model = model_init() if not _takes_a_trial(model_init) else model_init(None)
-    if isinstance(model, str):
-        return load_model(model, trainable=True), model
+    if isinstance(model, str | os.PathLike):
+        name = os.fspath(model)
+        return load_model(name, trainable=True), name
     while isinstance(model, nn.DataParallel | DistributedDataParallel) or hasattr(model, "_orig_mod"):
         if hasattr(model, "_orig_mod"):
             warn("model: it is compiled, which packed rows of ever new lengths would undo; it is used as it was before")
@@ -166,6 +170,24 @@ def tokenizer_of(given: Any, name: str) -> PreTrainedTokenizerBase:
         inner = copy.copy(inner)
         inner.chat_template = template
     return inner
+
+
+def check_parts(callbacks: Any, optimizers: Any, optimizer_class: Any, peft_config: Any) -> None:
+    """Check what is handed on to transformers and PEFT, which say less.
+
+    Raises:
+        UsageError: one of them is of another kind than it must be.
+    """
+    if callbacks is not None and not isinstance(callbacks, list | tuple):
+        raise UsageError("callbacks: a list of callbacks was expected; put it in brackets")
+    if not isinstance(optimizers, list | tuple) or len(optimizers) != 2:
+        raise UsageError("optimizers: (an optimizer, its schedule) were expected, of which either may be None")
+    if optimizers[0] is not None and not isinstance(getattr(optimizers[0], "param_groups", None), list):
+        raise UsageError("optimizers: the first is no optimizer; make one, or name it in args.optim")
+    if optimizer_class is not None and tuple(optimizers) != (None, None):
+        raise UsageError("optimizers and optimizer_cls_and_kwargs are both given; leave one out")
+    if peft_config is not None and not hasattr(peft_config, "peft_type"):
+        raise UsageError(f"peft_config: a PEFT configuration was expected, not {type(peft_config).__name__}")
 
 
 def check_optimizer(optimizer: Any, model: nn.Module) -> None:

@@ -32,14 +32,13 @@ from unisd.models.saved import check_saved, check_trainable, finish_adapter, mov
 from unisd.models.targets import unadapted_experts
 from unisd.models.vocabulary import check_ids
 from unisd.rollout import Sampler, make_sampler
-from unisd.settings import unknown
 from unisd.training.arguments import UniSDConfig
 from unisd.training.checkpoints import checkpoint_folder, mark_complete, to_resume
 from unisd.training.checks import GradientWatch, check_start
 from unisd.training.completions import CompletionsLog, completion_lines
 from unisd.training.data import training_rows
 from unisd.training.heldout import HeldOut
-from unisd.training.interop import arguments_of, bare_model, check_optimizer, refuse, tokenizer_of
+from unisd.training.interop import arguments_of, bare_model, check_optimizer, check_parts, refuse, tokenizer_of
 from unisd.training.learn import Learner
 from unisd.training.plan import Grader, Plan, Planner
 from unisd.training.progress import CalmProgress, warn
@@ -95,7 +94,7 @@ class UniSDTrainer(HeldOut):
         compute_loss_func: None = None,
         compute_metrics: None = None,
         callbacks: list[TrainerCallback] | None = None,
-        optimizers: tuple[Any, Any] = (None, None),
+        optimizers: tuple[Any, Any] | None = (None, None),
         optimizer_cls_and_kwargs: tuple[Any, dict[str, Any]] | None = None,
         preprocess_logits_for_metrics: None = None,
         *,
@@ -108,6 +107,8 @@ class UniSDTrainer(HeldOut):
         unread = {"data_collator": data_collator, "compute_loss_func": compute_loss_func}
         unread |= {"compute_metrics": compute_metrics, "preprocess_logits_for_metrics": preprocess_logits_for_metrics}
         refuse(_ARGUMENTS, **unread, **others)
+        optimizers = (None, None) if optimizers is None else optimizers
+        check_parts(callbacks, optimizers, optimizer_cls_and_kwargs, peft_config)
         args = arguments_of(args)
         if eval_dataset is None and (args.eval_strategy.value != "no" or args.eval_on_start):
             raise UsageError("training.eval_strategy: there is nothing to measure on; give an eval_dataset")
@@ -150,6 +151,10 @@ class UniSDTrainer(HeldOut):
         )
         self._calm(args)
         name_runs(self.callback_handler.callbacks)
+        self._prepare_steps(args, sampler, grader)
+
+    def _prepare_steps(self, args: UniSDConfig, sampler: Sampler | None, grader: Grader | None) -> None:
+        """Make what plans, learns and describes a step."""
         self.ranks = Ranks(self.accelerator)
         if isinstance(self.teacher, LiveTeacher):
             check_start(self.model, self.teacher)
@@ -332,15 +337,6 @@ class UniSDTrainer(HeldOut):
         with self.metrics_log.path.open(encoding="utf-8") as file:
             run = Run([json.loads(line) for line in file])
         return [found for mechanism in self.mechanisms if (found := mechanism.acting(run)) is not None]
-
-    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
-        try:
-            return bool(super()._determine_best_metric(metrics, trial))
-        except KeyError as error:
-            asked, there = self.args.metric_for_best_model, [name.removeprefix("eval_") for name in metrics]
-            raise UsageError(
-                f"training.metric_for_best_model: {asked!r} is not measured; {unknown(asked, there)}"
-            ) from error
 
     # -- checkpoints -------------------------------------------------------------------------------------------------
 
