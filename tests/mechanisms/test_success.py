@@ -6,7 +6,7 @@ import torch
 import tiny
 from mechanisms.steps import acting, apart, assert_plain, step_of, trainer_of
 from rollout.templates import QWQ
-from unisd.errors import UsageError
+from unisd.errors import UniSDError, UsageError
 from unisd.training.arguments import UniSDConfig
 
 
@@ -50,7 +50,9 @@ def test_it_says_where_all_completions_count_alike(tmp_path, tokenizer, grade):
 def test_a_step_without_any_preferred_completion_teaches_nothing_and_is_counted(tmp_path, tokenizer):
     trainer = trainer_of(tmp_path, tokenizer, success={"prefer": "correct"}, grader=lambda ids, texts: [0.0] * len(ids))
     before = {n: p.detach().clone() for n, p in trainer.model.named_parameters() if p.requires_grad}
-    found = acting(trainer)["success filter"]
+    with pytest.raises(UniSDError, match="no step had a gradient, so nothing was trained"):
+        trainer.train()
+    (found,) = trainer.acting()
     assert not found.acts
     assert "100.0% of steps have none" in found.evidence
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import tiny
+from unisd.errors import UniSDError
 from unisd.training.trainer import UniSDTrainer
 
 ALL = {
@@ -176,7 +177,8 @@ def test_a_step_of_which_all_are_cut_off_teaches_nothing_and_says_so(tmp_path, t
     trainer = trainer_of(tmp_path, tokenizer, rollout=MASKED, adapter=adapter, max_steps=2, **changes)
     trainer.sampler.end_tokens = frozenset()
     before = {n: p.detach().clone() for n, p in trainer.model.named_parameters()}
-    trainer.train()
+    with pytest.raises(UniSDError, match="no step had a gradient"):
+        trainer.train()
     rows = lines(tmp_path)
     assert [row["loss"] for row in rows] == [0.0, 0.0]
     assert [row["grad_norm"] for row in rows] == [0.0, 0.0]

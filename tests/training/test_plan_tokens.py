@@ -8,7 +8,7 @@ import torch
 import tiny
 from mechanisms.steps import apart, assert_plain, plain_step, step_of, trainer_of
 from objective.reference import divergence, over
-from unisd.errors import UsageError
+from unisd.errors import UniSDError, UsageError
 from unisd.objective import Support
 from unisd.training.arguments import UniSDConfig
 
@@ -100,7 +100,7 @@ def test_skipped_tokens_change_nothing_by_how_a_step_is_cut(tmp_path, tokenizer)
 )
 @pytest.mark.parametrize("adapter", [True, False], ids=["adapter", "full"])
 def test_a_step_without_any_token_teaches_nothing(tmp_path, tokenizer, changes, adapter):
-    """Every completion is as short as what is skipped: the loss is 0, gradients are zeros, and training goes on."""
+    """Every completion is as short as what is skipped: the loss is 0, gradients are zeros, and a run of no others is an error."""
     if not adapter:
         changes = {**changes, "learning_rate": 1e-4}
     trainer = trainer_of(tmp_path, tokenizer, **changes, divergence={"skip_tokens": 3}, dtype=torch.float32)
@@ -115,7 +115,8 @@ def test_a_step_without_any_token_teaches_nothing(tmp_path, tokenizer, changes, 
     assert float(loss) == 0.0
     assert gradient
     assert all(float(value.abs().max()) == 0.0 for value in gradient.values())
-    trainer.train()
+    with pytest.raises(UniSDError, match="no step had a gradient"):
+        trainer.train()
     lengths[:] = [9, 2, 1, 3]
     assert float(step_of(trainer)[0]) > 0.0
 

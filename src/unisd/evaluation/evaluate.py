@@ -56,12 +56,7 @@ def evaluate(
         UniSDError: answers are programs, and they cannot be run safely here; or the task's grader fails.
         UsageError: there is nothing to ask, or several greedy answers are asked for, which would be equal.
     """
-    if not examples:
-        raise UsageError(f"{task.name}: no items to evaluate; raise --limit or choose another split")
-    if samples > 1 and temperature == 0:
-        raise UsageError(f"samples: {samples} greedy answers would be equal; set a temperature above 0")
-    if task.runs_programs:
-        require_protection()  # now, not after hours of asking
+    _check(task, examples, samples, temperature)
     room = max_new_tokens or task.max_new_tokens
     params = SamplingParams(room, temperature, top_p, seed, top_k, min_p, repetition_penalty)
     if contexts is None:
@@ -87,6 +82,15 @@ def evaluate(
         for (example, number), done, text, grade, fit in zip(asked, written, texts, grades, fits, strict=True)
     ]
     return Evaluation(task.name, task.metric, items)
+
+
+def _check(task: Task, examples: Sequence[Example], samples: int, temperature: float) -> None:
+    if not examples:
+        raise UsageError(f"{task.name}: no items to evaluate; raise --limit or choose another split")
+    if samples > 1 and temperature == 0:
+        raise UsageError(f"samples: {samples} greedy answers would be equal; set a temperature above 0")
+    if task.runs_programs:
+        require_protection()  # now, not after hours of asking
 
 
 def _fits(task: Task, requests: Sequence[Request], room: int, max_length: int | None) -> list[bool]:
