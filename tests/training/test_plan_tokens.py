@@ -100,14 +100,14 @@ def test_skipped_tokens_change_nothing_by_how_a_step_is_cut(tmp_path, tokenizer)
 )
 @pytest.mark.parametrize("adapter", [True, False], ids=["adapter", "full"])
 def test_a_step_without_any_token_teaches_nothing(tmp_path, tokenizer, changes, adapter):
-    """Every completion is as short as what is skipped: the loss is 0, gradients are zeros, and a run of no others is an error."""
+    """Every completion is as short as what is skipped: the loss and gradients are 0; a run of no others is an error."""
     if not adapter:
         changes = {**changes, "learning_rate": 1e-4}
     trainer = trainer_of(tmp_path, tokenizer, **changes, divergence={"skip_tokens": 3}, dtype=torch.float32)
     if not adapter:
         from unisd.training.trainer import UniSDTrainer
 
-        trainer = UniSDTrainer(tiny.model("qwen2"), trainer.args, tiny.rows(), processing_class=tokenizer)
+        trainer = UniSDTrainer(tiny.model("qwen2"), trainer.args, train_dataset=tiny.rows(), processing_class=tokenizer)
     lengths = [3, 2, 1, 3]
     rewritten(trainer, lengths)
     loss, gradient, plan = step_of(trainer)
