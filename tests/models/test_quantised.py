@@ -19,8 +19,9 @@ from unisd.errors import UniSDError, UsageError
 from unisd.evaluation.models import Loaded
 from unisd.fast.replaced import linear_layers
 from unisd.models import load_model, quantised
-from unisd.models.packed import PackedSequence, completion_states
+from unisd.models.packed import PackedSequence
 from unisd.models.quantised import check_adapter_trains, declared_quantization, keep_gradients, quantization_of
+from unisd.models.reading import completion_states
 from unisd.training.runfile import assemble
 from unisd.training.trainer import UniSDTrainer
 

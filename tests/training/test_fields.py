@@ -19,7 +19,7 @@ from unisd.settings import plain
 from unisd.training import fields
 from unisd.training.arguments import OwnArguments, UniSDConfig
 from unisd.training.fields import LEAVES, REFUSED, WORKS, check_environment, check_fields
-from unisd.training.runfile import assemble, dumped, written
+from unisd.training.runfile import assemble, dumped
 from unisd.training.trainer import UniSDTrainer
 
 FIELDS = {field.name for field in dataclasses.fields(TrainingArguments) if field.init}
@@ -353,10 +353,10 @@ def test_defaults_ask_for_nothing(tmp_path):
 
 def test_what_a_run_keeps_can_be_read_again(tmp_path):
     settings = assemble("core", overrides=["training.use_cpu=true"])
-    kept = written(settings, settings.config(tmp_path))
+    kept = settings.opened(tmp_path)[1]
     (tmp_path / "config.yaml").write_text(dumped(kept), encoding="utf-8")
     again = assemble(file=tmp_path / "config.yaml")
-    assert written(again, again.config(tmp_path)) == kept
+    assert again.opened(tmp_path)[1] == kept
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,10 @@
 """Rows that are not learned from: measured, predicted, and given fixed samples of their own."""
 
-import json
-
 import pytest
 import torch
 
 import tiny
 from unisd.errors import UsageError
-from unisd.training.checkpoints import own_key
 from unisd.training.trainer import UniSDTrainer
 
 OWN = {"source": "own", "max_completion_length": 6}
@@ -32,46 +29,6 @@ def asked_otherwise(n=3):
 
 def written(trainer, rows):
     return [list(sequence.completion_ids) for sequence in trainer.planner.plan(rows, "eval").sequences]
-
-
-@pytest.mark.parametrize("adapter", [True, False])
-def test_own_samples_of_rows_whose_ids_meet(tmp_path, tokenizer, adapter):
-    """Each is the initial model's continuation of its own prompt, whenever it is asked for."""
-    rows = asked_otherwise()
-    trainer = made(tmp_path / "a", tokenizer, adapter, rows, rollout=OWN)
-    trainer.train()
-    known = {key: list(done.ids) for key, done in trainer.planner.own_samples.items()}
-    assert len(known) == 4 + 3
-    first = trainer.evaluate()
-    assert written(trainer, trainer.eval_dataset) == [known[own_key(row)] for row in trainer.eval_dataset]
-    later = made(tmp_path / "b", tokenizer, adapter, None, rollout=OWN)
-    later.train()
-    # Rows that were unknown until after training: the same samples, of the model before it.
-    assert later.evaluate(rows)["eval_completions/tokens"] == first["eval_completions/tokens"]
-    assert later.evaluate(rows)["eval_loss"] == pytest.approx(first["eval_loss"])
-    untrained = made(tmp_path / "c", tokenizer, adapter, None, rollout=OWN)
-    untrained.evaluate(rows)
-    for other in (later, untrained):
-        for key, done in other.planner.own_samples.items():
-            assert list(done.ids) == known[key]
-
-
-def test_own_samples_after_a_resume(tmp_path, tokenizer):
-    changes = {"rollout": OWN, "save_strategy": "steps", "save_steps": 1, "eval_dataset": asked_otherwise()}
-    whole = made(tmp_path / "run", tokenizer, **changes)
-    whole.train()
-    path = tmp_path / "run/own_samples.jsonl"
-    kept = path.read_text()
-    assert len(kept.splitlines()) == 7
-    again = made(tmp_path / "run", tokenizer, **changes)
-    again.train(resume_from_checkpoint=str(tmp_path / "run/checkpoints/checkpoint-1"))
-    assert path.read_text() == kept
-    assert again.evaluate()["eval_loss"] == whole.evaluate()["eval_loss"]
-    # As an earlier version kept them, by id alone: they are drawn again, and are the same.
-    old = [{"id": f"item-{i}", "ids": [1], "finished": True} for i in range(4)]
-    path.write_text("".join(json.dumps(row) + "\n" for row in old))
-    made(tmp_path / "run", tokenizer, **changes).train(resume_from_checkpoint=True)
-    assert path.read_text() == kept
 
 
 def test_several_sets_have_metrics_of_their_own(tmp_path, tokenizer):

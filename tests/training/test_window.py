@@ -120,7 +120,7 @@ def test_readings_that_are_kept_change_nothing(tmp_path, tokenizer):
     kept.train()
     again = trainer_of(tmp_path / "b", tokenizer, **REUSE, max_steps=3, contrast={"weight": 0.1})
     read = again.planner._read
-    again.planner._read = lambda plan, rows, again: read(plan, rows)
+    again.planner._read = lambda plan, rows, again: read(plan, rows, False)
     again.train()
     assert untimed(lines(tmp_path / "a")) == untimed(lines(tmp_path / "b"))
 
