@@ -15,18 +15,6 @@ PAGE = (ROOT / "docs/coming_from.md").read_text(encoding="utf-8")
 # By the heading of its table: the arguments of each trainer beyond transformers' own, or of its command line.
 FOREIGN = json.loads((ROOT / "tests/foreign_arguments.json").read_text(encoding="utf-8"))
 GROUPS = all_groups() | {"training": all_arguments()}
-# Settings that another change brings at the same time. Delete each name once it is there.
-NOT_YET = {
-    "contexts.template_kwargs",
-    "rollout.log_completions_steps",
-    "rollout.mask_truncated_completions",
-    "rollout.min_p",
-    "rollout.num_generations",
-    "rollout.repetition_penalty",
-    "rollout.source=teacher",
-    "rollout.teacher_draws=each_step",
-    "rollout.top_k",
-}
 
 
 def tables() -> dict[str, list[list[str]]]:
@@ -67,14 +55,10 @@ def test_each_has_a_name_here_or_a_reason(heading):
             assert settings_in(here) or "`--" in here, arguments
 
 
-@pytest.mark.parametrize("name", sorted(set(NAMED) - NOT_YET))
+@pytest.mark.parametrize("name", NAMED)
 def test_every_setting_on_the_page_exists(name):
     setting, equals, _ = name.partition("=")
     group, field = setting.split(".")
     assert field in {known.name for known in documented(GROUPS[group])}
     if equals:
         check_field(GROUPS[group], field, parse_override(name)[group][field], setting)
-
-
-def test_names_to_come_are_on_the_page():
-    assert set(NAMED) >= NOT_YET

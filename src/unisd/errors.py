@@ -1,5 +1,6 @@
 """The two ways in which something can go wrong, as the command line tells them apart, and warnings."""
 
+import functools
 import os
 import sys
 
@@ -16,3 +17,9 @@ def warn(message: str) -> None:
     """Print one actionable line to standard error, on the first process alone."""
     if os.environ.get("RANK", "0") == "0":
         print(f"warning: {message}", file=sys.stderr)
+
+
+@functools.cache
+def warn_once(message: str) -> None:
+    """Warn as :func:`warn` does, the first time that the process says this."""
+    warn(message)

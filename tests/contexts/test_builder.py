@@ -1,5 +1,4 @@
 import re
-import warnings
 
 import pytest
 from datasets import Dataset
@@ -8,6 +7,7 @@ from hypothesis import strategies as st
 
 from contexts import families
 from contexts.items import Hint, registered
+from said import warned
 from unisd.contexts import Context, PromptBuilder, messages_of
 from unisd.errors import UsageError
 
@@ -219,15 +219,14 @@ def test_templates_that_print_the_date_print_the_same_one_every_day():
     dated = "{{ strftime_now('%Y-%m-%d') }}{{ messages[0].content }}"
     iso = PromptBuilder(families.make(["<e>"], dated, None, "<e>"), "turn")
     assert text(iso, iso.student_ids("a")) == "2024-07-26a"
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with warned(None):
         assert builder("qwen").chat_template == families.CHATML
 
 
 @pytest.mark.parametrize("adds_bos", [True, False])
 def test_a_base_model_gets_a_plain_format_and_says_so(adds_bos):
     tokenizer = families.make(["<bos>", "<eos>"], None, "<bos>", "<eos>", adds_bos)
-    with pytest.warns(UserWarning, match="no chat template"):
+    with warned("no chat template"):
         made = PromptBuilder(tokenizer, "turn")
     opening = "<bos>" if adds_bos else ""
     assert text(made, made.student_ids(QUESTION)) == f"{opening}User:\n{QUESTION}\n\nAssistant:\n"
@@ -237,7 +236,7 @@ def test_a_base_model_gets_a_plain_format_and_says_so(adds_bos):
     assert text(made, made.completion_ids("a", QUESTION)) == "a<eos>"
     assert tokenizer.chat_template is None
     for layout in LAYOUTS:
-        with pytest.warns(UserWarning, match="no chat template"):
+        with warned("no chat template"):
             other = PromptBuilder(tokenizer, layout)
         assert text(other, other.teacher_ids(QUESTION, CONTEXTS["gold"])).count("<bos>") == adds_bos
 

@@ -1,5 +1,4 @@
 import json
-import warnings
 
 import pytest
 from datasets import Dataset
@@ -7,6 +6,7 @@ from datasets import Dataset
 from contexts import families
 from contexts.items import Bare, Hint, numbered, registered
 from rollout.templates import FAMILIES
+from said import warned
 from unisd.contexts import Context, Item, Making, Need, PromptBuilder, columns_of, make_contexts, prepare_rows
 from unisd.errors import UsageError
 
@@ -391,6 +391,24 @@ def test_rows_may_have_variables_of_the_template_and_tools():
     opens = PromptBuilder(FAMILIES["QwQ"].tokenizer(), "paper")
     assert prepared([row()], opens)[0][0].opened == "<think>\n"
 
+    opens = PromptBuilder(FAMILIES["QwQ"].tokenizer(), "paper")
+    assert prepared([row()], opens)[0][0].opened == "<think>\n"
+
+
+def test_tools_may_be_functions():
+    def add_up(a: int, b: int) -> int:
+        """Add two numbers.
+
+        Args:
+            a: one.
+            b: the other.
+        """
+        return a + b
+
+    builder = PromptBuilder(FAMILIES["Qwen3"].tokenizer(), "paper")
+    (made,), _ = prepared([row(tools=[add_up])], builder)
+    assert "Add two numbers." in builder.tokenizer.decode(made.student_ids)
+
 
 @pytest.mark.parametrize(
     ("columns", "said"),
@@ -409,11 +427,10 @@ def test_variables_and_tools_that_are_none_are_refused(builder, columns, said):
 
 def test_columns_that_nothing_reads_are_named_once(builder):
     given = [row(id=str(n), completion="2", source="web", empty=None, chat_template_kwargs=None) for n in range(3)]
-    with pytest.warns(UserWarning, match=r"nothing reads under these settings: completion, source \(read") as said:
+    with warned(r"nothing reads under these settings: completion, source \(read") as said:
         prepared(given, builder)
     assert len(said) == 1
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with warned(None):
         prepared([row(completion="2", negative_context=None)], builder, completion_required=True)
 
 

@@ -10,7 +10,7 @@ from torch import nn
 import families
 import tiny
 from unisd import fast
-from unisd.errors import UsageError
+from unisd.errors import UsageError, warn_once
 from unisd.models import trial, trust
 from unisd.models.readers import PaddedReader, SlotReader
 from unisd.models.trial import distance, numbers
@@ -86,7 +86,7 @@ def test_random_streams_and_modes_stay_as_they_were(trials):
 
 
 def test_one_line_says_why_rows_are_not_packed(trials, capsys):
-    trust._say.cache_clear()
+    warn_once.cache_clear()
     for seed in (0, 1):
         assert trusted(families.model("opt", seed)).rows == "padded"
     lines = capsys.readouterr().err.splitlines()

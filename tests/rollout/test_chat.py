@@ -1,7 +1,6 @@
 """What is read from a chat template: for templates that behave like those of two dozen families, and for odd ones."""
 
 import json
-import warnings
 
 import pytest
 from hypothesis import given, settings
@@ -13,6 +12,7 @@ import tiny
 from compatibility import TABLES, observed
 from contexts import families
 from rollout.templates import FAMILIES, LLAMA2, MISTRAL, QWEN3, QWEN25, QWQ, Family
+from said import warned
 from unisd.contexts import Context, PromptBuilder
 from unisd.errors import UsageError
 from unisd.rollout.chat import Chat, template_ends
@@ -176,19 +176,17 @@ def test_a_thought_goes_where_the_template_wants_it():
 
 
 def test_what_a_template_does_not_read_is_said_once():
-    with pytest.warns(UserWarning, match=r"template_kwargs: .* does not read 'enable_thinking'.*\(it reads: none\)"):
+    with warned(r"template_kwargs: .* does not read 'enable_thinking'.*\(it reads: none\)"):
         made = chat("ChatML, Qwen2.5", {"enable_thinking": False})
-    with pytest.warns(UserWarning, match=r"chat_template_kwargs and tools: .* does not show tools"):
+    with warned(r"chat_template_kwargs and tools: .* does not show tools"):
         chat("Phi-3").student_ids(QUESTION, {"tools": [TOOL]})
-    with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always")
+    with warned("thinking") as said:
         for _ in range(3):
             made.student_ids(QUESTION, {"thinking": True})
     assert len(said) == 1
-    with pytest.warns(UserWarning, match=r"\(it reads: date_string\)"):
+    with warned(r"\(it reads: date_string\)"):
         chat("Llama 3", {"enable_thinking": False})
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with warned(None):
         chat("Qwen3", {"enable_thinking": False})
         made = chat("Llama 3", {"date_string": "1 Jan 2025"})
         made.student_ids(QUESTION, {"tools": [TOOL]})
@@ -220,7 +218,7 @@ def test_a_base_model_stops_where_its_template_ends_a_turn(model):
 
 def test_an_end_that_is_no_token_is_said():
     made = Chat(Family(QWEN25, "</s> <|im_start|>").tokenizer())  # a template of another model
-    with pytest.warns(UserWarning, match=r"ends a reply with '<\|im_end\|>', which is no token .*'</s>' instead"):
+    with warned(r"ends a reply with '<\|im_end\|>', which is no token .*'</s>' instead"):
         ids = made.completion_ids("2", QUESTION)
     assert text(made, ids) == "2</s>"
 
@@ -240,18 +238,16 @@ def test_an_end_that_is_no_token_is_said():
 )
 def test_layout_system_says_where_there_is_no_system_turn(name, said):
     tokenizer = FAMILIES[name].tokenizer()
-    with pytest.warns(UserWarning, match=rf"contexts.layout=system: .*{said}.*layout=turn or paper"):
+    with warned(rf"contexts.layout=system: .*{said}.*layout=turn or paper"):
         made = PromptBuilder(tokenizer, "system")
     assert ANSWER in text(made, made.teacher_ids(QUESTION, Context("gold", ANSWER)))
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with warned(None):
         PromptBuilder(tokenizer, "turn").in_layout("paper")
 
 
 @pytest.mark.parametrize("name", ["ChatML, Qwen2.5", "QwQ", "DeepSeek-R1", "Phi-3", "gpt-oss", "GLM-4", "Llama 3"])
 def test_layout_system_is_a_turn_of_its_own_elsewhere(name):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with warned(None):
         made = PromptBuilder(FAMILIES[name].tokenizer(), "system")
     seen = text(made, made.teacher_ids(QUESTION, Context("gold", ANSWER)))
     before = seen.partition(ANSWER)[2].rpartition(QUESTION)[0]
@@ -306,12 +302,11 @@ def test_tools_and_their_calls_are_shown():
 
 def test_thoughts_that_the_template_cuts_from_demonstrations_are_said():
     builder = PromptBuilder(FAMILIES["Qwen3"].tokenizer(), "turn")
-    with pytest.warns(UserWarning, match="layout=turn: .*cuts thoughts.*layout=paper"):
+    with warned("layout=turn: .*cuts thoughts.*layout=paper"):
         seen = text(builder, builder.teacher_ids(QUESTION, Context("gold", THOUGHT)))
     assert ANSWER in seen
     assert "One more" not in seen
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with warned(None):
         paper = builder.in_layout("paper")
         assert "One more" in text(paper, paper.teacher_ids(QUESTION, Context("gold", THOUGHT)))
         builder.teacher_ids(QUESTION, Context("gold", ANSWER))

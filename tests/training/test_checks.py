@@ -159,3 +159,23 @@ def test_a_configuration_of_another_adapter_is_noticed(tmp_path):
     path.write_text(json.dumps(json.loads(path.read_text()) | {"r": 8}))
     with pytest.raises(UniSDError, match="missing or differ"):
         check_saved(model, tmp_path)
+
+
+def test_a_resumed_run_whose_last_steps_have_nothing_to_learn_is_a_success(tmp_path, tokenizer):
+    def trained(grade, resume=None):
+        trainer = UniSDTrainer(
+            tiny.model(),
+            tiny.arguments(tmp_path, max_steps=2, save_strategy="steps", save_steps=1, success={"prefer": "correct"}),
+            train_dataset=tiny.rows(),
+            processing_class=tokenizer,
+            peft_config=tiny.lora_config(),
+            grader=lambda ids, texts: [grade] * len(ids),
+        )
+        trainer.train(resume_from_checkpoint=resume)
+        return trainer
+
+    trained(1.0)
+    again = trained(0.0, str(tmp_path / "checkpoints/checkpoint-1"))
+    assert again.state.global_step == 2
+    with pytest.raises(UniSDError, match="no step had a gradient"):
+        trained(0.0)

@@ -7,6 +7,7 @@ import torch
 from transformers import TrainerCallback
 
 import tiny
+from unisd.errors import UsageError
 from unisd.mechanisms import InitialTeacher
 from unisd.rollout import Completion, Request, TorchSampler
 from unisd.training.trainer import UniSDTrainer
@@ -154,7 +155,20 @@ def test_rows_to_evaluate_get_completions_of_their_own(tmp_path, tokenizer, sour
 def test_rows_that_come_late_get_theirs_from_the_initial_model(tmp_path, tokenizer):
     trainer = trainer_of(tmp_path, tokenizer, False, rollout={"source": "own"}, max_steps=1, **CROSS_ENTROPY)
     trainer.train()
-    assert trainer.evaluate([{**row, "prompt": "Now?"} for row in tiny.rows(3)[2:]])["eval_loss"] > 0
+    late = [{**row, "prompt": "Now?"} for row in tiny.rows(3)[1:]]
+    written = trainer.predict(late).predictions.tolist()
+    prompt = trainer._builder.student_ids("Now?")
+    expected = sampled(trainer, tiny.model(), [prompt, prompt], [("own", row["id"]) for row in late])
+    assert [[token for token in ids if token >= 0] for ids in written] == [list(done.ids) for done in expected]
+
+
+def test_rows_that_come_after_the_teacher_has_moved_are_refused_in_one_line(tmp_path, tokenizer):
+    moving = {"teacher": {"kind": "ema", "every": 1}, "rollout": {"source": "teacher"}}
+    trainer = trainer_of(tmp_path, tokenizer, **moving, max_steps=1)
+    trainer.train()
+    with pytest.raises(UsageError, match=r"'item-2': with rollout.source teacher .* as its eval_dataset") as raised:
+        trainer.evaluate([{**row, "prompt": "Now?"} for row in tiny.rows(3)[2:]])
+    assert "\n" not in str(raised.value)
 
 
 # -- kept, and the same after a resume --------------------------------------------------------------------------------

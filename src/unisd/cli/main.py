@@ -58,7 +58,6 @@ def main(arguments: list[str] | None = None) -> int:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     for library in ("transformers", "peft", "torch", "accelerate"):
         warnings.filterwarnings("ignore", module=library)
-    warnings.formatwarning = lambda message, *where, **more: f"warning: {message}\n"
     try:
         chosen = parser().parse_args(arguments)
         code: int = chosen.run(chosen)

@@ -14,8 +14,8 @@ from transformers import PreTrainedTokenizerBase
 
 from unisd.contexts import registry
 from unisd.contexts.base import Context, Words
-from unisd.errors import UsageError
-from unisd.rollout.chat import MARK, Chat, Prompt, SystemTurn, Variables, say
+from unisd.errors import UsageError, warn_once
+from unisd.rollout.chat import MARK, Chat, Prompt, SystemTurn, Variables
 from unisd.rollout.messages import checked_variables
 
 Layout = Literal["paper", "turn", "system"]
@@ -67,7 +67,7 @@ class PromptBuilder(Chat):
             raise UsageError(f"unknown layout {layout!r}; choose one of {', '.join(get_args(Layout))}")
         self.layout: Layout = layout
         if layout == "system" and self.system_turn != "own":
-            say(
+            warn_once(
                 f"contexts.layout=system: the chat template {_TURNS[self.system_turn]}, so the context stands as a "
                 "user turn before the prompt; contexts.layout=turn or paper keeps to what the model knows"
             )
@@ -105,7 +105,7 @@ class PromptBuilder(Chat):
         messages[at:at] = [{"role": "user", "content": asked}, {"role": "assistant", "content": context.text}]
         text = self.text(messages, variables)
         if context.text.strip() not in text:
-            say(
+            warn_once(
                 "contexts.layout=turn: the chat template does not write earlier replies as they are (it cuts thoughts, "
                 "for example), so the teacher sees a part of its contexts; contexts.layout=paper shows all"
             )

@@ -140,7 +140,9 @@ class _Cells(Mapping[str, Any]):
         if column not in self._read:
             value = self._row[column]
             try:
-                self._read[column] = plain(value)
+                # Tools may be functions, which transformers turns into schemas.
+                tools = column == TOOLS and isinstance(value, list | tuple)
+                self._read[column] = [t if callable(t) else plain(t) for t in value] if tools else plain(value)
             except UsageError as error:
                 raise UsageError(f"{_place(column, self._number)}: {error}") from error
         return self._read[column]

@@ -10,8 +10,7 @@ from unisd.contexts.base import Context, Need, merged
 from unisd.contexts.builder import PromptBuilder
 from unisd.contexts.items import TEMPLATE, TOOLS, Item, column_of, read_columns
 from unisd.contexts.leakage import normalised, repeats
-from unisd.errors import UsageError
-from unisd.rollout.chat import say
+from unisd.errors import UsageError, warn_once
 
 
 @dataclass(frozen=True)
@@ -124,7 +123,7 @@ def _name_unread(columns: Iterable[str], needs: Sequence[Need], completion: bool
     """Say which columns these settings make no use of."""
     read = ["prompt", "id", *["completion"] * completion, *(column_of(need.slot) for need in needs), TEMPLATE, TOOLS]
     if unread := [str(name) for name in columns if name not in read]:
-        say(f"columns that nothing reads under these settings: {', '.join(unread)} (read are {', '.join(read)})")
+        warn_once(f"columns that nothing reads under these settings: {', '.join(unread)} (read are {', '.join(read)})")
 
 
 class _UnfitError(Exception):

@@ -6,7 +6,6 @@ the same is taken. What was found is kept in the user's cache, by everything tha
 """
 
 import contextlib
-import functools
 import hashlib
 import importlib.metadata
 import inspect
@@ -21,7 +20,7 @@ import torch
 from torch import nn
 
 from unisd import fast
-from unisd.errors import UniSDError, UsageError, warn
+from unisd.errors import UniSDError, UsageError, warn_once
 from unisd.files import cache_folder, fingerprint, write_json
 from unisd.models.head import AFTER, found_after_head
 from unisd.models.load import base_model
@@ -58,18 +57,13 @@ def trusted(model: nn.Module) -> Trust:
     if trust.refused:
         raise UsageError(f"{of} {trust.refused}; choose a causal language model for text")
     if trust.why:
-        _say(f"{of} {trust.why}; it reads one sequence a row{_HOW[trust.rows]}, which is slower")
+        warn_once(f"{of} {trust.why}; it reads one sequence a row{_HOW[trust.rows]}, which is slower")
     return trust
 
 
 def trusted_reader(model: nn.Module) -> type[Reader]:
     """Return how ``model`` may continue texts: the fastest reader that gives what reading alone gives."""
     return READERS[trusted(model).reader]
-
-
-@functools.cache
-def _say(message: str) -> None:
-    warn(message)
 
 
 def _found(model: nn.Module, condition: Sequence[Any], readers: Sequence[str]) -> Trust:

@@ -1,8 +1,6 @@
 """How a conversation is written down for a model: its chat template, what opens a document and what ends a turn."""
 
-import os
 import re
-import warnings
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from itertools import takewhile
@@ -10,24 +8,18 @@ from typing import Any, Literal
 
 from transformers import PreTrainedTokenizerBase
 
-from unisd.errors import UsageError
+from unisd.errors import UsageError, warn_once
 from unisd.rollout.messages import Prompt, Variables, checked_variables, messages_of
 from unisd.rollout.template import PLAIN, named, offered, read_by, with_fixed_date
 from unisd.rollout.thoughts import END, closing, last_mark
 from unisd.tasks.turns import THOUGHT, closes, reply_of
 
-__all__ = ["MARK", "Chat", "Prompt", "SystemTurn", "Variables", "messages_of", "say", "template_ends"]
+__all__ = ["MARK", "Chat", "Prompt", "SystemTurn", "Variables", "messages_of", "template_ends"]
 
 SystemTurn = Literal["own", "merged", "dropped", "refused"]
 """What becomes of a system message: a turn of its own, a part of the user's, nothing, or an error of the template."""
 
 MARK, _SECOND = "UNISDMARK", "UNISDSECOND"
-
-
-def say(message: str) -> None:
-    """Warn in one line, once: Python drops the repetitions of a warning that comes from one place."""
-    if os.environ.get("RANK", "0") == "0":
-        warnings.warn(message, stacklevel=2)
 
 
 class Chat:
@@ -67,7 +59,7 @@ class Chat:
     def _choose_template(self, name: str | None, tools: bool) -> str:
         given: Any = self.tokenizer.chat_template
         if not given:
-            say(
+            warn_once(
                 "the tokenizer has no chat template, so a plain 'User: … Assistant: …' format is used; "
                 "choose an instruction-tuned model or set tokenizer.chat_template for another"
             )
@@ -98,7 +90,7 @@ class Chat:
                 continue
             known = ", ".join(offered(template)) or "none"
             does = "does not show tools" if name == "tools" else f"does not read '{name}'"
-            say(f"{place}: the chat template {does}, so this changes nothing; leave it out (it reads: {known})")
+            warn_once(f"{place}: the chat template {does}, so this changes nothing; leave it out (it reads: {known})")
 
     def text(
         self, messages: Sequence[dict[str, Any]], variables: Variables | None = None, *, reply: bool = True
@@ -244,7 +236,7 @@ class Chat:
             return token
         end = self.tokenizer.eos_token_id
         if end is not None and re.search(r"[<\[|]\S+[>\]|]", self._tail):
-            say(
+            warn_once(
                 f"the chat template ends a reply with {self._tail.strip()!r}, which is no token of this tokenizer: "
                 f"replies end with {self._token(end)!r} instead; add it as a special token for another end"
             )

@@ -5,11 +5,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from unisd.errors import UniSDError
+from unisd.errors import UniSDError, warn
 from unisd.mechanisms import TeacherWeights
 from unisd.models.adapters import trained, without_numbers
 from unisd.models.probe import alike, answers
-from unisd.training.progress import warn
 
 _WATCHED = 3
 """Steps in which every tensor is looked at: the first has a learning rate of 0 with warm-up, and moves B before A."""

@@ -8,9 +8,8 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
-from unisd.errors import UsageError
+from unisd.errors import UsageError, warn
 from unisd.tasks.sources import file_rows
-from unisd.training.progress import warn
 
 STREAMED = 100_000
 """Rows of a stream that are held at most: what has no length may have no end."""

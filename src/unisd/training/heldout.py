@@ -34,8 +34,8 @@ class HeldOut(OneLineErrors):
     teacher: TeacherWeights | None
     dropped: dict[str, int]
     """What was left out of the training rows, by reason."""
-    initial: TeacherWeights
-    """The model before training, which writes fixed samples; there where completions are drawn once."""
+    initial: TeacherWeights | None = None
+    """The model before training, where it writes the completions (``rollout.source`` own)."""
 
     def _prepare(self, dataset: Any, args: UniSDConfig, model: nn.Module) -> list[PreparedRow]:
         raise NotImplementedError

@@ -14,11 +14,10 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from transformers import PreTrainedTokenizerBase, Trainer, TrainingArguments, set_seed
 
-from unisd.errors import UniSDError, UsageError
+from unisd.errors import UniSDError, UsageError, warn
 from unisd.models import load_model, load_tokenizer
 from unisd.models.load import base_model
 from unisd.training.arguments import OwnArguments, UniSDConfig
-from unisd.training.progress import warn
 
 _INSTEAD = {
     "data_collator": "rows are joined by the trainer; leave it out",

@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from unisd.contexts import Item, Making, make_contexts
-from unisd.errors import UsageError
+from unisd.errors import UsageError, warn
 from unisd.files import stable_integer
 from unisd.models import load_model_and_tokenizer
 from unisd.models.load import weights_fingerprint
@@ -15,7 +15,6 @@ from unisd.rollout import CompletionStore, make_sampler
 from unisd.tasks import Example, Task, get, grade_all
 from unisd.tasks.turns import Thoughts
 from unisd.training.arguments import UniSDConfig
-from unisd.training.progress import warn
 from unisd.training.runfile import RunSettings
 
 

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
+from unisd.errors import warn
 from unisd.files import replacing
-from unisd.training.progress import warn
 
 TRACE_FILE = "profile.json"
 

@@ -1,10 +1,8 @@
-"""Calm output: one progress bar for a run, and warnings that are a line each."""
+"""Calm output: one progress bar for a run."""
 
 from typing import Any
 
 from transformers import TrainerCallback
-
-from unisd.errors import warn as warn
 
 
 class CalmProgress(TrainerCallback):

@@ -20,7 +20,7 @@ from transformers import TrainerCallback, TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from unisd.contexts import PreparedRow, prepare_rows
-from unisd.errors import UniSDError, UsageError
+from unisd.errors import UniSDError, UsageError, warn
 from unisd.fast.merged import return_free_memory
 from unisd.files import named_write_errors, replacing_folder, write_json
 from unisd.mechanisms import Acting, InitialTeacher, LiveTeacher, Mechanisms, Run
@@ -41,7 +41,7 @@ from unisd.training.heldout import HeldOut
 from unisd.training.interop import arguments_of, bare_model, check_optimizer, check_parts, refuse, tokenizer_of
 from unisd.training.learn import Learner
 from unisd.training.plan import Grader, Plan, Planner
-from unisd.training.progress import CalmProgress, warn
+from unisd.training.progress import CalmProgress
 from unisd.training.ranks import Ranks
 from unisd.training.speed import Work
 from unisd.training.telemetry import METRICS_FILE, MetricsLog, peak_memory_bytes, step_metrics
@@ -132,9 +132,9 @@ class UniSDTrainer(HeldOut):
         # Before the model is wrapped: a teacher that starts as the student, and a clean view of both.
         self.mechanisms.start(model, graded=grader is not None)
         self.teacher = self.mechanisms.teacher(model) if args.has_teacher else None
-        initial = self.teacher is not None and self.teacher.kind == "initial"
-        if args.rollout.source in ("own", "teacher"):  # who may write, before and after training
-            self.initial = self.teacher if initial and self.teacher else InitialTeacher(model)
+        if args.rollout.source == "own":  # who writes, before and after training
+            kept = self.teacher is not None and self.teacher.kind == "initial"
+            self.initial = self.teacher if kept else InitialTeacher(model)
         check_optimizer(optimizers[0], model)
         self.completions_log = CompletionsLog(Path(args.output_dir), args.rollout.log_completions_steps)
         self._follow = _Follow(self.mechanisms, self.completions_log)
@@ -224,7 +224,8 @@ class UniSDTrainer(HeldOut):
         if self.planner.writer.once:
             self._draw_once(resuming=checkpoint is not None)
         result = super().train(resume_from_checkpoint=checkpoint, **kwargs)
-        self._watch.finish()
+        if checkpoint is None:  # else earlier steps may have learned
+            self._watch.finish()
         if self.is_world_process_zero():
             for acting in self.acting():
                 if not acting.acts:

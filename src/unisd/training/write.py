@@ -96,12 +96,12 @@ class Writer:
 
     # -- completions that are drawn once ---------------------------------------------------------------------------
 
-    def draw(self, rows: Sequence[PreparedRow], initial: TeacherWeights, progress: str | None = None) -> bool:
+    def draw(self, rows: Sequence[PreparedRow], initial: TeacherWeights | None, progress: str | None = None) -> bool:
         """Draw the completions of all rows whose are not there yet; return whether any were missing.
 
         Args:
             rows: ``rollout.num_generations`` completions are drawn of each.
-            initial: the weights before training, which write for source ``own``.
+            initial: the weights before training, which write for source ``own``; else None.
             progress: label of a progress bar; None shows none.
         """
         source, count = self.config.rollout.source, self.config.rollout.num_generations
