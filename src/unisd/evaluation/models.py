@@ -36,6 +36,8 @@ class Found:
     """What the run's prompts gave the chat template, where a run was named."""
     quantization: str = "none"
     """How the run kept the base's weights, where a run was named."""
+    trust_remote_code: bool = False
+    """Whether the run was told to run code that comes with its model, where a run was named."""
 
 
 def find_model(name: str) -> Found:
@@ -58,7 +60,8 @@ def find_model(name: str) -> Found:
                 kept = next((str(folder / start) for start in STARTS if (folder / start).is_dir()), model["name"])
                 template = (settings.get("contexts") or {}).get("template_kwargs")
                 told = (model["dtype"], folder, kept, task.get("name"), model.get("fast"), template)
-                return Found(weights, weights, *told, quantization=model.get("quantization", "none"))
+                few_bits, trust = model.get("quantization", "none"), model.get("trust_remote_code", False)
+                return Found(weights, weights, *told, quantization=few_bits, trust_remote_code=trust)
         raise UsageError(f"{name}: the run has no adapter yet; finish it with unisd train --output {name} --resume")
     if folder.is_dir():
         if not any((folder / file).is_file() for file in ("config.json", "adapter_config.json")):
@@ -80,14 +83,14 @@ class Loaded:
     def __init__(self, name: str) -> None:
         self.name = name
         self.found = find_model(name)
-        self.tokenizer: Any = load_tokenizer(self.found.tokenizer)
-        found, weights = self.found, self.found.weights
+        found, weights, trust = self.found, self.found.weights, self.found.trust_remote_code
+        self.tokenizer: Any = load_tokenizer(found.tokenizer, trust)
         self._before = found.base
         self._off = False
         if not is_adapter(weights):
-            self.model = load_model(weights, found.dtype, quantization=found.quantization)
+            self.model = load_model(weights, found.dtype, trust, quantization=found.quantization)
         else:
-            self.model, base_is_kept = load_on_base(weights, found.dtype, found.quantization)
+            self.model, base_is_kept = load_on_base(weights, found.dtype, found.quantization, trust)
             self._off = base_is_kept and not (self._before and is_adapter(self._before))
             self._before = self._before or base_of(weights)
         self._base: nn.Module | None = None
@@ -123,7 +126,8 @@ class Loaded:
                     yield model
             elif self._before is not None:
                 if self._base is None:
-                    self._base = load_model(self._before, self.found.dtype, quantization=self.found.quantization)
+                    found, few_bits = self.found, self.found.quantization
+                    self._base = load_model(self._before, found.dtype, found.trust_remote_code, quantization=few_bits)
                 yield self._base
             else:
                 raise UsageError(f"{self.name}: it is not known what it was adapted from; name a run or an adapter")
