@@ -140,9 +140,17 @@ def test_a_leak_is_seen_in_half_precision_too(trials, family, dtype):
     assert trusted(families.model(family).to(dtype)).rows != "packed"
 
 
+def test_what_does_not_read_from_left_to_right_is_refused(trials):
+    for name, family in {"XLNetLMHeadModel": "xlnet", "XLMWithLMHeadModel": "xlm"}.items():
+        with pytest.raises(UsageError, match=f"^model: {name} reads a token with what comes after it; choose a causal"):
+            trusted(families.model(family))
+
+
 def test_what_cannot_read_a_text_by_itself_is_refused(trials):
-    with pytest.raises(UsageError, match=r"^model: XLNetLMHeadModel cannot read a text by itself .*; choose a causal"):
-        trusted(families.model("xlnet"))
+    model = tiny.model()
+    model.config.vocab_size = 0
+    with pytest.raises(UsageError, match=r"^model: LlamaForCausalLM cannot read a text by itself .*; choose a causal"):
+        trusted(model)
 
 
 def test_where_nothing_can_be_seen_nothing_is_packed_or_kept(trials, tmp_path):

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from unisd.errors import UniSDError, UsageError
 from unisd.mechanisms.base import Acting, Mechanism, Run, TeacherWeights
 from unisd.models import has_adapter
-from unisd.models.adapters import start_is_off, trained
+from unisd.models.adapters import start_is_off, switched_off, trained
 from unisd.settings import Field, group
 
 EMA_FILE = "ema.safetensors"
@@ -162,8 +162,7 @@ class InitialTeacher(LiveTeacher):
         self._start = {} if self._off else {name: value.detach().clone() for name, value in trained(model).items()}
 
     def _put_in(self) -> contextlib.AbstractContextManager[None]:
-        model: Any = self.model
-        return model.disable_adapter() if self._off else self._swapped(self._start)  # type: ignore[no-any-return]
+        return switched_off(self.model) if self._off else self._swapped(self._start)
 
 
 class AverageTeacher(LiveTeacher):

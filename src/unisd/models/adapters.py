@@ -4,9 +4,10 @@ PEFT calls the parts that it puts into a model tuner layers (around a layer) and
 is trained as a copy, or some of its rows). Both keep what they wrap as it was, and own everything else that they hold.
 """
 
+import contextlib
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -57,6 +58,11 @@ def check_adapters(model: nn.Module) -> None:
         )
     for config in _active_configs(model):
         check_kind(config)
+    if len(names := active_names(model)) > 1:
+        raise UsageError(
+            f"model: {len(names)} adapters are on at once ({', '.join(names)}), and what is saved loads as one; "
+            "make one of them (add_weighted_adapter), or merge others into the base, and switch that on (set_adapter)"
+        )
     if any(getattr(module, "merged", False) for module in model.modules() if _is_tuner(module)):
         raise UsageError("model: its adapter is merged, so it would not be trained; call unmerge_adapter() first")
 
@@ -122,6 +128,19 @@ def _prefix(model: nn.Module) -> str:
 def trained(model: nn.Module) -> dict[str, Tensor]:
     """Return the parameters that are trained, by name."""
     return {name: value for name, value in model.named_parameters() if value.requires_grad}
+
+
+@contextlib.contextmanager
+def switched_off(model: nn.Module) -> Iterator[None]:
+    """Switch the adapters off, and then on with the same parts trained: PEFT would train all of them from then on."""
+    wrapped: Any = model
+    trains = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    try:
+        with wrapped.disable_adapter():
+            yield
+    finally:
+        for parameter, kept in trains:
+            parameter.requires_grad_(kept)
 
 
 def start_is_off(model: nn.Module) -> bool:

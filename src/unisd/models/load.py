@@ -153,7 +153,9 @@ def load_model(
     return loaded.eval()
 
 
-def load_on_base(adapter: str, dtype: str = "float32", quantization: str = "none") -> tuple[nn.Module, bool]:
+def load_on_base(
+    adapter: str, dtype: str = "float32", quantization: str = "none", trust_remote_code: bool = False
+) -> tuple[nn.Module, bool]:
     """Load an adapter on its base; return both, and whether switching the adapter off gives the base.
 
     It does not where the base's own parameters were trained (biases), or change when the adapter is put on (PiSSA).
@@ -163,7 +165,7 @@ def load_on_base(adapter: str, dtype: str = "float32", quantization: str = "none
     """
     with _named_errors(adapter, "adapter"):
         of = base_of(adapter)
-    base = load_model(of, dtype, quantization=quantization)
+    base = load_model(of, dtype, trust_remote_code, quantization=quantization)
     before = None if _leaves_base(adapter) else sums(base.named_parameters())
     model = put_on(base, adapter)
     if before is None:
@@ -223,7 +225,7 @@ def max_positions(model: nn.Module) -> int | None:
     config: Any = base_model(model).config
     config = config.get_text_config() if hasattr(config, "get_text_config") else config
     value = getattr(config, "max_position_embeddings", None)
-    return int(value) if value else None
+    return int(value) if value and value > 0 else None  # XLNet, which has no limit, says -1
 
 
 def weights_fingerprint(model: nn.Module, adapter: bool = True) -> str:
