@@ -146,10 +146,13 @@ def attach(model: nn.Module, peft_config: Any) -> nn.Module:
             "or give the base model with the adapter merged (merge_and_unload)"
         )
     check_kind(peft_config)
+    _check_new(model, peft_config)
     try:
         check_targets(model, peft_config)
         adapted: nn.Module = get_peft_model(model, peft_config)
-    except (ValueError, TypeError, RuntimeError, LookupError) as error:
+    except UsageError:
+        raise
+    except Exception as error:  # whatever PEFT, or a package that a method of its needs, says of the configuration
         cause = " ".join(str(error).split())[:300]
         if "lora_dropout" in cause:
             raise UsageError(
@@ -157,3 +160,26 @@ def attach(model: nn.Module, peft_config: Any) -> nn.Module:
             ) from error
         raise UsageError(f"lora{'.target_modules' if 'arget' in cause else ''}: {cause}") from error
     return adapted
+
+
+def _check_new(model: nn.Module, config: Any) -> None:
+    """Refuse what PEFT would take for a new adapter, and make something else of, or nothing.
+
+    Raises:
+        UsageError: in one line, with a remedy.
+    """
+    task = getattr(config.task_type, "value", config.task_type)
+    if task not in (None, "CAUSAL_LM"):
+        raise UsageError(f"peft_config.task_type: {task} is for models of another kind; set CAUSAL_LM")
+    if config.inference_mode:
+        raise UsageError("peft_config.inference_mode: true makes an adapter that is not trained; leave it out")
+    start = getattr(config, "init_lora_weights", None)
+    seen = {"eva": False, "lora_ga": any(hasattr(module, "_peft_loraga_grad") for module in model.modules())}
+    if not seen.get(str(start), True):
+        first = {"eva": "initialize_lora_eva_weights", "lora_ga": "preprocess_loraga"}[str(start)]
+        raise UsageError(
+            f"peft_config.init_lora_weights: {start} starts from what data say, and none were asked; call PEFT's "
+            f"{first}, and pass the model that get_peft_model makes, or choose another start"
+        )
+    if getattr(config, "use_qalora", False) and getattr(model, "quantization_method", None) is None:
+        raise UsageError("peft_config.use_qalora: it has no effect on weights that are not quantised; leave it out")

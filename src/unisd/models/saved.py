@@ -12,9 +12,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from unisd.errors import UniSDError, UsageError
+from unisd.errors import UniSDError, UsageError, warn
 from unisd.files import write_json
-from unisd.models.adapters import active_names, bare_names, trained, without_numbers
+from unisd.models.adapters import active_names, bare_names, kinds, trained, without_numbers
 from unisd.models.load import base_model, has_adapter
 
 _ADAPTER = "adapter_model.safetensors"
@@ -32,11 +32,17 @@ def check_trainable(model: nn.Module) -> None:
     names = trained(model)
     if not names:
         remedy = (
-            "its adapter was loaded for use alone; load it with is_trainable=True"
+            "its adapter was made for use alone, or is switched off; load it with is_trainable=True, set its "
+            "inference_mode to False, or call enable_adapter_layers()"
             if has_adapter(model)
             else "set requires_grad of what is to be trained, or give a peft_config"
         )
         raise UsageError(f"model: none of its parameters is trainable: {remedy}")
+    if "ADALORA" in kinds(model):
+        warn(
+            "model: AdaLoRA's schedule of ranks and its orthogonal term are not run, so every layer keeps its first "
+            "rank (init_r); use LoRA with a rank_pattern to share ranks out"
+        )
     if has_adapter(model):
         kept = {tensor.data_ptr() for name in active_names(model) for tensor in _state(model, name).values()}
         bare = bare_names(model)

@@ -107,10 +107,12 @@ def bare_model(model: Any, model_init: Callable[..., Any] | None, seed: int) -> 
     if isinstance(model, str | os.PathLike):
         name = os.fspath(model)
         return load_model(name, trainable=True), name
+    compiled = False
     while isinstance(model, nn.DataParallel | DistributedDataParallel) or hasattr(model, "_orig_mod"):
-        if hasattr(model, "_orig_mod"):
-            warn("model: it is compiled, which packed rows of ever new lengths would undo; it is used as it was before")
+        compiled |= hasattr(model, "_orig_mod")
         model = model._orig_mod if hasattr(model, "_orig_mod") else model.module
+    if isinstance(model, nn.Module) and _undo_compile(model) | compiled:
+        warn("model: it is compiled, which packed rows of ever new lengths would undo; it is used as it was before")
     if not isinstance(model, nn.Module):
         what = f"the class {model.__name__}" if isinstance(model, type) else type(model).__name__
         raise UsageError(f"model: a model or the name of one was expected, not {what}; load it with from_pretrained")
@@ -126,6 +128,18 @@ def bare_model(model: Any, model_init: Callable[..., Any] | None, seed: int) -> 
     if any(parameter.is_meta for parameter in model.parameters()):
         raise UsageError("model: its weights are on the meta device, that is, not there; load them")
     return model, str(getattr(config, "_name_or_path", "") or "")
+
+
+def _undo_compile(model: nn.Module) -> bool:
+    """Let all modules run as they did before ``compile()``, or before their ``forward`` was; return whether any had."""
+    found = False
+    for module in model.modules():
+        if module._compiled_call_impl is not None:
+            module._compiled_call_impl, found = None, True
+        original = getattr(vars(module).get("forward"), "_torchdynamo_orig_callable", None)
+        if original is not None:
+            module.forward, found = original, True
+    return found
 
 
 def _takes_a_trial(model_init: Callable[..., Any]) -> bool:
@@ -187,6 +201,8 @@ def check_parts(callbacks: Any, optimizers: Any, optimizer_class: Any, peft_conf
         raise UsageError("optimizers and optimizer_cls_and_kwargs are both given; leave one out")
     if peft_config is not None and not hasattr(peft_config, "peft_type"):
         raise UsageError(f"peft_config: a PEFT configuration was expected, not {type(peft_config).__name__}")
+    if isinstance(peft_config, type):
+        raise UsageError(f"peft_config: a PEFT configuration was expected, not the class {peft_config.__name__}")
 
 
 def check_optimizer(optimizer: Any, model: nn.Module) -> None:
