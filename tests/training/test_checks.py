@@ -4,11 +4,13 @@ import json
 
 import pytest
 import torch
-from peft import PeftModel, get_peft_model, inject_adapter_in_model
+from peft import AdaLoraConfig, ArrowConfig, LoraConfig, PeftModel, get_peft_model, inject_adapter_in_model
 from safetensors.torch import load_file, save_file
 
 import tiny
 from unisd.errors import UniSDError, UsageError
+from unisd.mechanisms.teacher import InitialTeacher
+from unisd.models.adapters import trained
 from unisd.models.saved import check_saved
 from unisd.training.trainer import UniSDTrainer
 
@@ -179,3 +181,115 @@ def test_a_resumed_run_whose_last_steps_have_nothing_to_learn_is_a_success(tmp_p
     assert again.state.global_step == 2
     with pytest.raises(UniSDError, match="no step had a gradient"):
         trained(0.0)
+
+
+# -- what was learned is there when the run says so -------------------------------------------------------------------
+
+
+def two_at_once():
+    model = get_peft_model(tiny.model(), tiny.lora_config(), adapter_name="a")
+    model.add_adapter("b", tiny.lora_config())
+    model.base_model.set_adapter(["a", "b"])
+    return model
+
+
+def switched_off_layers():
+    model = tiny.lora(tiny.model(), trained=True)
+    model.base_model.disable_adapter_layers()
+    return model
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (two_at_once, r"2 adapters are on at once \(a, b\).*add_weighted_adapter"),
+        (switched_off_layers, r"enable_adapter_layers\(\)"),
+    ],
+)
+def test_adapters_that_could_not_be_saved_as_they_are_on_are_refused(trainer_of, make, said):
+    with pytest.raises(UsageError, match=said):
+        trainer_of(make())
+
+
+@pytest.mark.parametrize("frozen", ["lora_A", "layers.0."])
+def test_what_the_user_froze_of_an_adapter_stays_as_it_was(trainer_of, frozen):
+    model = tiny.lora(tiny.model(), trained=True)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_("lora_" in name and frozen not in name)
+    before = {name: value.detach().clone() for name, value in model.named_parameters()}
+    trainer_of(model).train()
+    moved = {name for name, value in model.named_parameters() if not torch.equal(value, before[name])}
+    assert moved == {name for name in before if "lora_" in name and frozen not in name}
+
+
+def test_switching_off_for_a_while_leaves_what_is_trained():
+    model = tiny.lora(tiny.model())
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_("lora_B" in name)
+    teacher = InitialTeacher(model)
+    assert teacher._off
+    with teacher.weights():
+        pass
+    assert {name.split(".")[-3] for name in trained(model)} == {"lora_B"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"learning_rate": 1e-30}, "every trained weight is as it was: .*model.dtype=float32"),
+        (
+            {"learning_rate": 1e6},
+            "are no numbers any more|the loss is no number any more|logits are not finite",
+        ),
+        ({"per_device_train_batch_size": 64, "dataloader_drop_last": True}, "no step was taken"),
+    ],
+)
+def test_a_run_that_changed_nothing_or_spoilt_everything_is_no_success(trainer_of, changes, said):
+    model = tiny.model("qwen2")
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.01)
+    with pytest.raises(UniSDError, match=said) as seen:
+        trainer_of(model, **changes).train()
+    assert len(str(seen.value).splitlines()) == 1
+
+
+def test_weights_too_coarse_for_the_steps_are_named(trainer_of, capsys):
+    trainer_of(tiny.model("qwen2").bfloat16(), learning_rate=3e-4, max_steps=4).train()
+    assert "norm.weight) are as before: steps are less than their precision; see model.dtype" in capsys.readouterr().err
+
+
+def test_one_step_of_warm_up_says_that_it_changed_nothing(trainer_of, capsys):
+    trainer_of(tiny.model(), tiny.lora_config(), max_steps=1, lr_scheduler_type="linear", warmup_steps=1).train()
+    assert "the one step was taken at a learning rate of 0" in capsys.readouterr().err
+
+
+def test_a_model_that_cannot_run_is_one_line(trainer_of):
+    model = tiny.model("qwen2")
+    model.lm_head.bfloat16()
+    with pytest.raises(UsageError, match=r"^model: it cannot read a few tokens \(RuntimeError: .*by itself$"):
+        trainer_of(model)
+
+
+def test_the_schedule_of_adalora_is_said_not_to_run(trainer_of, capsys):
+    config = AdaLoraConfig(total_step=10, init_r=4, target_r=2, target_modules=["q_proj"], task_type="CAUSAL_LM")
+    trainer_of(tiny.model(), config)
+    assert "AdaLoRA's schedule of ranks and its orthogonal term are not run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"init_lora_weights": "eva"}, "init_lora_weights: eva starts from what data say.*initialize_lora_eva_weights"),
+        ({"init_lora_weights": "lora_ga"}, "preprocess_loraga"),
+        ({"task_type": "SEQ_CLS"}, "task_type: SEQ_CLS .*CAUSAL_LM"),
+        ({"inference_mode": True}, "inference_mode"),
+        ({"use_qalora": True}, "use_qalora: it has no effect"),
+        ({"megatron_config": {"a": 1}}, "lora: .*megatron"),
+        ({"arrow_config": ArrowConfig()}, "^lora: "),
+    ],
+)
+def test_configurations_that_peft_would_pass_over_are_refused(trainer_of, changes, said):
+    config = LoraConfig(**({"r": 4, "target_modules": ["q_proj"], "task_type": "CAUSAL_LM"} | changes))
+    with pytest.raises(UsageError, match=said):
+        trainer_of(tiny.model(), config)

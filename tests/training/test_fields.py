@@ -220,9 +220,9 @@ def test_callbacks_go_on_from_their_state(tmp_path):
                  "save_steps": 1, "metric_for_best_model": "loss", "load_best_model_at_end": True}  # fmt: skip
         folder = tmp_path / str(restored)
         stop.early_stopping_patience_counter = 3
-        run(folder, callbacks=[stop], max_steps=1, learning_rate=0.0, **known)
+        run(folder, callbacks=[stop], max_steps=1, learning_rate=1e-20, **known)
         fresh = EarlyStoppingCallback(early_stopping_patience=9)
-        found = run(folder, callbacks=[fresh], max_steps=2, learning_rate=0.0, resume=True,
+        found = run(folder, callbacks=[fresh], max_steps=2, learning_rate=1e-20, resume=True,
                     restore_callback_states_from_checkpoint=restored, **known)  # fmt: skip
         used = [c for c in found.trainer.callback_handler.callbacks if isinstance(c, EarlyStoppingCallback)]
         return used[0].early_stopping_patience

@@ -415,11 +415,12 @@ def test_early_stopping(tmp_path, tokenizer, several):
     trainer = made(
         tmp_path,
         tokenizer,
-        args=arguments(tmp_path, **changes, learning_rate=0.0),
+        args=arguments(tmp_path, **changes, learning_rate=1e-20),
         eval_dataset={"x": tiny.rows(2)} if several else tiny.rows(2),
         callbacks=[EarlyStoppingCallback(2)],
     )
-    trainer.train()
+    with pytest.raises(UniSDError, match="every trained weight is as it was"):
+        trainer.train()
     assert trainer.state.global_step == 3  # the loss never changes, and two more are waited for
     assert trainer.state.best_model_checkpoint.endswith("checkpoint-1")
 

@@ -162,7 +162,7 @@ class ContextsSettings:
 class OwnArguments:
     """Arguments of the trainer: those whose default is not transformers', and one more."""
 
-    learning_rate: float = Field(default=2e-5, ge=0)
+    learning_rate: float = Field(default=2e-5, gt=0)
     """The highest learning rate of the schedule."""
     lr_scheduler_type: Any = "cosine"
     """The schedule, by transformers' name."""
@@ -188,6 +188,7 @@ _CORE: dict[str, type[Any]] = {
 }
 # What leaves the distribution that is sampled from as it is.
 _UNBENT = {"top_p": (1.0,), "top_k": (0,), "min_p": (0.0,), "repetition_penalty": (1.0,)}
+_UNBENT |= {"mask_truncated_completions": (False,)}  # what ended in time is no fair sample of what is written
 _TAKEN = {"task", "model", "lora", "training", "recipe", "description", "base", "versions", "command", *_CORE}
 
 

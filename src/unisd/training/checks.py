@@ -1,13 +1,14 @@
 """Whether a run trains: teacher and student agree at the start, and every step's gradient reaches what is trained."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Collection
 
 import torch
 from torch import Tensor, nn
 
-from unisd.errors import UniSDError, warn
+from unisd.errors import UniSDError, UsageError, warn
 from unisd.mechanisms import TeacherWeights
-from unisd.models.adapters import trained, without_numbers
+from unisd.models.adapters import sums, trained, without_numbers
 from unisd.models.probe import alike, answers
 
 _WATCHED = 3
@@ -18,9 +19,15 @@ def check_start(model: nn.Module, teacher: TeacherWeights) -> None:
     """Compare teacher and student, on a few tokens, while the student has its initial weights.
 
     Raises:
-        UniSDError: they differ by more than rounding.
+        UniSDError: they differ by more than rounding, or the model cannot read.
     """
-    own = answers(model)
+    try:
+        own = answers(model)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # whatever the model says: nothing here has touched it yet
+        cause = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
+        raise UsageError(f"model: it cannot read a few tokens ({cause}); try model(input_ids=…) by itself") from error
     with teacher.weights() as weights:
         taught = answers(weights)
     if not alike(own, taught, next(model.parameters()).dtype):
@@ -44,22 +51,32 @@ class GradientWatch:
         self._silent: set[str] = set()
         self._named: set[str] = set()
         self._warned = False
+        self._start: dict[str, tuple[float, float]] = {}
+
+    def begin(self, model: nn.Module) -> None:
+        """Note what is trained as it is before the first step."""
+        self._start = sums(trained(model).items())
 
     def pass_over(self) -> None:
         """Count a step of which no token carries a loss, which has said so."""
         self.passed += 1
 
-    def look(self, model: nn.Module, asks: Callable[[], bool], step: int) -> None:
+    def look(self, model: nn.Module, loss: Tensor, asks: Callable[[], bool], step: int) -> None:
         """Name what got no gradient, and stop at a gradient that is zero though the loss asks for a change.
 
         Args:
             model: the student, its gradients those of the whole step.
+            loss: this rank's part of the step's loss.
             asks: whether the loss has a gradient in the student's hidden states.
             step: the optimizer step, from 1, for messages.
 
         Raises:
-            UniSDError: the whole gradient is exactly zero, and the loss asks for a change.
+            UniSDError: the whole gradient is exactly zero, and the loss asks for a change; or the loss is no number.
         """
+        if not math.isfinite(float(self._total(loss.detach()))):
+            raise UniSDError(
+                f"step {step}: the loss is no number any more; lower training.learning_rate, or set model.dtype=float32"
+            )
         named = trained(model)
         self.looked += 1
         if self.looked <= _WATCHED:
@@ -78,14 +95,32 @@ class GradientWatch:
             self._warned = True
             warn(f"step {step}: nothing to learn, as no token counts or all are capped; the step changes nothing")
 
-    def finish(self) -> None:
-        """Check, when training has ended, that any step had a gradient.
+    def finish(self, model: nn.Module) -> None:
+        """Check, when training has ended, that any step had a gradient, and that what was trained is another for it.
 
         Raises:
-            UniSDError: none had.
+            UniSDError: no step was taken, none had a gradient, nothing has moved, or weights are no numbers any more.
         """
-        if self.looked + self.passed > 0 and not self.learned:
+        if self.looked + self.passed == 0:
+            raise UniSDError("training: no step was taken: the rows fill no batch, or a callback stopped; see training")
+        if not self.learned:
             raise UniSDError("training: no step had a gradient, so nothing was trained; see the warnings")
+        end = sums(trained(model).items())
+        broken = {name for name, (_, norm) in end.items() if not math.isfinite(norm)}
+        if broken:
+            raise UniSDError(f"training: {_listed(broken, end)} are no numbers any more; lower training.learning_rate")
+        still = {name for name, value in end.items() if value == self._start.get(name)}
+        if len(still) < len(end):
+            still -= self._silent | self._named
+            if still and self.looked >= _WATCHED:
+                warn(f"{_listed(still, end)} are as before: steps are less than their precision; see model.dtype")
+        elif self.looked == 1:
+            warn("training: the one step was taken at a learning rate of 0, where warm-up begins; nothing has changed")
+        else:
+            raise UniSDError(
+                "training: every trained weight is as it was: the steps are 0, or less than the weights' precision; "
+                "raise training.learning_rate, or set model.dtype=float32"
+            )
 
     def _name_silent(self, named: dict[str, Tensor]) -> None:
         without = {name for name, value in named.items() if value.grad is None}
@@ -100,7 +135,7 @@ class GradientWatch:
                 warn(f"{_listed(silent, named)} got a gradient of exactly 0 in the first {_WATCHED} steps")
 
 
-def _listed(names: set[str], named: dict[str, Tensor]) -> str:
+def _listed(names: set[str], named: Collection[str]) -> str:
     return f"{len(names)} of {len(named)} trained tensors ({', '.join(without_numbers(sorted(names)))})"
 
 

@@ -154,6 +154,7 @@ LEAVES = {
 
 # Values of fields that work which do not, by what they begin with.
 _REFUSED_VALUES = {
+    "max_steps": {"0": "transformers takes it for no limit; use 1 or more, or leave it out"},
     "optim": {
         "galore": "it projects whole weights; with LoRA they are small already; choose adamw_torch",
         "apollo": "it projects whole weights; with LoRA they are small already; choose adamw_torch",
@@ -195,7 +196,7 @@ LEAST = {
     "ddp_bucket_cap_mb": 1,
 }
 
-# Names that transformers had once, or that other trainers have, and what says the same here.
+# Names of earlier versions and of other trainers, and what says the same here.
 _FORMER = {
     "evaluation_strategy": "it is eval_strategy now",
     "warmup_ratio": "give the share as warmup_steps: below 1 it is one",
@@ -212,9 +213,7 @@ _FORMER = {
     "per_gpu_train_batch_size": "it is per_device_train_batch_size now",
     "per_gpu_eval_batch_size": "it is per_device_eval_batch_size now",
     "adafactor": "write optim=adafactor",
-    "fp16_backend": "there is one left; leave it out",
-    "half_precision_backend": "there is one left; leave it out",
-    "fp16_opt_level": "there is one left; leave it out",
+    **dict.fromkeys(("fp16_backend", "half_precision_backend", "fp16_opt_level"), "there is one left; leave it out"),
     "torchdynamo": _COMPILED,
     "include_inputs_for_metrics": _EVALUATION,
     "include_tokens_per_second": "metrics.jsonl has speeds already; leave it out",
@@ -341,10 +340,25 @@ def check_made(args: Any, own: Mapping[str, Any]) -> None:
     for name, has_effect in needed.items():
         if getattr(args, name) and not has_effect:
             raise UsageError(f"training.{name}: it has no effect with eval_strategy={args.eval_strategy.value}")
+    for name, (other, has_effect) in _needing(args).items():
+        if getattr(args, name) != _defaults()[name] and not has_effect:
+            raise UsageError(f"training.{name}: it has no effect without {other}; leave it out")
+    if args.max_steps < 0 and not args.num_train_epochs:
+        raise UsageError("training.num_train_epochs: 0 passes train nothing; use more, or set training.max_steps")
     if args.save_strategy.value == "best" and not evaluates:
         raise UsageError("training.save_strategy: what is best is not known without eval_strategy; choose steps")
     _check_optimizer(args, own)
     _check_trackers(args)
+
+
+def _needing(args: Any) -> dict[str, tuple[str, bool]]:
+    """Return, for fields that work beside another alone, what that is, and whether it is so."""
+    trackio = ("report_to=trackio", "trackio" in args.report_to)
+    return {
+        **{name: trackio for name, does in WORKS.items() if does.endswith("trackio")},
+        "dataloader_persistent_workers": ("dataloader_num_workers", args.dataloader_num_workers > 0),
+        "data_seed": ("train_sampling_strategy=random", args.train_sampling_strategy != "sequential"),
+    }
 
 
 def _check_optimizer(args: Any, own: Mapping[str, Any]) -> None:

@@ -223,9 +223,10 @@ class UniSDTrainer(HeldOut):
             warn(message)
         if self.planner.writer.once:
             self._draw_once(resuming=checkpoint is not None)
+        self._watch.begin(self.model)
         result = super().train(resume_from_checkpoint=checkpoint, **kwargs)
         if checkpoint is None:  # else earlier steps may have learned
-            self._watch.finish()
+            self._watch.finish(self.model)
         if self.is_world_process_zero():
             for acting in self.acting():
                 if not acting.acts:
@@ -271,7 +272,7 @@ class UniSDTrainer(HeldOut):
         return_free_memory()
         if not (self.is_deepspeed_enabled or self.is_fsdp_enabled):  # they keep gradients elsewhere
             if inputs.counted:
-                self._watch.look(self.model, self.learner.asks, self.state.global_step + 1)
+                self._watch.look(self.model, loss, self.learner.asks, self.state.global_step + 1)
             else:
                 self._watch.pass_over()
         self._learned_at = time.perf_counter()
