@@ -100,3 +100,22 @@ def test_other_kinds_and_starts(tmp_path, model_folder, tokenizer, refused):
     with loaded.weights(base=True) as before:
         torch.testing.assert_close(logits(before), logits(base))
     assert loaded.fingerprint(base=True) == Loaded(model_folder).fingerprint()
+
+
+def test_a_run_that_trusts_its_models_code_is_evaluated_with_it(tmp_path, first, monkeypatch):
+    shutil.copytree(first, tmp_path / "run")
+    path = tmp_path / "run/config.yaml"
+    settings = yaml.safe_load(path.read_text())
+    settings["model"]["trust_remote_code"] = True
+    path.write_text(yaml.safe_dump(settings))
+    asked = []
+    kept = AutoModelForCausalLM.from_pretrained
+
+    def seen(name, **more):
+        asked.append(more["trust_remote_code"])
+        return kept(name, **more)
+
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", seen)
+    Loaded(str(tmp_path / "run"))
+    Loaded(str(first))
+    assert asked == [True, False]

@@ -436,3 +436,23 @@ def test_launchers_that_ask_for_what_does_not_apply(monkeypatch, tmp_path):
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     with pytest.raises(UsageError, match="ACCELERATE_USE_FSDP=true: fsdp does not apply here: every process holds"):
         tiny.arguments(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"learning_rate": 0.0}, r"training\.learning_rate: 0\.0 is not allowed"),
+        ({"max_steps": 0}, r"training\.max_steps: 0 does not apply here: transformers takes it for no limit"),
+        ({"max_steps": -1, "num_train_epochs": 0}, r"training\.num_train_epochs: 0 passes train nothing"),
+        ({"dataloader_persistent_workers": True}, "no effect without dataloader_num_workers"),
+        ({"project": "mine"}, "no effect without report_to=trackio"),
+        ({"train_sampling_strategy": "sequential", "data_seed": 3}, "no effect without train_sampling_strategy=random"),
+        (
+            {"divergence": {"kind": "sampled_reverse_kl"}, "rollout": {"mask_truncated_completions": True}},
+            r"rollout\.mask_truncated_completions: sampled_reverse_kl learns from tokens",
+        ),
+    ],
+)
+def test_values_that_would_train_nothing_or_change_nothing_are_refused(changes, said, tmp_path):
+    with pytest.raises(UsageError, match=said):
+        tiny.arguments(tmp_path, **changes)

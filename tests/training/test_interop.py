@@ -428,3 +428,16 @@ def test_early_stopping(tmp_path, tokenizer, several):
 def test_predictions_are_padded():
     assert padded([[1, 2], [3], []]).tolist() == [[1, 2], [3, -100], [-100, -100]]
     assert padded([]).shape == (0, 0)
+
+
+def test_a_model_compiled_in_place_runs_as_before(tmp_path, tokenizer, capsys):
+    whole, forward = tiny.model(), tiny.model()
+    whole.compile()
+    forward.forward = torch.compile(forward.forward)
+    for number, model in enumerate((whole, forward)):
+        UniSDTrainer(
+            model, tiny.arguments(tmp_path / str(number)), train_dataset=tiny.rows(), processing_class=tokenizer
+        )
+        assert "it is compiled" in capsys.readouterr().err
+        assert model._compiled_call_impl is None
+        assert not hasattr(model.forward, "_torchdynamo_orig_callable")
