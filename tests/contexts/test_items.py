@@ -423,8 +423,19 @@ def test_a_reply_may_be_a_conversation_of_one_message():
         return read_columns({"prompt": PROMPT, "completion": list(messages)}, 0, [], completion_required=True)
 
     assert read({"role": "assistant", "content": "In hives.", "name": None}).completion == "In hives."
+    parts = [{"type": "text", "text": "In "}, {"type": "text", "text": "hives."}]
+    assert read({"role": "assistant", "content": parts}).completion == "In hives."
+    thought = read({"role": "assistant", "content": "In hives.", "reasoning_content": "They build."})
+    assert thought.completion == "<think>\nThey build.\n</think>\n\nIn hives."
     reply, user = {"role": "assistant", "content": "In hives."}, {"role": "user", "content": "Why?"}
-    for replies in ([user], [reply, user, reply], [], [{**reply, "tool_calls": [{}]}], [{**reply, "content": ""}]):
+    for replies in (
+        [user],
+        [reply, user, reply],
+        [],
+        [{**reply, "tool_calls": [{}]}],
+        [{**reply, "content": ""}],
+        [{**reply, "thinking": 5}],
+    ):
         with pytest.raises(UsageError, match="give every row the reply to learn, as text"):
             read(*replies)
 
