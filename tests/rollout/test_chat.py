@@ -372,6 +372,19 @@ def test_a_template_that_writes_no_replies_leaves_them_as_they_are():
     assert text(made, made.completion_ids(ANSWER, QUESTION)) == f"{ANSWER}<|im_end|>"
 
 
+def test_a_template_that_always_begins_a_reply_ends_turns_as_others_do():
+    asking = tiny.CHATML.replace("{% if add_generation_prompt %}", "").removesuffix("{% endif %}")
+    made = Chat(tokenizer_with(asking))
+    assert text(made, [made.end_of_turn_id]) == "<|im_end|>"
+    assert text(made, made.completion_ids(ANSWER, QUESTION)) == f"{ANSWER}<|im_end|>"
+
+
+def test_a_thought_that_only_closes_was_opened_by_the_prompt():
+    made = chat("QwQ")
+    for closed in ("Hm.</think>", "Hm.\n</think>\n"):
+        assert text(made, made.completion_ids(f"{closed}\n{ANSWER}", QUESTION)).startswith("Hm.\n</think>\n\n1 and 1")
+
+
 @pytest.mark.parametrize("layout", ["turn", "system", "paper"])
 def test_a_template_that_refuses_to_be_without_tools(layout):
     needs = "{% if not tools %}{{ raise_exception('no tools') }}{% endif %}{{ tools | tojson }}" + tiny.CHATML

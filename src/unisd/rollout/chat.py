@@ -20,6 +20,7 @@ SystemTurn = Literal["own", "merged", "dropped", "refused"]
 """What becomes of a system message: a turn of its own, a part of the user's, nothing, or an error of the template."""
 
 MARK, _SECOND = "UNISDMARK", "UNISDSECOND"
+_ASKED = [{"role": "user", "content": "a"}]
 _TOOL = {"type": "function", "function": {"name": "a", "description": "a", "parameters": {"type": "object"}}}
 
 
@@ -117,8 +118,8 @@ class Chat:
     @cached_property
     def _asking(self) -> Variables:
         """This object's variables; and a tool, where the template refuses a question without any."""
-        asked, more = [{"role": "user", "content": "a"}], {**self.variables, "tools": [_TOOL]}
-        needs_tool = not tried(lambda: self.text(asked, self.variables)) and tried(lambda: self.text(asked, more))
+        more = {**self.variables, "tools": [_TOOL]}
+        needs_tool = not tried(lambda: self.text(_ASKED, self.variables)) and tried(lambda: self.text(_ASKED, more))
         return more if needs_tool else self.variables
 
     def _render(
@@ -170,10 +171,9 @@ class Chat:
     def _header(self, template: str, given: Variables) -> str:
         """Return how a reply begins where the template knows no ``add_generation_prompt``; else nothing."""
         if template not in self._headers:
-            asked = [{"role": "user", "content": "a"}]
-            told = [*asked, {"role": "assistant", "content": MARK}]
-            plain, found = self._render(asked, template, given, False), ""
-            if plain == self._render(asked, template, given, True):
+            told = [*_ASKED, {"role": "assistant", "content": MARK}]
+            plain, found = self._render(_ASKED, template, given, False), ""
+            if plain == self._render(_ASKED, template, given, True):
                 whole = tried(lambda: self._render(told, template, given, False))
                 found = whole[len(plain) :].partition(MARK)[0] if MARK in whole and whole.startswith(plain) else ""
             mark = THOUGHT.search(found)
@@ -254,8 +254,8 @@ class Chat:
     @cached_property
     def _tail(self) -> str:
         """What stands behind the last reply."""
-        asked = [{"role": "user", "content": "a"}, {"role": "assistant", "content": MARK}]
-        found = re.split(MARK, self.text(asked, reply=False), flags=re.IGNORECASE)
+        text = self.text([*_ASKED, {"role": "assistant", "content": MARK}], reply=False)
+        found = re.split(MARK, text, flags=re.IGNORECASE)
         return found[-1] if len(found) > 1 else ""
 
     def _token(self, token: int) -> str:
@@ -266,7 +266,10 @@ class Chat:
         last = [token for token in self._ids(self._tail) if token in self._controls]
         earlier = [t for t in self._ids(self._after_reply.partition(_SECOND)[0]) if t in self._controls]
         both = [a for a, _ in takewhile(lambda pair: pair[0] == pair[1], zip(last, earlier, strict=False))]
-        begun = self.ids([{"role": "user", "content": "a"}])
+        begun = self.ids(_ASKED)
+        opens = [token for token in begun if token in self._controls][-len(last) :]
+        if last == opens and begun == self.ids(_ASKED, reply=False):  # the next reply is begun unasked, too
+            both = both[:1]
         for token in [*reversed(both), *(token for token in last if token not in begun)]:
             return token
         end = self.tokenizer.eos_token_id
@@ -366,6 +369,9 @@ class Chat:
             told |= {"reasoning_content": reasoning, "thinking": reasoning} if reasoning else {}
             return self.text([*kept, told], variables, reply=False)
 
+        mark = THOUGHT.search(text)
+        if mark and closes(mark[0]) and (opens := last_mark(begun)) and not closes(opens):
+            text = opens + text  # the thought that the prompt opens, closed
         answer = reply_of(text).lstrip("\n")
         thought = text[: len(text) - len(answer)] if answer.strip() and reply_of(text) != text else ""
         inner = THOUGHT.sub("", thought).strip()
