@@ -179,3 +179,10 @@ def test_a_resumed_run_whose_last_steps_have_nothing_to_learn_is_a_success(tmp_p
     assert again.state.global_step == 2
     with pytest.raises(UniSDError, match="no step had a gradient"):
         trained(0.0)
+
+
+def test_a_run_without_any_step_is_an_error(tmp_path, tokenizer):
+    args = tiny.arguments(tmp_path, max_steps=-1, num_train_epochs=1, dataloader_drop_last=True)
+    trainer = UniSDTrainer(tiny.lora(tiny.model()), args, train_dataset=tiny.rows(3), processing_class=tokenizer)
+    with pytest.raises(UsageError, match="dataloader_drop_last: 3 rows are no batch of 4; leave it out"):
+        trainer.train()
