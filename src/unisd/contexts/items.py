@@ -1,6 +1,7 @@
 """Training items: a task's examples with the contexts made for them, or a user's rows, read and checked in words."""
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ from unisd.tasks.cells import plain
 TEMPLATE, TOOLS = "chat_template_kwargs", "tools"
 """Columns of what the chat template reads for a row: variables of its own, and tools as JSON schemas."""
 _SAID, _THOUGHT = ("role", "content"), ("reasoning_content", "reasoning", "thinking")
+_WRITTEN = re.compile(r"\s{0,9}\[\s{0,9}\{\s{0,9}['\"](?:role|content)['\"]\s{0,9}:")
+"""How messages begin that a file without lists, such as CSV, holds as text."""
 _COLUMNS = {"gold": "privileged_context", "auxiliary": "auxiliary_contexts"}
 
 
@@ -172,6 +175,8 @@ def _place(column: str, number: int) -> str:
 
 
 def _prompt(prompt: Prompt, place: str) -> Prompt:
+    if isinstance(prompt, str) and _WRITTEN.match(prompt):
+        raise UsageError(f"{place}: it is messages written as text; read them first, as with json.loads")
     try:
         messages_of(prompt)
     except UsageError as error:
