@@ -398,6 +398,13 @@ def test_cells_that_cannot_be_used_are_named(column, cell, said):
         read_columns(row, 3, [GOLD, NEGATIVE], completion_required=True)
 
 
+@pytest.mark.parametrize("write", [json.dumps, str])
+def test_messages_that_a_table_holds_as_text_are_named(write):
+    prompt = write([{"role": "user", "content": PROMPT}])
+    with pytest.raises(UsageError, match=r"column 'prompt', row 3 .*: it is messages written as text; read them first"):
+        read_columns({"prompt": prompt}, 3, [])
+
+
 def test_columns_that_nothing_reads_may_hold_anything():
     row = {"prompt": PROMPT, "privileged_context": "In hives.", "image": object(), "notes": "\udc00", 3: 4}
     assert read_columns(row, 0, [GOLD]).prompt == PROMPT
@@ -423,8 +430,19 @@ def test_a_reply_may_be_a_conversation_of_one_message():
         return read_columns({"prompt": PROMPT, "completion": list(messages)}, 0, [], completion_required=True)
 
     assert read({"role": "assistant", "content": "In hives.", "name": None}).completion == "In hives."
+    parts = [{"type": "text", "text": "In "}, {"type": "text", "text": "hives."}]
+    assert read({"role": "assistant", "content": parts}).completion == "In hives."
+    thought = read({"role": "assistant", "content": "In hives.", "reasoning_content": "They build."})
+    assert thought.completion == "<think>\nThey build.\n</think>\n\nIn hives."
     reply, user = {"role": "assistant", "content": "In hives."}, {"role": "user", "content": "Why?"}
-    for replies in ([user], [reply, user, reply], [], [{**reply, "tool_calls": [{}]}], [{**reply, "content": ""}]):
+    for replies in (
+        [user],
+        [reply, user, reply],
+        [],
+        [{**reply, "tool_calls": [{}]}],
+        [{**reply, "content": ""}],
+        [{**reply, "thinking": 5}],
+    ):
         with pytest.raises(UsageError, match="give every row the reply to learn, as text"):
             read(*replies)
 

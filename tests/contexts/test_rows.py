@@ -292,7 +292,9 @@ def test_a_completion_that_does_not_fit(builder):
 def test_a_required_completion_that_is_missing(builder):
     with pytest.raises(UsageError, match=r"column 'completion', row 0 .*missing"):
         prepared([row()], builder, completion_required=True)
-    with pytest.raises(UsageError, match="item 'one' has no completion to learn; give it one or leave it out"):
+    with pytest.raises(
+        UsageError, match=r"row 0 \(counted from 0, id 'one'\): it has no completion to learn; give it one"
+    ):
         prepared([Item("one", PROMPT, None, {})], builder, needs=[], completion_required=True)
 
 
@@ -437,3 +439,16 @@ def test_columns_that_nothing_reads_are_named_once(builder):
 def test_integer_ids_are_taken_as_text(builder):
     made, _ = prepared([row(id=7), row(id="8")], builder)
     assert [item.id for item in made] == ["7", "8"]
+
+
+@pytest.mark.parametrize("given", [None, ("prompt", "what"), 7, "a text"])
+def test_what_is_no_row_is_told_its_place(builder, given):
+    with pytest.raises(UsageError, match=r"row 1 \(counted from 0\) is of type .*; give a mapping"):
+        prepared([row(), given], builder)
+
+
+def test_a_refusal_of_the_template_names_the_row():
+    builder = PromptBuilder(families.FAMILIES["gemma2"](), "turn")
+    twice = [{"role": "user", "content": PROMPT}] * 2
+    with pytest.raises(UsageError, match=r"row 1 \(counted from 0, id 'two'\): the chat template refuses"):
+        prepared([row(), row(id="two", prompt=twice)], builder)

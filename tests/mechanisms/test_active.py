@@ -5,6 +5,7 @@ import contextlib
 import pytest
 import torch
 
+import tiny
 from mechanisms.steps import apart, assert_plain, step_of, trainer_of
 from unisd.errors import UsageError
 from unisd.mechanisms import Acting, Mechanism, Weights, register, registry
@@ -156,3 +157,9 @@ def test_mechanisms_all_together(tmp_path, tokenizer):
     trainer.train()
     assert len(trainer.acting()) == 9
     assert all(found.acts for found in trainer.acting()), trainer.acting()
+
+
+def test_settings_of_what_is_off_are_named(tmp_path):
+    config = tiny.arguments(tmp_path, teacher={"decay": 0.95, "every": 1}, contrast={"weight": 0.1, "margin": 0.2})
+    assert config.mechanisms.inert(4) == ["teacher.decay, teacher.every: teacher is off, so this changes nothing"]
+    assert tiny.arguments(tmp_path, agreement={"granularity": "token"}).mechanisms.inert(4) == []

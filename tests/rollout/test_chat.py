@@ -36,6 +36,12 @@ def text(made, ids):
     return made.tokenizer.decode(ids)
 
 
+def tokenizer_with(template):
+    made = tiny.tokenizer()
+    made.chat_template = template
+    return made
+
+
 def own_rendering(made, messages, **more):
     """What the tokenizer's own function gives, dates apart."""
     given = {"chat_template": made.chat_template, "tokenize": True, "return_dict": False}
@@ -342,6 +348,54 @@ def test_one_of_several_templates_is_chosen_by_name_or_for_tools():
     made = Chat(tokenizer)
     assert made.chat_template == QWEN3
     assert text(made, made.student_ids("q", {"tools": [TOOL]})).startswith("Tq")
+
+
+@pytest.mark.parametrize("shown", ["part.text", "('' if part.type != 'text' else part.text + '')"])
+def test_a_template_that_reads_parts_alone_gets_them(shown):
+    parts = "{% for part in m['content'] %}{{ " + shown + " }}{% endfor %}{{ '<|im_end|>\n' }}{% endfor %}"
+    template = tiny.CHATML.replace(" + m['content'] + '<|im_end|>\n' }}{% endfor %}", " }}" + parts)
+    made, plain = PromptBuilder(tokenizer_with(template), "system"), PromptBuilder(tiny.tokenizer(), "system")
+    for prompt in (QUESTION, asked(QUESTION, ANSWER, "Why?"), asked(QUESTION, "It is")):
+        assert made.student_ids(prompt) == plain.student_ids(prompt)
+        assert made.completion_ids(ANSWER, prompt) == plain.completion_ids(ANSWER, prompt)
+        assert made.teacher_ids(prompt, Context("gold", ANSWER)) == plain.teacher_ids(prompt, Context("gold", ANSWER))
+
+
+def test_a_template_that_shows_no_question_is_refused():
+    with pytest.raises(UsageError, match=r"does not show what the user says; set tokenizer.chat_template"):
+        Chat(tokenizer_with("{{ 'Hello' }}")).student_ids(QUESTION)
+
+
+def test_a_template_that_writes_no_replies_leaves_them_as_they_are():
+    asking = "{% for m in messages if m.role == 'user' %}" + tiny.CHATML.partition("%}")[2]
+    made = Chat(tokenizer_with(asking))
+    assert text(made, made.completion_ids(ANSWER, QUESTION)) == f"{ANSWER}<|im_end|>"
+
+
+def test_a_template_that_always_begins_a_reply_ends_turns_as_others_do():
+    asking = tiny.CHATML.replace("{% if add_generation_prompt %}", "").removesuffix("{% endif %}")
+    made = Chat(tokenizer_with(asking))
+    assert text(made, [made.end_of_turn_id]) == "<|im_end|>"
+    assert text(made, made.completion_ids(ANSWER, QUESTION)) == f"{ANSWER}<|im_end|>"
+
+
+def test_a_thought_that_only_closes_was_opened_by_the_prompt():
+    made = chat("QwQ")
+    for closed in ("Hm.</think>", "Hm.\n</think>\n"):
+        assert text(made, made.completion_ids(f"{closed}\n{ANSWER}", QUESTION)).startswith("Hm.\n</think>\n\n1 and 1")
+
+
+@pytest.mark.parametrize("layout", ["turn", "system", "paper"])
+def test_a_template_that_refuses_to_be_without_tools(layout):
+    needs = "{% if not tools %}{{ raise_exception('no tools') }}{% endif %}{{ tools | tojson }}" + tiny.CHATML
+    row = PromptBuilder(tokenizer_with(needs), layout)
+    run = PromptBuilder(tokenizer_with(needs), layout, template_kwargs={"tools": [TOOL]})
+    assert row.student_ids(QUESTION, {"tools": [TOOL]}) == run.student_ids(QUESTION)
+    context = Context("gold", ANSWER)
+    assert row.teacher_ids(QUESTION, context, {"tools": [TOOL]}) == run.teacher_ids(QUESTION, context)
+    assert text(row, row.completion_ids(ANSWER, QUESTION, {"tools": [TOOL]})) == f"{ANSWER}<|im_end|>"
+    with pytest.raises(UsageError, match="no tools"):
+        row.student_ids(QUESTION)
 
 
 def test_a_template_without_a_generation_prompt_still_begins_the_reply():

@@ -241,7 +241,10 @@ def test_switching_off_for_a_while_leaves_what_is_trained():
             {"learning_rate": 1e6},
             "are no numbers any more|the loss is no number any more|logits are not finite",
         ),
-        ({"per_device_train_batch_size": 64, "dataloader_drop_last": True}, "no step was taken"),
+        (
+            {"per_device_train_batch_size": 64, "dataloader_drop_last": True},
+            "dataloader_drop_last: .* are no batch of 64",
+        ),
     ],
 )
 def test_a_run_that_changed_nothing_or_spoilt_everything_is_no_success(trainer_of, changes, said):
@@ -293,3 +296,10 @@ def test_configurations_that_peft_would_pass_over_are_refused(trainer_of, change
     config = LoraConfig(**({"r": 4, "target_modules": ["q_proj"], "task_type": "CAUSAL_LM"} | changes))
     with pytest.raises(UsageError, match=said):
         trainer_of(tiny.model(), config)
+
+
+def test_a_run_without_any_step_is_an_error(tmp_path, tokenizer):
+    args = tiny.arguments(tmp_path, max_steps=-1, num_train_epochs=1, dataloader_drop_last=True)
+    trainer = UniSDTrainer(tiny.lora(tiny.model()), args, train_dataset=tiny.rows(3), processing_class=tokenizer)
+    with pytest.raises(UsageError, match="dataloader_drop_last: 3 rows are no batch of 4; leave it out"):
+        trainer.train()

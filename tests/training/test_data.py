@@ -129,6 +129,7 @@ def test_of_a_dataset_dict_the_split_for_validation_is_measured_on():
         (pd.DataFrame([[1, 2]], columns=["prompt", "prompt"]), "two columns 'prompt'; rename"),
         ("nowhere.jsonl", "no such file; check the path; a set on the hub is loaded with datasets.load_dataset"),
         ("owner/name", "datasets.load_dataset"),
+        ("~nobody-of-this-name/rows.jsonl", "no such file; check the path"),
         ("/", "is a folder; name a file in it"),
     ],
     ids=lambda value: type(value).__name__,

@@ -46,6 +46,16 @@ def test_several_sets_have_metrics_of_their_own(tmp_path, tokenizer):
         trainer.evaluate("middle")
 
 
+def test_sets_that_come_after_the_trainer_was_made(tmp_path, tokenizer):
+    first = made(tmp_path / "a", tokenizer, eval_dataset=asked_otherwise(2))
+    later = made(tmp_path / "b", tokenizer)
+    later.train_dataset, later.eval_dataset = tiny.rows(4), asked_otherwise(2)
+    assert first.evaluate()["eval_loss"] == later.evaluate()["eval_loss"]
+    for trainer in (first, later):
+        trainer.train()
+    assert first.evaluate()["eval_loss"] == later.evaluate()["eval_loss"]
+
+
 def test_a_fault_of_a_set_names_it(tmp_path, tokenizer):
     with pytest.raises(UsageError, match=r"^eval_dataset\['b'\]: column 'prompt', row 0"):
         made(tmp_path, tokenizer, eval_dataset={"a": tiny.rows(1), "b": [{"question": "Why?"}]})

@@ -361,6 +361,9 @@ def test_an_optimizer_of_the_users(tmp_path, tokenizer):
         ({"optimizers": 5}, "optimizers: .an optimizer, its schedule. were expected"),
         ({"optimizers": ("adamw", None)}, "optimizers: the first is no optimizer; make one"),
         ({"callbacks": EarlyStoppingCallback(2)}, "callbacks: a list of callbacks was expected"),
+        ({"callbacks": [print]}, "callbacks: <built-in function print> is no TrainerCallback of transformers"),
+        ({"grader": 5}, "grader: a function of ids and texts was expected"),
+        ({"sampler": object()}, "sampler: an object with the methods sample and decode was expected"),
         ({"peft_config": "lora"}, "peft_config: a PEFT configuration was expected, not str"),
         (
             {

@@ -186,7 +186,7 @@ def test_a_step_of_which_all_are_cut_off_teaches_nothing_and_says_so(tmp_path, t
     assert all(torch.equal(before[n], p) for n, p in trainer.model.named_parameters())
     said = [line for line in capsys.readouterr().err.splitlines() if "mask_truncated_completions" in line]
     assert len(said) == 1
-    assert "all completions of step 1 were cut off" in said[0]
+    assert "step 1 taught nothing (said once), as all completions were cut off" in said[0]
     assert "raise rollout.max_completion_length" in said[0]
 
 

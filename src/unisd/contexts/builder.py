@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from unisd.contexts import registry
 from unisd.contexts.base import Context, Words
 from unisd.errors import UsageError, warn_once
-from unisd.rollout.chat import MARK, Chat, Prompt, SystemTurn, Variables
+from unisd.rollout.chat import MARK, Chat, Prompt, SystemTurn, Variables, tried
 from unisd.rollout.messages import checked_variables
 
 Layout = Literal["paper", "turn", "system"]
@@ -117,7 +117,8 @@ class PromptBuilder(Chat):
 
     def _block(self, shown: str, variables: Variables) -> list[int]:
         """Return a leading block of its own: a system turn, or a user's where the template has none."""
-        variables = {name: value for name, value in variables.items() if name != "tools"}  # the prompt shows them
+        bare = {name: value for name, value in variables.items() if name != "tools"}  # the prompt shows them
+        variables = bare if tried(lambda: self.text([{"role": "user", "content": MARK}], bare)) else variables
         if self.system_turn != "own":
             return self.ids([{"role": "user", "content": shown}], variables, reply=False)
         # Taken from before a question: alone, some templates refuse it or end the document behind it.

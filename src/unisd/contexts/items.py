@@ -1,6 +1,7 @@
 """Training items: a task's examples with the contexts made for them, or a user's rows, read and checked in words."""
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,12 +11,14 @@ from unisd.contexts import registry
 from unisd.contexts.base import Context, Making, Need, merged
 from unisd.errors import UniSDError, UsageError
 from unisd.files import fingerprint
-from unisd.rollout.messages import Prompt, checked_variables, messages_of
+from unisd.rollout.messages import Prompt, checked_variables, messages_of, with_text
 from unisd.tasks.cells import plain
 
 TEMPLATE, TOOLS = "chat_template_kwargs", "tools"
 """Columns of what the chat template reads for a row: variables of its own, and tools as JSON schemas."""
-_SAID = {"role", "content"}
+_SAID, _THOUGHT = ("role", "content"), ("reasoning_content", "reasoning", "thinking")
+_WRITTEN = re.compile(r"\s{0,9}\[\s{0,9}\{\s{0,9}['\"](?:role|content)['\"]\s{0,9}:")
+"""How messages begin that a file without lists, such as CSV, holds as text."""
 _COLUMNS = {"gold": "privileged_context", "auxiliary": "auxiliary_contexts"}
 
 
@@ -156,11 +159,15 @@ class _Cells(Mapping[str, Any]):
 
 def _reply(completion: Any) -> Any:
     """Return the text of a reply that is given as a conversation of one message, as other trainers take it."""
-    if isinstance(completion, list) and len(completion) == 1 and isinstance(completion[0], Mapping):
-        message = completion[0]
-        if message.get("role") == "assistant" and not any(message.get(key) for key in message.keys() - _SAID):
-            return message.get("content")
-    return completion
+    if not (isinstance(completion, list) and len(completion) == 1 and isinstance(completion[0], Mapping)):
+        return completion
+    message = with_text(completion[0])
+    thoughts = [thought for key in _THOUGHT if (thought := message.pop(key, None))]
+    texts = [message.get("content"), *thoughts[:1]]
+    others = [key for key in message if key not in _SAID and message[key]]
+    if message.get("role") != "assistant" or others or not all(isinstance(text, str) for text in texts):
+        return completion
+    return f"<think>\n{texts[1]}\n</think>\n\n{texts[0]}" if thoughts else texts[0]
 
 
 def _place(column: str, number: int) -> str:
@@ -168,6 +175,8 @@ def _place(column: str, number: int) -> str:
 
 
 def _prompt(prompt: Prompt, place: str) -> Prompt:
+    if isinstance(prompt, str) and _WRITTEN.match(prompt):
+        raise UsageError(f"{place}: it is messages written as text; read them first, as with json.loads")
     try:
         messages_of(prompt)
     except UsageError as error:

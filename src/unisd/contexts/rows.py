@@ -96,9 +96,9 @@ def prepare_rows(
     numbers: dict[str, int] = {}
     columns: dict[str, None] = {}
     for number, row in enumerate(rows):
+        item = row if isinstance(row, Item) else read_columns(row, number, joined, completion_required)
         if not isinstance(row, Item):
             columns |= {name: None for name in row if name not in columns and row[name] is not None}
-        item = row if isinstance(row, Item) else read_columns(row, number, joined, completion_required)
         if item.id in numbers:
             twins = f"rows {numbers[item.id]} and {number} (counted from 0) are both {item.id!r}"
             raise UsageError(f"column 'id': {twins}; make the ids unique or leave the column out")
@@ -107,6 +107,8 @@ def prepare_rows(
             prepared.append(preparation.prepared(item))
         except _UnfitError as unfit:
             report.note(report.dropped, str(unfit), item.id)
+        except UsageError as error:  # of the template, which knows no rows
+            raise UsageError(f"row {number} (counted from 0, id {item.id!r}): {error}") from error
     _name_unread(columns, joined, completion_required)
     report.rows, report.kept = len(numbers), len(prepared)
     if not report.rows:
@@ -162,7 +164,7 @@ class _Preparation:
         if not self.completion_required:
             return None
         if item.completion is None:
-            raise UsageError(f"item {item.id!r} has no completion to learn; give it one or leave it out")
+            raise UsageError("it has no completion to learn; give it one or leave it out")
         ids = self.builder.completion_ids(item.completion, item.prompt, item.variables)
         most = self.max_completion_length
         if len(ids) > most:

@@ -15,6 +15,7 @@ from unisd.mechanisms.base import GOLD, Mean, Mechanism, Step, TeacherWeights, W
 from unisd.mechanisms.registry import known
 from unisd.mechanisms.teacher import InitialTeacher
 from unisd.objective import Gate, Target, TokenTerm
+from unisd.settings import plain
 
 T = TypeVar("T")
 
@@ -33,6 +34,7 @@ class Mechanisms(Sequence[Mechanism]):
         groups = {name: (cls, getattr(config, name)) for name, cls in known().items()}
         self._gold = [Need(GOLD.slot, "gold")] if config.has_teacher else []
         self._on = [cls(settings, config) for cls, settings in groups.values() if settings.on]
+        self._idle = [told for name, (_, settings) in groups.items() if (told := _idle(name, settings))]
         for mechanism in self._on:
             writes = config.has_teacher and type(mechanism).teacher is not Mechanism.teacher
             if mechanism.needs_teacher and not config.needs_teacher and not writes:
@@ -74,7 +76,7 @@ class Mechanisms(Sequence[Mechanism]):
 
     def inert(self, steps: int | None) -> list[str]:
         """Return a warning for each that, by its settings alone, cannot act in a run of ``steps`` steps."""
-        return [warning for mechanism in self._on for warning in mechanism.inert(steps)]
+        return [*self._idle, *(warning for mechanism in self._on for warning in mechanism.inert(steps))]
 
     def needs(self) -> list[Need]:
         """Return the contexts that rows must have, one entry a slot: the gold one, and what each asks for."""
@@ -145,6 +147,13 @@ class Mechanisms(Sequence[Mechanism]):
         for mechanism in self._on:
             found |= mechanism.follow(step)
         return found
+
+
+def _idle(name: str, settings: Any) -> str:
+    """Return a warning where settings of a mechanism are set, and it is off; else nothing."""
+    usual = plain(type(settings)())
+    changed = [f"{name}.{field}" for field, value in plain(settings).items() if value != usual[field]]
+    return "" if settings.on or not changed else f"{', '.join(changed)}: {name} is off, so this changes nothing"
 
 
 def _product(weights: Sequence[Weights]) -> Weights:

@@ -9,17 +9,19 @@ from typing import Any, Literal
 from transformers import PreTrainedTokenizerBase
 
 from unisd.errors import UsageError, warn_once
-from unisd.rollout.messages import Prompt, Variables, checked_variables, messages_of
+from unisd.rollout.messages import Prompt, Variables, checked_variables, in_parts, messages_of
 from unisd.rollout.template import PLAIN, named, offered, read_by, with_fixed_date
 from unisd.rollout.thoughts import END, closing, last_mark
 from unisd.tasks.turns import THOUGHT, closes, reply_of
 
-__all__ = ["MARK", "Chat", "Prompt", "SystemTurn", "Variables", "messages_of", "template_ends"]
+__all__ = ["MARK", "Chat", "Prompt", "SystemTurn", "Variables", "messages_of", "template_ends", "tried"]
 
 SystemTurn = Literal["own", "merged", "dropped", "refused"]
 """What becomes of a system message: a turn of its own, a part of the user's, nothing, or an error of the template."""
 
 MARK, _SECOND = "UNISDMARK", "UNISDSECOND"
+_ASKED = [{"role": "user", "content": "a"}]
+_TOOL = {"type": "function", "function": {"name": "a", "description": "a", "parameters": {"type": "object"}}}
 
 
 class Chat:
@@ -43,6 +45,7 @@ class Chat:
         self._templates: dict[tuple[str | None, bool], str] = {}
         self._headers: dict[str, str] = {}
         self._turns: dict[str, SystemTurn] = {}
+        self._parted: dict[str, bool] = {}
         self._known: set[tuple[str, ...]] = set()
         self.chat_template: str = self._template(self.variables)
         """The Jinja template in use: the tokenizer's (its date fixed), or the plain one."""
@@ -99,20 +102,35 @@ class Chat:
 
         Args:
             messages: as :func:`messages_of` gives them.
-            variables: what the template reads besides, in place of this object's own.
+            variables: what the template reads besides; None: what it needs to say anything at all.
             reply: up to where the assistant's next reply begins, or where its last message breaks off; else to the end.
 
         Raises:
             UsageError: the chat template refuses the messages.
         """
-        given = dict(self.variables if variables is None else variables)
+        given = dict(self._asking if variables is None else variables)
         template = self._template(given)
         given.pop("chat_template", None)
         goes_on = reply and messages[-1]["role"] == "assistant"
         written = self._render(messages, template, given, reply and not goes_on, goes_on)
         return written + self._header(template, given) if reply and not goes_on else written
 
+    @cached_property
+    def _asking(self) -> Variables:
+        """This object's variables; and a tool, where the template refuses a question without any."""
+        more = {**self.variables, "tools": [_TOOL]}
+        needs_tool = not tried(lambda: self.text(_ASKED, self.variables)) and tried(lambda: self.text(_ASKED, more))
+        return more if needs_tool else self.variables
+
     def _render(
+        self, messages: Sequence[dict[str, Any]], template: str, given: Variables, reply: bool, goes_on: bool = False
+    ) -> str:
+        if template not in self._parted:
+            self._parted[template] = self._reads_parts(template, given)
+        messages = [in_parts(message) for message in messages] if self._parted[template] else messages
+        return self._written(messages, template, given, reply, goes_on)
+
+    def _written(
         self, messages: Sequence[dict[str, Any]], template: str, given: Variables, reply: bool, goes_on: bool = False
     ) -> str:
         try:
@@ -133,14 +151,30 @@ class Chat:
                 f"the chat template refuses messages of the roles {roles} ({why}); use roles that the model knows"
             ) from error
 
+    def _reads_parts(self, template: str, given: Variables) -> bool:
+        """Return whether a template writes contents that are lists of parts, and not those that are text.
+
+        Raises:
+            UsageError: it writes neither.
+        """
+
+        def shows(message: dict[str, Any]) -> tuple[bool, bool]:
+            written = tried(lambda: self._written([message], template, given, True))  # a refusal is said elsewhere
+            return MARK.lower() in written.lower(), bool(written)
+
+        asked = {"role": "user", "content": MARK}
+        (shown, something), (shown_in_parts, _) = shows(asked), shows(in_parts(asked))
+        if something and not shown and not shown_in_parts:
+            raise UsageError("the chat template does not show what the user says; set tokenizer.chat_template")
+        return shown_in_parts and not shown
+
     def _header(self, template: str, given: Variables) -> str:
         """Return how a reply begins where the template knows no ``add_generation_prompt``; else nothing."""
         if template not in self._headers:
-            asked = [{"role": "user", "content": "a"}]
-            told = [*asked, {"role": "assistant", "content": MARK}]
-            plain, found = self._render(asked, template, given, False), ""
-            if plain == self._render(asked, template, given, True):
-                whole = _tried(lambda: self._render(told, template, given, False))
+            told = [*_ASKED, {"role": "assistant", "content": MARK}]
+            plain, found = self._render(_ASKED, template, given, False), ""
+            if plain == self._render(_ASKED, template, given, True):
+                whole = tried(lambda: self._render(told, template, given, False))
                 found = whole[len(plain) :].partition(MARK)[0] if MARK in whole and whole.startswith(plain) else ""
             mark = THOUGHT.search(found)
             found = found[: mark.start()] if mark else found.rstrip(" ")
@@ -169,7 +203,7 @@ class Chat:
         ids = self.ids([{"role": role, "content": "a"} for role in roles], reply=False)
         # The end of a reply may be the same token.
         led = list(takewhile(lambda t: t in self._controls and ids.count(t) == 1 + (t == self._end), ids))
-        system = _tried(lambda: self.text([{"role": "system", "content": MARK}, {"role": "user", "content": "a"}]))
+        system = tried(lambda: self.text([{"role": "system", "content": MARK}, {"role": "user", "content": "a"}]))
         before = list(takewhile(self._controls.__contains__, self._ids(system.partition(MARK)[0])))
         bos = led[:1] == [self.tokenizer.bos_token_id]
         # The last control token before a system message opens its turn, if it is not the document's.
@@ -203,7 +237,7 @@ class Chat:
         """What opens a user turn in the middle of a conversation; empty where nothing does."""
         between = self._after_reply.partition(_SECOND)[0]
         asked = [{"role": "user", "content": MARK}, {"role": "assistant", "content": _SECOND}]
-        answered = _tried(lambda: self.text(asked, reply=False)).partition(MARK)[2].partition(_SECOND)[0]
+        answered = tried(lambda: self.text(asked, reply=False)).partition(MARK)[2].partition(_SECOND)[0]
         # A turn's end comes before it: the reply's own, or what ends a question as it ends an earlier reply.
         first, same = ([t for t in self._ids(text) if t in self._controls][:1] for text in (between, answered))
         for end in [self._end, *(first if first == same else ())]:
@@ -214,14 +248,15 @@ class Chat:
     def _after_reply(self) -> str:
         """What stands behind an earlier reply, and another user turn; empty where the template refuses it."""
         roles = (("user", "a"), ("assistant", MARK), ("user", _SECOND))
-        text = _tried(lambda: self.text([{"role": role, "content": said} for role, said in roles], reply=False))
+        text = tried(lambda: self.text([{"role": role, "content": said} for role, said in roles], reply=False))
         return text.rpartition(MARK)[2]
 
     @cached_property
     def _tail(self) -> str:
         """What stands behind the last reply."""
-        asked = [{"role": "user", "content": "a"}, {"role": "assistant", "content": MARK}]
-        return self.text(asked, reply=False).rpartition(MARK)[2]
+        text = self.text([*_ASKED, {"role": "assistant", "content": MARK}], reply=False)
+        found = re.split(MARK, text, flags=re.IGNORECASE)
+        return found[-1] if len(found) > 1 else ""
 
     def _token(self, token: int) -> str:
         return str(self.tokenizer.decode([token]))
@@ -231,7 +266,10 @@ class Chat:
         last = [token for token in self._ids(self._tail) if token in self._controls]
         earlier = [t for t in self._ids(self._after_reply.partition(_SECOND)[0]) if t in self._controls]
         both = [a for a, _ in takewhile(lambda pair: pair[0] == pair[1], zip(last, earlier, strict=False))]
-        begun = self.ids([{"role": "user", "content": "a"}])
+        begun = self.ids(_ASKED)
+        opens = [token for token in begun if token in self._controls][-len(last) :]
+        if last == opens and begun == self.ids(_ASKED, reply=False):  # the next reply is begun unasked, too
+            both = both[:1]
         for token in [*reversed(both), *(token for token in last if token not in begun)]:
             return token
         end = self.tokenizer.eos_token_id
@@ -331,6 +369,9 @@ class Chat:
             told |= {"reasoning_content": reasoning, "thinking": reasoning} if reasoning else {}
             return self.text([*kept, told], variables, reply=False)
 
+        mark = THOUGHT.search(text)
+        if mark and closes(mark[0]) and (opens := last_mark(begun)) and not closes(opens):
+            text = opens + text  # the thought that the prompt opens, closed
         answer = reply_of(text).lstrip("\n")
         thought = text[: len(text) - len(answer)] if answer.strip() and reply_of(text) != text else ""
         inner = THOUGHT.sub("", thought).strip()
@@ -358,7 +399,7 @@ class Chat:
         return f"{inner or empty}{closing(last)}\n\n{rest}"
 
 
-def _tried(write: Callable[[], str]) -> str:
+def tried(write: Callable[[], str]) -> str:
     """Return what is written, or nothing where the template refuses."""
     try:
         return write()

@@ -49,11 +49,23 @@ def messages_of(prompt: Prompt) -> list[dict[str, Any]]:
     return messages
 
 
-def _message(given: Mapping[str, Any]) -> dict[str, Any]:
+def with_text(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a message without empty keys, whose content, where it is text parts, is one text."""
     message = {key: value for key, value in given.items() if value is not None}
     content = message.get("content")
     if isinstance(content, list | tuple) and content and all(_is_text(part) for part in content):
         message["content"] = "".join(part["text"] for part in content)
+    return message
+
+
+def in_parts(message: dict[str, Any]) -> dict[str, Any]:
+    """Return a message whose content is a list of parts, as templates of models that see pictures read it."""
+    content = message["content"]
+    return message | {"content": [{"type": "text", "text": content}]} if isinstance(content, str) else message
+
+
+def _message(given: Mapping[str, Any]) -> dict[str, Any]:
+    message = with_text(given)
     if calls := message.get("tool_calls"):
         message["tool_calls"] = [_call(call) for call in without_nulls(calls)]
         message.setdefault("content", "")

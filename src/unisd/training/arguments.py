@@ -53,6 +53,14 @@ class DivergenceSettings:
     def __post_init__(self) -> None:
         if self.top_k is not None and self.kind in OF_TOKENS:
             raise UsageError(f"divergence.top_k: {self.kind} looks at the sampled token alone; set top_k to null")
+        if self.top_k == 1 and not self.tail:
+            raise UsageError(
+                "divergence.top_k: one token without a tail has all the mass in both; set tail, or raise it"
+            )
+        if self.kind != "jsd" and self.alpha != 0.5:
+            raise UsageError(
+                f"divergence.alpha: {self.kind} has no mixture; leave it out, or set divergence.kind to jsd"
+            )
         if self.top_k is None and (not self.tail or self.top_k_of != "teacher"):
             name = "top_k_of" if self.tail else "tail"
             raise UsageError(
@@ -104,6 +112,8 @@ class RolloutSettings:
                 f"rollout.num_generations: an item has one demonstration, so source {self.source} cannot have "
                 f"{self.num_generations} completions a prompt; set it to 1"
             )
+        if self.source != "mix" and self.mix != 0.5:
+            raise UsageError(f"rollout.mix: source {self.source} is no mixture; leave it out, or use source mix")
         if self.source != "teacher" and self.teacher_draws != "once":
             raise UsageError(
                 f"rollout.teacher_draws: source {self.source} has no teacher write; leave it out, or use source teacher"
@@ -249,6 +259,13 @@ def moved(values: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
+def _in_group(name: str) -> str:
+    """Return which groups have a setting that was given beside them; empty where none has."""
+    group, _, field = name.rpartition(".")
+    held = {place: cls for place, cls in groups().items() if field in cls.__pydantic_fields__ and group in ("", place)}
+    return "write " + " or ".join(f"{place}={{'{field}': …}}" for place in held) if held else ""
+
+
 class UniSDConfig(TrainingArguments):
     """Arguments of `UniSDTrainer`: transformers' ``TrainingArguments``, ``tokens_per_row``, and groups of settings.
 
@@ -277,9 +294,9 @@ class UniSDConfig(TrainingArguments):
             setattr(self, name, build(cls, values.pop(name, {}), name))
         check_fields(values, [plain(OwnArguments())], "training.")
         check_environment(values)
-        names = [*all_arguments().__pydantic_fields__, *groups()]
+        names = ["output_dir", *all_arguments().__pydantic_fields__, *groups()]
         if strange := [name for name in values if name not in names]:
-            raise UsageError(f"{strange[0]}: no such setting; {unknown(strange[0], names)}")
+            raise UsageError(f"{strange[0]}: no such setting; {_in_group(strange[0]) or unknown(strange[0], names)}")
         build(all_arguments(), values, "training")
         values = plain(OwnArguments()) | values
         self.tokens_per_row = values.pop("tokens_per_row")

@@ -70,7 +70,7 @@ def _rows(given: Any, where: str) -> list[Any]:
         todo = "datasets.Dataset.from_dict(it) makes rows of columns" if whole else "put rows into a list"
         raise UsageError(f"{where}: a mapping is no list of rows; {todo}")
     if isinstance(given, str | os.PathLike):
-        return _file(Path(os.fspath(given)).expanduser(), where)
+        return _file(Path(os.path.expanduser(given)), where)
     if isinstance(given, DataLoader):
         raise UsageError(f"{where}: a DataLoader was given; give its data set, for the trainer makes the batches")
     if hasattr(given, "to_pylist"):  # Arrow

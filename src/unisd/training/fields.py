@@ -154,7 +154,6 @@ LEAVES = {
 
 # Values of fields that work which do not, by what they begin with.
 _REFUSED_VALUES = {
-    "max_steps": {"0": "transformers takes it for no limit; use 1 or more, or leave it out"},
     "optim": {
         "galore": "it projects whole weights; with LoRA they are small already; choose adamw_torch",
         "apollo": "it projects whole weights; with LoRA they are small already; choose adamw_torch",
@@ -195,6 +194,8 @@ LEAST = {
     "ddp_timeout": 1,
     "ddp_bucket_cap_mb": 1,
 }
+
+MOST = {"seed": 2**32 - 1}
 
 # Names of earlier versions and of other trainers, and what says the same here.
 _FORMER = {
@@ -261,6 +262,10 @@ def check_fields(values: Mapping[str, Any], defaults: Iterable[Mapping[str, Any]
             continue
         if name in LEAST and isinstance(value, int | float) and value < LEAST[name]:
             raise UsageError(f"{shown}: {value!r} is not allowed; use {LEAST[name]} or more")
+        if name in MOST and isinstance(value, int) and value > MOST[name]:
+            raise UsageError(f"{shown}: {value!r} is not allowed; use {MOST[name]} or less")
+        if name in ("max_steps", "num_train_epochs") and value == 0:
+            raise UsageError(f"{shown}: 0 would train nothing; use more, or leave it out")
         for start, why in _REFUSED_VALUES.get(name, {}).items():
             if str(getattr(value, "value", value)).startswith(start):
                 raise UsageError(f"{shown}: {getattr(value, 'value', value)!r} does not apply here: {why}")
@@ -343,8 +348,6 @@ def check_made(args: Any, own: Mapping[str, Any]) -> None:
     for name, (other, has_effect) in _needing(args).items():
         if getattr(args, name) != _defaults()[name] and not has_effect:
             raise UsageError(f"training.{name}: it has no effect without {other}; leave it out")
-    if args.max_steps < 0 and not args.num_train_epochs:
-        raise UsageError("training.num_train_epochs: 0 passes train nothing; use more, or set training.max_steps")
     if args.save_strategy.value == "best" and not evaluates:
         raise UsageError("training.save_strategy: what is best is not known without eval_strategy; choose steps")
     _check_optimizer(args, own)

@@ -16,12 +16,16 @@ from unisd.errors import UsageError
 from unisd.mechanisms import Mechanisms, TeacherWeights
 from unisd.settings import unknown
 from unisd.training.arguments import UniSDConfig
-from unisd.training.data import evaluation_rows
+from unisd.training.data import evaluation_rows, training_rows
 from unisd.training.interop import OneLineErrors, padded
 from unisd.training.learn import Learner
 from unisd.training.plan import Planner
 from unisd.training.ranks import Ranks
 from unisd.training.telemetry import step_metrics
+
+
+def _prepared(rows: Any) -> bool:
+    return isinstance(rows, list) and all(isinstance(row, PreparedRow) for row in rows)
 
 
 class HeldOut(OneLineErrors):
@@ -54,6 +58,22 @@ class HeldOut(OneLineErrors):
         self.dropped = of_training
         return prepared if isinstance(found, dict) else prepared[""]
 
+    def _rows_to_train(self) -> list[PreparedRow]:
+        """Return the training rows; those that came after the trainer was made are prepared now."""
+        if self.train_dataset is None:
+            raise UsageError("train: no train_dataset was given")
+        given, batch = self.train_dataset, self.args.train_batch_size * self.args.world_size
+        rows = list(given) if _prepared(given) else self._prepare(training_rows(given), self.args, self.model)
+        if self.args.dataloader_drop_last and len(rows) < batch and self.mechanisms.uses == 1:
+            raise UsageError(f"training.dataloader_drop_last: {len(rows)} rows are no batch of {batch}; leave it out")
+        return rows
+
+    def _rows_to_measure(self) -> Any:
+        """Return the own held-out rows, prepared as those of training are; or None."""
+        own = self.eval_dataset
+        sets = own.values() if isinstance(own, dict) else [own]
+        return own if own is None or all(map(_prepared, sets)) else self._prepare_held_out(own, self.args, self.model)
+
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
@@ -68,7 +88,7 @@ class HeldOut(OneLineErrors):
         Raises:
             UsageError: there are no rows, or they are not as training rows must be.
         """
-        own = self.eval_dataset
+        own = self.eval_dataset = self._rows_to_measure()
         if isinstance(own, dict) and isinstance(eval_dataset, str) and eval_dataset in own:
             rows = own[eval_dataset]
         elif eval_dataset is None:

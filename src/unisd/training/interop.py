@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
-from transformers import PreTrainedTokenizerBase, Trainer, TrainingArguments, set_seed
+from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback, TrainingArguments, set_seed
 
 from unisd.errors import UniSDError, UsageError, warn
 from unisd.models import load_model, load_tokenizer
@@ -185,14 +185,25 @@ def tokenizer_of(given: Any, name: str) -> PreTrainedTokenizerBase:
     return inner
 
 
-def check_parts(callbacks: Any, optimizers: Any, optimizer_class: Any, peft_config: Any) -> None:
-    """Check what is handed on to transformers and PEFT, which say less.
+def check_parts(
+    callbacks: Any, optimizers: Any, optimizer_class: Any, peft_config: Any, sampler: Any = None, grader: Any = None
+) -> None:
+    """Check what is handed on to transformers and PEFT, which say less, and what is first used while training.
 
     Raises:
         UsageError: one of them is of another kind than it must be.
     """
     if callbacks is not None and not isinstance(callbacks, list | tuple):
         raise UsageError("callbacks: a list of callbacks was expected; put it in brackets")
+    for callback in callbacks or []:
+        if not (isinstance(callback, TrainerCallback) or _is_class(callback, TrainerCallback)):
+            raise UsageError(f"callbacks: {callback!r:.80} is no TrainerCallback of transformers; make it a subclass")
+    if grader is not None and not callable(grader):
+        raise UsageError("grader: a function of ids and texts was expected, which returns grades from 0 to 1")
+    if sampler is not None and not all(callable(getattr(sampler, name, None)) for name in ("sample", "decode")):
+        raise UsageError(
+            "sampler: an object with the methods sample and decode was expected; see unisd.rollout.Sampler"
+        )
     if not isinstance(optimizers, list | tuple) or len(optimizers) != 2:
         raise UsageError("optimizers: (an optimizer, its schedule) were expected, of which either may be None")
     if optimizers[0] is not None and not isinstance(getattr(optimizers[0], "param_groups", None), list):
@@ -203,6 +214,10 @@ def check_parts(callbacks: Any, optimizers: Any, optimizer_class: Any, peft_conf
         raise UsageError(f"peft_config: a PEFT configuration was expected, not {type(peft_config).__name__}")
     if isinstance(peft_config, type):
         raise UsageError(f"peft_config: a PEFT configuration was expected, not the class {peft_config.__name__}")
+
+
+def _is_class(given: Any, base: type) -> bool:
+    return isinstance(given, type) and issubclass(given, base)
 
 
 def check_optimizer(optimizer: Any, model: nn.Module) -> None:

@@ -205,7 +205,11 @@ class Planner:
         texts = [row.opened + self.sampler.decode(done) for row, done in zip(rows, completions, strict=True)]
         if self.config.rollout.thoughts == "cut":
             texts = [reply_of(text) for text in texts]
-        grades = [float(g) for g in self.grader(step.items, texts)]
+        given = self.grader(step.items, texts)
+        try:
+            grades = [float(grade) for grade in given]
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"grader: a list of numbers was expected, not {given!r:.80}") from error
         if len(grades) != len(completions) or not all(0.0 <= grade <= 1.0 for grade in grades):
             raise UsageError(f"grader: {len(completions)} grades from 0 to 1 were expected, not {grades[:8]}")
         return torch.tensor(grades, device=step.targets.device)

@@ -61,7 +61,7 @@ class MetricsLog:
     def append(self, *rows: dict[str, Any]) -> None:
         """Add the lines of one step."""
         with named_write_errors(self.path), self.path.open("a", encoding="utf-8") as file:
-            file.write("".join(json.dumps(row) + "\n" for row in rows))
+            file.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
 def _complete_lines(path: Path) -> list[dict[str, Any]]:

@@ -108,7 +108,7 @@ class UniSDTrainer(HeldOut):
         unread |= {"compute_metrics": compute_metrics, "preprocess_logits_for_metrics": preprocess_logits_for_metrics}
         refuse(_ARGUMENTS, **unread, **others)
         optimizers = (None, None) if optimizers is None else optimizers
-        check_parts(callbacks, optimizers, optimizer_cls_and_kwargs, peft_config)
+        check_parts(callbacks, optimizers, optimizer_cls_and_kwargs, peft_config, sampler, grader)
         args = arguments_of(args)
         if eval_dataset is None and (args.eval_strategy.value != "no" or args.eval_on_start):
             raise UsageError("training.eval_strategy: there is nothing to measure on; give an eval_dataset")
@@ -211,8 +211,7 @@ class UniSDTrainer(HeldOut):
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> Any:
         """Train; ``resume_from_checkpoint=True`` goes on from the last complete checkpoint and gives the same bits."""
-        if self.train_dataset is None:
-            raise UsageError("train: no train_dataset was given")
+        self.train_dataset = self._rows_to_train()
         checkpoint = to_resume(resume_from_checkpoint, self.args.output_dir)
         if checkpoint and not list(Path(checkpoint).glob("optimizer*")):
             raise UsageError(
@@ -288,8 +287,8 @@ class UniSDTrainer(HeldOut):
         if not plan.counted and not self._said_empty:
             self._said_empty = True
             warn(
-                f"rollout.mask_truncated_completions: all completions of step {step} were cut off: it taught nothing "
-                "(said once); raise rollout.max_completion_length"
+                f"step {step} taught nothing (said once), as all completions were cut off (mask_truncated_completions) "
+                "or no longer than divergence.skip_tokens; raise rollout.max_completion_length, or skip fewer tokens"
             )
         if self.completions_log.due(step):
             own = completion_lines(plan, step, self.processing_class.decode, self.sampler.decode)
