@@ -195,8 +195,6 @@ LEAST = {
     "ddp_bucket_cap_mb": 1,
 }
 
-MOST = {"seed": 2**32 - 1}
-
 # Names of earlier versions and of other trainers, and what says the same here.
 _FORMER = {
     "evaluation_strategy": "it is eval_strategy now",
@@ -262,8 +260,8 @@ def check_fields(values: Mapping[str, Any], defaults: Iterable[Mapping[str, Any]
             continue
         if name in LEAST and isinstance(value, int | float) and value < LEAST[name]:
             raise UsageError(f"{shown}: {value!r} is not allowed; use {LEAST[name]} or more")
-        if name in MOST and isinstance(value, int) and value > MOST[name]:
-            raise UsageError(f"{shown}: {value!r} is not allowed; use {MOST[name]} or less")
+        if name == "seed" and isinstance(value, int) and value >= 2**32:
+            raise UsageError(f"{shown}: {value!r} is not allowed; use {2**32 - 1} or less")
         if name in ("max_steps", "num_train_epochs") and value == 0:
             raise UsageError(f"{shown}: 0 would train nothing; use more, or leave it out")
         for start, why in _REFUSED_VALUES.get(name, {}).items():
