@@ -102,7 +102,9 @@ class GradientWatch:
             UniSDError: no step was taken, none had a gradient, nothing has moved, or weights are no numbers any more.
         """
         if self.looked + self.passed == 0:
-            raise UniSDError("training: no step was taken: the rows fill no batch, or a callback stopped; see training")
+            raise UniSDError(
+                "training: no step was taken, as the rows fill none; give more rows, or leave dataloader_drop_last out"
+            )
         if not self.learned:
             raise UniSDError("training: no step had a gradient, so nothing was trained; see the warnings")
         end = sums(trained(model).items())

@@ -269,11 +269,10 @@ class UniSDTrainer(HeldOut):
         with inputs.timing("learn"):
             loss = self.learner.learn(model, inputs)
         return_free_memory()
-        if not (self.is_deepspeed_enabled or self.is_fsdp_enabled):  # they keep gradients elsewhere
-            if inputs.counted:
-                self._watch.look(self.model, loss, self.learner.asks, self.state.global_step + 1)
-            else:
-                self._watch.pass_over()
+        if inputs.counted:
+            self._watch.look(self.model, loss, self.learner.asks, self.state.global_step + 1)
+        else:
+            self._watch.pass_over()
         self._learned_at = time.perf_counter()
         self._step_metrics = step_metrics(loss, inputs, self.mechanisms) | {
             f"time/{phase}": seconds for phase, seconds in inputs.seconds.items()
@@ -378,8 +377,7 @@ class UniSDTrainer(HeldOut):
             if first:
                 if has_adapter(self.model):
                     finish_adapter(self.model, temporary, self._moved)
-                if not (self.is_deepspeed_enabled or self.is_fsdp_enabled):
-                    check_saved(self.model, temporary, moved=bool(self._moved))
+                check_saved(self.model, temporary, moved=bool(self._moved))
                 write_json(temporary / "unisd.json", {"settings": self.args.to_dict(), "steps": self.state.global_step})
 
     def leave_ranks(self) -> None:
