@@ -80,8 +80,8 @@ def train(tmp_path, name, *more):
 @pytest.mark.parametrize("name", ["wandb", "trackio"])
 def test_metrics_settings_and_a_name_arrive(name, stand_in, tmp_path):
     module = stand_in(name)
-    code, folder = train(tmp_path, name, "training.trackio_space_id=me/space", "training.project=mine",
-                         "training.trackio_bucket_id=me/bucket", "training.trackio_static_space_id=false")  # fmt: skip
+    own = ("trackio_space_id=me/space", "project=mine", "trackio_bucket_id=me/bucket", "trackio_static_space_id=false")
+    code, folder = train(tmp_path, name, *(f"training.{value}" for value in own if name == "trackio"))
     assert code == 0
     assert [start["name"] for start in module.started] == ["first"]
     if name == "trackio":
