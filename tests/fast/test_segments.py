@@ -4,7 +4,15 @@ import pytest
 import torch
 
 import tiny
-from unisd.fast.segments import NAME, Segment, attention_by_segment, segmented_attention, segments_suit
+from unisd.fast import segments
+from unisd.fast.segments import (
+    NAME,
+    Segment,
+    attention_by_segment,
+    segmented_attention,
+    segments_of_checkpoints,
+    segments_suit,
+)
 from unisd.models import reading
 from unisd.models.packed import PackedSequence
 from unisd.models.reading import completion_states
@@ -19,9 +27,10 @@ def learned(model, by_segment, monkeypatch):
         if not by_segment:
             patched.setattr(reading, "segments_suit", lambda decoder: False)
         model.zero_grad()
-        states = completion_states(model, SEQUENCES)
-        weights = torch.linspace(-1, 1, states.numel()).view_as(states)
-        (states * weights).sum().backward()
+        with segments_of_checkpoints():
+            states = completion_states(model, SEQUENCES)
+            weights = torch.linspace(-1, 1, states.numel()).view_as(states)
+            (states * weights).sum().backward()
     return states.detach(), {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
 
 
@@ -34,13 +43,30 @@ def test_values_and_gradients_equal_those_with_a_mask(family, monkeypatch):
     torch.testing.assert_close(gradients, masked_gradients, rtol=1e-3, atol=1e-4)
 
 
-def test_gradient_checkpointing_gives_the_same_gradients(monkeypatch):
+@pytest.mark.parametrize("reentrant", [True, False])
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_gradient_checkpointing_gives_the_same_gradients(dropout, reentrant, monkeypatch):
+    """By segment, too: no mask of the whole row comes back in the backward pass."""
     model = tiny.lora(tiny.model(), trained=True).train()
     _, gradients = learned(model, True, monkeypatch)
-    model.gradient_checkpointing_enable()
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = dropout
+    model.gradient_checkpointing_enable({"use_reentrant": reentrant})
     model.enable_input_require_grads()
+    seen = []
+    plain = segments.segmented_attention
+    monkeypatch.setattr(
+        segments, "segmented_attention", lambda *args, **more: seen.append(args[4]) or plain(*args, **more)
+    )
+    torch.manual_seed(0)
     _, again = learned(model, True, monkeypatch)
-    torch.testing.assert_close(again, gradients, rtol=1e-3, atol=1e-4)
+    assert seen == [None, None]  # both layers, once more
+    if dropout:
+        torch.manual_seed(0)
+        torch.testing.assert_close(learned(model, True, monkeypatch)[1], again)
+    else:
+        torch.testing.assert_close(again, gradients, rtol=1e-3, atol=1e-4)
 
 
 def test_it_is_used_with_sdpa_alone_and_leaves_the_model_as_it_was():

@@ -88,7 +88,7 @@ def test_layers_of_a_pass_share_their_masks():
 
 def test_the_model_attends_so_only_inside_the_context():
     decoder = tiny.model().get_decoder()
-    with attention_by_slot(decoder, Slots(1), torch.tensor([[0, 1]])) as more:
+    with attention_by_slot(decoder, Slots(1), torch.tensor([[0, 1]]), 2) as more:
         assert decoder.config._attn_implementation == NAME
         assert more["slot_step"].length == 2
     assert decoder.config._attn_implementation == "sdpa"

@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from unisd.cli.placing import add_device_arguments
+
 EXAMPLE = """example:
   unisd audit --task cos_e --source sample --items 48
   unisd audit --task scienceqa --source data --model qwen2.5-1.5b --output audits/scienceqa"""
@@ -26,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-new-tokens", type=int, help="room for an answer; default: the task's")
     parser.add_argument("--batch-size", type=int, default=32, help="answers written at a time")
     parser.add_argument("--seed", type=int, default=42, help="seed of the sample and the contexts")
+    add_device_arguments(parser)
     parser.add_argument(
         "--template-kwargs",
         metavar="YAML",
@@ -64,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
     from unisd.evaluation.models import Loaded
     from unisd.rollout import CompletionStore, make_sampler
 
-    loaded = Loaded(arguments.model)
+    loaded = Loaded(arguments.model, arguments.device, arguments.device_map)
     auditor = Auditor(
         task,
         pool,

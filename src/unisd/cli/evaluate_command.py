@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from unisd.cli.placing import add_device_arguments
+
 EXAMPLE = """example:
   unisd evaluate runs/first --task cos_e --source sample
   unisd evaluate smollm2-135m runs/first --task cos_e --source sample --limit 50 --output compared
@@ -40,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--thoughts", choices=("cut", "keep"), default="cut", help="what a model thinks, before grading (default cut)"
     )
+    add_device_arguments(parser)
     parser.add_argument("--base", action="store_true", help="ask what each model was adapted from, too, and compare")
     parser.add_argument(
         "--likelihood", action="store_true", help="perplexity of gold answers; calibration of multiple choice"

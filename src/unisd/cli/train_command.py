@@ -89,14 +89,15 @@ def _audited(settings: Any, arguments: argparse.Namespace, quiet: bool) -> tuple
     if arguments.audit < 2 or int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageError("--audit: use 2 items or more and one process; with several, run unisd audit before")
     task, examples = load_examples(settings)
-    model, tokenizer = load_model_and_tokenizer(settings.model)
+    config = settings.config(arguments.output)
+    model, tokenizer = load_model_and_tokenizer(settings.model, config.device)
     groups, seed = settings.groups, int(settings.training.get("seed", 42))
     auditor = Auditor(
         task,
         examples,
         model,
         make_sampler(model, tokenizer),
-        settings.config(arguments.output).contexts.builder(tokenizer),
+        config.contexts.builder(tokenizer),
         CompletionStore.in_cache("contexts", task.name, weights_fingerprint(model)),
         max_new_tokens=groups.get("rollout", {}).get("max_completion_length"),
         seed=seed,

@@ -10,6 +10,7 @@ from torch import nn
 
 from unisd.contexts import Context, Layout, Making, Need, PromptBuilder, get
 from unisd.contexts.kinds.induction import Induction
+from unisd.devices import wide
 from unisd.errors import UniSDError, UsageError
 from unisd.evaluation.answers import Evaluation, in_words
 from unisd.evaluation.compare import Comparison, compare
@@ -340,9 +341,9 @@ class Auditor:
                 part = slice(start, start + _CHUNK)
                 student_logits = logits(states[part], head, self.temperature)
                 parts.append(divergence(student_logits, logits(targets[part], head, self.temperature), "forward_kl"))
-        values = torch.cat(parts).double()
+        values = wide(torch.cat(parts))
         median, high = values.quantile(torch.tensor([0.5, 0.95], dtype=torch.float64, device=values.device)).tolist()
-        return Distance(float(values.mean()), median, high, float((values > 10).double().mean()), len(values))
+        return Distance(float(values.mean()), median, high, float((values > 10).float().mean()), len(values))
 
 
 def area_under_curve(scores: Sequence[float], positive: Sequence[bool]) -> float | None:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from unisd.contexts import PromptBuilder
+from unisd.devices import wide
 from unisd.errors import UniSDError, UsageError
 from unisd.models.head import output_head
 from unisd.models.load import max_positions
@@ -66,7 +67,7 @@ def finite_perplexity(mean_logprob: float) -> float | None:
 def perplexity(model: nn.Module, sequences: Sequence[PackedSequence]) -> dict[str, Any]:
     """Return the perplexity of the completions of ``sequences`` under ``model``, all tokens together."""
     scored = score(model, [ReadRequest(sequence, temperature=1.0) for sequence in sequences], BUDGET)
-    total = math.fsum(float(part.double().sum()) for part in scored)
+    total = math.fsum(float(wide(part).sum()) for part in scored)
     tokens = sum(len(part) for part in scored)
     return {"value": finite_perplexity(total / tokens), "tokens": tokens, "of": len(sequences)}
 
@@ -100,7 +101,7 @@ def option_probabilities(
     read, head = score(model, views, BUDGET), output_head(model)
     with torch.no_grad():
         return [
-            logits(states[-1:], head)[0, tokens].double().softmax(0).tolist()
+            wide(logits(states[-1:], head)[0, tokens]).softmax(0).tolist()
             for states, tokens in zip(read, choices, strict=True)
         ]
 

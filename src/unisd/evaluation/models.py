@@ -10,6 +10,7 @@ from torch import nn
 
 from unisd import fast
 from unisd.contexts import PromptBuilder
+from unisd.devices import chosen_device
 from unisd.errors import UsageError
 from unisd.fast import Mode
 from unisd.models import load_model, load_tokenizer
@@ -67,7 +68,7 @@ def find_model(name: str) -> Found:
         if not any((folder / file).is_file() for file in ("config.json", "adapter_config.json")):
             raise UsageError(f"{name}: neither a run (config.yaml), nor an adapter, nor a model lies there")
         return Found(name, name, "float32", None)
-    preset = model_presets().get(name)
+    preset = next((known for short, known in model_presets().items() if name in (short, known["name"])), None)
     if preset is not None:
         return Found(preset["name"], preset["name"], preset["dtype"], None)
     return Found(name, name, "float32", None)
@@ -78,19 +79,28 @@ class Loaded:
 
     Under LoRA that is the same copy with the adapter off, unless the adapter began from another one, or its parameters
     include the base's own: then it is loaded beside it when it is first asked for.
+
+    Args:
+        name: as a user names it; see :func:`find_model`.
+        device: where it is placed: auto, or as PyTorch names it.
+        device_map: how it is spread over several devices, as transformers reads it.
+
+    Raises:
+        UniSDError: there is no such model, or no such device.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, device: str = "auto", device_map: str | None = None) -> None:
         self.name = name
         self.found = find_model(name)
+        self._where: dict[str, Any] = {"device": chosen_device(device, "--device"), "device_map": device_map}
         found, weights, trust = self.found, self.found.weights, self.found.trust_remote_code
         self.tokenizer: Any = load_tokenizer(found.tokenizer, trust)
         self._before = found.base
         self._off = False
         if not is_adapter(weights):
-            self.model = load_model(weights, found.dtype, trust, quantization=found.quantization)
+            self.model = load_model(weights, found.dtype, trust, quantization=found.quantization, **self._where)
         else:
-            self.model, base_is_kept = load_on_base(weights, found.dtype, found.quantization, trust)
+            self.model, base_is_kept = load_on_base(weights, found.dtype, found.quantization, trust, **self._where)
             self._off = base_is_kept and not (self._before and is_adapter(self._before))
             self._before = self._before or base_of(weights)
         self._base: nn.Module | None = None
@@ -126,8 +136,8 @@ class Loaded:
                     yield model
             elif self._before is not None:
                 if self._base is None:
-                    found, few_bits = self.found, self.found.quantization
-                    self._base = load_model(self._before, found.dtype, found.trust_remote_code, quantization=few_bits)
+                    found, how = self.found, {"quantization": self.found.quantization, **self._where}
+                    self._base = load_model(self._before, found.dtype, found.trust_remote_code, **how)
                 yield self._base
             else:
                 raise UsageError(f"{self.name}: it is not known what it was adapted from; name a run or an adapter")

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from unisd.contexts import PromptBuilder
+from unisd.devices import wide
 from unisd.evaluation.answers import Evaluation, Item, distinct_n
 from unisd.evaluation.likelihood import BUDGET, finite_perplexity
 from unisd.models.head import output_head
@@ -98,7 +99,7 @@ def _statistics(base: Tensor, adapted: Tensor, targets: Tensor) -> Tensor:
         token_logprobs(base, targets),
         token_logprobs(adapted, targets),
     )
-    return torch.stack([value.double().sum().cpu() for value in values])
+    return torch.stack([wide(value).sum().cpu() for value in values])
 
 
 def _entropy(values: Tensor) -> Tensor:

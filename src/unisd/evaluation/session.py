@@ -52,6 +52,10 @@ class Options:
     """What the chat template reads beside the messages; None: as each run was trained."""
     thoughts: Thoughts = "cut"
     """Whether thoughts are cut before answers are graded."""
+    device: str = "auto"
+    """Where models run: auto, or as PyTorch names it."""
+    device_map: str | None = None
+    """How each is spread over several devices; None: it is not."""
 
 
 @dataclass(frozen=True)
@@ -185,7 +189,7 @@ def run_session(
     first: dict[str, Evaluation] = {}
     with_base = options.base or options.retention
     for name in dict.fromkeys(models):
-        loaded = Loaded(name)
+        loaded = Loaded(name, options.device, options.device_map)
         if with_base and not loaded.has_base:
             if len(models) == 1:
                 raise UsageError(f"{name}: it is not known what it was adapted from; leave out --base and --retention")

@@ -31,7 +31,8 @@ def lean_adapters(model: nn.Module) -> Iterator[None]:
 
     Args:
         model: wrapped or not. Layers whose base is trained, biases included, sharded, quantised or of another dtype
-            than their adapter, and layers with several active adapters, keep PEFT's own forward pass.
+            than their adapter (which may be fp32 on a base of fewer bits, as PEFT makes it), and layers with several
+            active adapters, keep PEFT's own forward pass.
     """
     adapted = [layer for layer in linear_layers(model) if is_lora(layer)] if enabled() else []
     plain = {id(layer) for layer in adapted}
@@ -80,7 +81,8 @@ def _suits(layer: Any) -> bool:
     base, down, up = layer.base_layer, layer.lora_A[active[0]].weight, layer.lora_B[active[0]].weight
     # Trained biases (PEFT's bias=all) have a gradient that the step does not make.
     frozen = type(base.weight) is nn.Parameter and not any(p.requires_grad for p in base.parameters())
-    return frozen and base.weight.dtype == down.dtype == up.dtype
+    # PEFT keeps adapters in fp32 on a base of half precision; anything else is no plain LoRA layer.
+    return frozen and down.dtype == up.dtype and down.dtype in (base.weight.dtype, torch.float32)
 
 
 def _parts(layer: Any) -> tuple[Tensor, Tensor | None, Tensor, Tensor, float, float]:
@@ -157,11 +159,11 @@ def _adapted(
     """Return a LoRA layer's result, and what its gradients need besides its input and weights."""
     rows = x.reshape(-1, x.shape[-1])
     mask = _kept(rows, rate) if rate > 0 else None
-    low = product(_dropped(rows, mask), down)
+    low = product(_dropped(rows, mask).to(down.dtype), down)
     result = product(rows, weight)
     if bias is not None:
         result += bias
-    result.addmm_(low, up.t(), alpha=scale / (1.0 - rate))
+    result = result.to(down.dtype).addmm_(low, up.t(), alpha=scale / (1.0 - rate)).to(rows.dtype)
     return result.view(*x.shape[:-1], weight.shape[0]), [low] if mask is None else [low, mask]
 
 
@@ -179,12 +181,13 @@ def _adapted_gradients(
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """Return the gradients in x, A and B that are needed."""
     g = gradient.reshape(-1, gradient.shape[-1])
-    g_low = torch.mm(g, up).mul_(scale)
+    wide = g.to(down.dtype)
+    g_low = torch.mm(wide, up).mul_(scale)
     g_x = g_down = g_up = None
     if needs[2]:
-        g_up = torch.mm(g.t(), low).mul_(scale)
+        g_up = torch.mm(wide.t(), low).mul_(scale)
     if needs[1]:
-        g_down = torch.mm(g_low.t(), _dropped(x.reshape(-1, x.shape[-1]), mask))
+        g_down = torch.mm(g_low.t(), _dropped(x.reshape(-1, x.shape[-1]), mask).to(down.dtype))
     if needs[0]:
         g_x = product(g, weight.t()).add_(_dropped(product(g_low, down.t()), mask)).view(x.shape)
     return g_x, g_down, g_up
@@ -199,8 +202,10 @@ def _dropped(rows: Tensor, mask: Tensor | None) -> Tensor:
 def _kept(rows: Tensor, rate: float) -> Tensor:
     """Draw which values stay, 1, and which do not, 0, in uint8: each stays with probability 1 - rate, to 2⁻¹⁶.
 
-    Four values share a 64-bit random number, since drawing is what costs.
+    On a CPU four values share a 64-bit random number, since drawing is what costs there.
     """
+    if rows.device.type != "cpu":
+        return (torch.rand(rows.shape, device=rows.device) >= rate).view(torch.uint8)
     count = rows.numel()
     drawn = torch.empty((count + 3) // 4, dtype=torch.int64, device=rows.device)
     drawn.random_(-(2**63), None)

@@ -1,8 +1,11 @@
-"""Faster forward passes without gradient: adapters merged, weights packed for thin products.
+"""Faster forward passes without gradient on a CPU: adapters merged, weights packed for thin products.
 
 An unmerged adapter triples the number of matrix products, and the usual CPU products are slow for a few rows.
-While the context is open, each linear layer runs on a merged and (on a CPU) packed copy of its weight. The
-layer's own tensors are not touched, so nothing drifts and the model is as it was, bit for bit, when the context closes.
+While the context is open, each linear layer runs on a merged and packed copy of its weight. The layer's own tensors are
+not touched, so nothing drifts and the model is as it was, bit for bit, when the context closes.
+
+Only in single precision: a sum with a weight of fewer bits would lose most of what an adapter adds. And only on a CPU:
+a copy of all weights is more than an accelerator has to spare.
 """
 
 import contextlib
@@ -59,18 +62,16 @@ def _fast_forward(module: nn.Module) -> Callable[..., Tensor] | None:
     adapted = is_lora(layer)
     base: nn.Linear = layer.base_layer if adapted else layer
     weight = base.weight.detach()
+    if weight.device.type != "cpu" or weight.dtype not in (torch.float32, torch.float64):
+        return None
     for name in active_adapters(layer) if adapted else ():
         up, down = (part[name].weight.to(weight.dtype) for part in (layer.lora_B, layer.lora_A))
         weight = torch.addmm(weight, up, down, alpha=float(layer.scaling[name]))
-    if _packs(weight):
+    if weight.dtype == torch.float32 and torch.backends.mkldnn.is_available():
         return _packed(layer, weight, base.bias)
     if adapted:
         return lambda x, *args, **kwargs: functional.linear(x, weight, base.bias)
     return None
-
-
-def _packs(weight: Tensor) -> bool:
-    return weight.device.type == "cpu" and weight.dtype == torch.float32 and torch.backends.mkldnn.is_available()
 
 
 def _packed(layer: nn.Module, weight: Tensor, bias: Tensor | None) -> Callable[..., Tensor]:

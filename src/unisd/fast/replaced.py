@@ -91,7 +91,8 @@ def is_lora(module: nn.Module) -> bool:
 
 def computes_in(dtype: torch.dtype, x: Tensor) -> bool:
     """Return whether a product with ``x`` is computed in ``dtype``: ``x`` has it, and no autocast changes it."""
-    return x.dtype == dtype and not torch.is_autocast_enabled(x.device.type)
+    kind = x.device.type
+    return x.dtype == dtype and not (torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind))
 
 
 def _unhooked(module: Any) -> bool:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from unisd.fast.replaced import attends_plainly, replaced_attention
 from unisd.fast.switch import enabled
@@ -110,14 +111,8 @@ AttentionInterface.register(NAME, segmented_attention)
 
 
 def segments_suit(decoder: Any) -> bool:
-    """Return whether attention by segment is exact here and pays: in a known family with SDPA, on a CPU.
-
-    On other devices transformers picks a kernel that knows packed rows by their position ids. Checkpointing runs layers
-    again in the backward pass, outside of the context below: they need their mask.
-    """
-    again = getattr(decoder, "gradient_checkpointing", False) and torch.is_grad_enabled()
-    on_cpu = next(decoder.parameters()).device.type == "cpu"
-    return enabled() and on_cpu and attends_plainly(decoder) and not again
+    """Return whether attention by segment is exact here: in a known family with SDPA. Its kernels need no mask then."""
+    return enabled() and attends_plainly(decoder)
 
 
 @contextlib.contextmanager
@@ -127,3 +122,21 @@ def attention_by_segment(
     """Let ``decoder`` attend by segment while the context is open; yields what its forward pass must be given."""
     with replaced_attention(decoder, NAME):
         yield {"segments": list(segments), "segment_masks": {}, "keep": keep}
+
+
+@contextlib.contextmanager
+def segments_of_checkpoints() -> Iterator[None]:
+    """Let layers that checkpointing runs again attend as they did; hold it open during the backward pass.
+
+    They are given what they were given before, segments included, and ask for SDPA, outside of `attention_by_segment`.
+    """
+
+    def attend(*args: Any, **kwargs: Any) -> Any:
+        return (segmented_attention if "segments" in kwargs else plain)(*args, **kwargs)
+
+    plain = ALL_ATTENTION_FUNCTIONS["sdpa"]
+    ALL_ATTENTION_FUNCTIONS["sdpa"] = attend
+    try:
+        yield
+    finally:
+        ALL_ATTENTION_FUNCTIONS["sdpa"] = plain

@@ -26,10 +26,13 @@ def slots_suit(decoder: Any) -> bool:
 
 
 @contextlib.contextmanager
-def attention_by_slot(decoder: Any, slots: "Slots", positions: Tensor) -> Iterator[dict[str, Any]]:
-    """Let ``decoder`` put tokens at ``positions`` ``[B, M]`` into slots; yields what its forward pass must be given."""
+def attention_by_slot(decoder: Any, slots: "Slots", positions: Tensor, length: int) -> Iterator[dict[str, Any]]:
+    """Let ``decoder`` put tokens at ``positions`` ``[B, M]``, all below ``length``, into slots.
+
+    Yields what its forward pass must be given.
+    """
     with replaced_attention(decoder, NAME):
-        yield {"slot_step": _Step(slots, positions, int(positions.max()) + 1)}
+        yield {"slot_step": _Step(slots, positions, length)}
 
 
 class Slots:

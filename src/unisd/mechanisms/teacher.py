@@ -16,6 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from unisd.devices import wide
 from unisd.errors import UniSDError, UsageError
 from unisd.mechanisms.base import Acting, Mechanism, Run, TeacherWeights
 from unisd.models import has_adapter
@@ -245,5 +246,5 @@ class AverageTeacher(LiveTeacher):
 
 
 def _norm(tensors: dict[str, Tensor]) -> float:
-    squares = [value.double().square().sum() for value in tensors.values()]
+    squares = [wide(value).square().sum() for value in tensors.values()]
     return float(torch.stack(squares).sum().sqrt()) if squares else 0.0

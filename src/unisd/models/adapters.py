@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from unisd.devices import wide
 from unisd.errors import UsageError
 
 _READS_WHOLE_ROWS = {
@@ -211,8 +212,9 @@ def without_numbers(names: Iterable[str]) -> list[str]:
 def sums(values: Iterable[tuple[str, Tensor]]) -> dict[str, tuple[float, float]]:
     """Return each tensor's sum and Euclidean norm in fp64: equal ones are, to all practical purposes, equal."""
     return {
-        name: (float(value.detach().sum(dtype=torch.float64)), float(torch.linalg.vector_norm(value.detach().double())))
+        name: (float(exact.sum()), float(torch.linalg.vector_norm(exact)))
         for name, value in values
+        for exact in [wide(value.detach())]
     }
 
 

@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
+from unisd.devices import chosen_device, wide
 from unisd.errors import UniSDError, UsageError
 from unisd.fast import Mode, use
 from unisd.models import default
@@ -31,6 +32,12 @@ class ModelSettings:
     finished run, whose weights are trained on (see ``lora.start``)."""
     dtype: str = "float32"
     """float32, bfloat16 or float16."""
+    device: str = "auto"
+    """auto: the accelerator where there is one, else the CPU; cpu; or as PyTorch names it: cuda, mps. Of several the
+    first is taken, choose with CUDA_VISIBLE_DEVICES; under torchrun each process takes its own."""
+    device_map: str | dict[str, Any] | None = None
+    """null: the whole model on one device; auto, balanced, sequential, or a mapping of modules to devices, as
+    transformers reads it: the model is spread over several, for those that fit no single one."""
     attention: str | None = None
     """null: transformers' choice; sdpa, eager, flash_attention_2, flex_attention, as transformers names them."""
     quantization: Quantization = "none"
@@ -104,6 +111,8 @@ def load_model(
     attention: str | None = None,
     quantization: str = "none",
     trainable: bool = False,
+    device: torch.device | None = None,
+    device_map: str | dict[str, Any] | None = None,
 ) -> nn.Module:
     """Load a causal language model in evaluation mode; an adapter is loaded on its base model.
 
@@ -116,6 +125,8 @@ def load_model(
         quantization: ``4bit`` or ``8bit`` keeps the weights of the linear layers so (extra ``bnb``); ``none`` loads
             them as they are, quantised checkpoints included.
         trainable: whether an adapter's parameters are to be trained.
+        device: where the model is placed; None leaves it where transformers loads it, on the CPU.
+        device_map: how it is spread over several devices, as transformers reads it.
 
     Raises:
         UsageError: an unknown dtype, a quantisation that cannot be had, or an adapter of a kind that cannot be used.
@@ -129,7 +140,8 @@ def load_model(
     if is_adapter(name):
         with _named_errors(name, "adapter"):
             of = base_of(name)
-        return put_on(load_model(of, dtype, trust_remote_code, attention, quantization), name, trainable)
+        of_kind = (dtype, trust_remote_code, attention, quantization, False, device, device_map)
+        return put_on(load_model(of, *of_kind), name, trainable)
     with _named_errors(name, "model" if quantization == "none" else f"model in {quantization}"):
         found = resolve(name)
         declared = None if quantization == "none" else declared_quantization(found)
@@ -142,19 +154,37 @@ def load_model(
                 trust_remote_code=trust_remote_code,
                 attn_implementation=attention,
                 **({} if few_bits is None else {"quantization_config": few_bits}),
+                **({} if device_map is None else {"device_map": device_map}),
             )
     if is_wrapped(loaded):  # an adapter of the hub, which transformers puts in by itself
         from peft import PeftConfig
 
         with _named_errors(name, "adapter"):
             of = str(PeftConfig.from_pretrained(name).base_model_name_or_path)
-        return put_on(load_model(of, dtype, trust_remote_code, attention, quantization), name, trainable)
+        of_kind = (dtype, trust_remote_code, attention, quantization, False, device, device_map)
+        return put_on(load_model(of, *of_kind), name, trainable)
     keep_gradients(loaded)
-    return loaded.eval()
+    return placed(loaded.eval(), device)
+
+
+def placed(model: nn.Module, device: torch.device | None) -> nn.Module:
+    """Return the model on a device: all of it, once, before anything is copied from it or read with it.
+
+    Where it has a place of its own it stays there: spread over devices, or made of few bits for one of them.
+    """
+    spread = len(set((getattr(model, "hf_device_map", None) or {}).values())) > 1
+    if device is None or spread or getattr(model, "hf_quantizer", None) is not None:
+        return model
+    return model.to(device)
 
 
 def load_on_base(
-    adapter: str, dtype: str = "float32", quantization: str = "none", trust_remote_code: bool = False
+    adapter: str,
+    dtype: str = "float32",
+    quantization: str = "none",
+    trust_remote_code: bool = False,
+    device: torch.device | None = None,
+    device_map: str | dict[str, Any] | None = None,
 ) -> tuple[nn.Module, bool]:
     """Load an adapter on its base; return both, and whether switching the adapter off gives the base.
 
@@ -165,7 +195,8 @@ def load_on_base(
     """
     with _named_errors(adapter, "adapter"):
         of = base_of(adapter)
-    base = load_model(of, dtype, trust_remote_code, quantization=quantization)
+    where = {"device": device, "device_map": device_map}
+    base = load_model(of, dtype, trust_remote_code, quantization=quantization, **where)  # type: ignore[arg-type]
     before = None if _leaves_base(adapter) else sums(base.named_parameters())
     model = put_on(base, adapter)
     if before is None:
@@ -201,12 +232,18 @@ def put_on(base: nn.Module, adapter: str, trainable: bool = False) -> nn.Module:
     return model.eval()
 
 
-def load_model_and_tokenizer(settings: ModelSettings) -> tuple[nn.Module, Any]:
-    """Load what is adapted, and take fast paths from here on as the settings say."""
+def load_model_and_tokenizer(settings: ModelSettings, device: torch.device | None = None) -> tuple[nn.Module, Any]:
+    """Load what is adapted, and take fast paths from here on as the settings say.
+
+    Args:
+        settings: what is loaded.
+        device: where training runs; None: the device of the settings.
+    """
     use(settings.fast)
     name, trust = settings.name, settings.trust_remote_code
-    model = load_model(name, settings.dtype, trust, settings.attention, settings.quantization, trainable=True)
-    return model, load_tokenizer(name, trust)
+    at = device or chosen_device(settings.device)
+    of_kind = (settings.dtype, trust, settings.attention, settings.quantization)
+    return load_model(name, *of_kind, True, at, settings.device_map), load_tokenizer(name, trust)
 
 
 def base_model(model: nn.Module) -> nn.Module:
@@ -249,7 +286,7 @@ def weights_fingerprint(model: nn.Module, adapter: bool = True) -> str:
             if name not in bare and not adapter:
                 continue
             name = bare.get(name, name.removeprefix("base_model.model."))
-        values = tensor.detach().double()
+        values = wide(tensor.detach())
         digest.update(
             json.dumps([name, list(tensor.shape), values.sum().item(), values.square().sum().item()]).encode()
         )

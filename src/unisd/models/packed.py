@@ -156,8 +156,10 @@ def predicting_states(
     model: nn.Module, row: Row, by_segment: bool, keep: Callable[[int, Tensor, Tensor], None] | None = None
 ) -> Tensor:
     """Return the final hidden states ``[N, H]`` that predict the completion tokens of a row; see `hidden_states`."""
-    needed = torch.tensor(row.predicting, device=next(model.parameters()).device)
-    with _last_layer_for(decoder_of(model), needed) if by_segment else contextlib.nullcontext():
+    needed, decoder = torch.tensor(row.predicting, device=next(model.parameters()).device), decoder_of(model)
+    # A checkpointed layer runs again without the hooks; a look ahead without gradient draws the dropout that it will.
+    again = decoder.training and getattr(decoder, "gradient_checkpointing", False)
+    with _last_layer_for(decoder, needed) if by_segment and not again else contextlib.nullcontext():
         return hidden_states(model, row, by_segment, keep)[0, needed]
 
 

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from unisd.devices import kept_randomness
 from unisd.models.load import base_model
 
 _TOKENS = 8
@@ -20,7 +21,7 @@ def answers(model: nn.Module) -> Tensor:
     training = model.training
     model.eval()
     try:
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        with kept_randomness(device):
             logits: Tensor = model(input_ids=ids, use_cache=False).logits[0].float()
     finally:
         model.train(training)

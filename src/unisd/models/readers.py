@@ -3,7 +3,7 @@
 Which of the four is right for a model, `models.trust` finds out; they stand from the fastest to the most patient.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -79,7 +79,7 @@ class SlotReader:
         # What follows a shorter prompt lands in slots that its continuation will write over, and is not seen before.
         ids = torch.tensor([[*prompt, *[0] * (width - len(prompt))] for prompt in prompts], device=self.device)
         positions = torch.arange(width, device=self.device).expand_as(ids)
-        with attention_by_slot(decoder_of(self.model), self._slots, positions) as more:
+        with attention_by_slot(decoder_of(self.model), self._slots, positions, width) as more:
             hidden = final_states(self.model, ids, position_ids=positions, **more)
         ends = torch.tensor([len(prompt) - 1 for prompt in prompts], device=self.device)
         return hidden[torch.arange(len(prompts), device=self.device), ends]
@@ -87,12 +87,11 @@ class SlotReader:
     def read(self, ids: Tensor, positions: Tensor) -> Tensor:
         """Read ``ids`` ``[B, M]`` at ``positions`` ``[B, M]``, consecutive per row; return logits ``[B, M, V]``, fp32.
 
-        Whatever a row had at the same or later positions is forgotten.
+        Positions lie on the CPU. Whatever a row had at the same or later ones is forgotten.
         """
-        with attention_by_slot(decoder_of(self.model), self._slots, positions) as more:
-            output = self.model(input_ids=ids, position_ids=positions, use_cache=False, logits_to_keep=0, **more)
-        scores: Tensor = output.logits.float()
-        return scores
+        at, length = positions.to(self.device), int(positions.max()) + 1
+        with attention_by_slot(decoder_of(self.model), self._slots, at, length) as more:
+            return _read(self.model, ids, lambda states: states, position_ids=at, use_cache=False, **more)[0]
 
     def keep(self, rows: Sequence[int]) -> None:
         """Go on with these rows of the batch alone, in this order."""
@@ -131,7 +130,7 @@ class PaddedReader:
     def read(self, ids: Tensor, positions: Tensor) -> Tensor:
         """Read the next token of each row, ``[B, 1]``, at its position; return logits ``[B, 1, V]``, fp32."""
         self._mask = torch.cat([self._mask, torch.ones_like(self._mask[:, :1])], dim=1)
-        return self._run(ids, positions)
+        return self._run(ids, positions.to(self.device))
 
     def keep(self, rows: Sequence[int]) -> None:
         """Go on with these rows of the batch alone, in this order."""
@@ -140,17 +139,8 @@ class PaddedReader:
         self._mask = self._mask[chosen]
 
     def _run(self, ids: Tensor, positions: Tensor) -> Tensor:
-        with head_reads(self.model, lambda states: states[:, -1:]):
-            output = run(
-                self.model,
-                ids,
-                attention_mask=self._mask.long(),
-                position_ids=positions,
-                past_key_values=self._cache,
-                use_cache=True,
-            )
-        scores: Tensor = output.logits.float()
-        return scores
+        more = {"attention_mask": self._mask.long(), "position_ids": positions, "past_key_values": self._cache}
+        return _read(self.model, ids, _last, use_cache=True, **more)[0]
 
 
 class EqualReader:
@@ -199,11 +189,10 @@ class EqualReader:
     def _run(self, parts: Sequence[Tensor]) -> Tensor:
         scores: dict[int, Tensor] = {}
         for number, (part, (rows, cache)) in enumerate(zip(parts, self._groups, strict=True)):
-            with head_reads(self.model, lambda states: states[:, -1:]):
-                output = run(self.model, part.to(self.device), use_cache=True, **cache)
+            found, output = _read(self.model, part.to(self.device), _last, use_cache=True, **cache)
             name = next(name for name in _CACHES if output.get(name) is not None)
             self._groups[number] = (rows, {name: output[name]})
-            scores |= dict(zip(rows, output.logits.float(), strict=True))
+            scores |= dict(zip(rows, found, strict=True))
         return torch.stack([scores[row] for row in range(len(scores))])
 
 
@@ -264,9 +253,28 @@ class WholeReader:
         ids = right_padded(self._sequences, self.device)
         ends = torch.tensor([len(sequence) - ids.shape[1] - 1 for sequence in self._sequences], device=self.device)
         rows = torch.arange(len(ids), device=self.device)
-        with head_reads(self.model, lambda states: states[rows, states.shape[1] + ends][:, None]):
-            scores: Tensor = run(self.model, ids, use_cache=False).logits.float()
-        return scores
+        select = lambda states: states[rows, states.shape[1] + ends][:, None]  # noqa: E731
+        return _read(self.model, ids, select, use_cache=False)[0]
 
 
 Reader = SlotReader | PaddedReader | EqualReader | WholeReader
+
+
+def _last(states: Tensor) -> Tensor:
+    return states[:, -1:]
+
+
+def _read(model: nn.Module, ids: Tensor, select: Callable[[Tensor], Tensor], **more: Any) -> tuple[Tensor, Any]:
+    """Read ids ``[B, L]``; return the logits ``[B, M, V]``, fp32, of the states that are selected, and the output.
+
+    A head of half precision would round the logits, and two tokens that are nearly as likely could change places: its
+    product is then made here, in single precision, and the model's own is left out.
+    """
+    layer = base_model(model).get_output_embeddings()  # type: ignore[operator]
+    rounds = layer.weight.dtype in (torch.bfloat16, torch.float16) and not hasattr(layer, "base_layer")
+    with head_reads(model, (lambda states: states[:, :0]) if rounds else select) as caught:
+        output = run(model, ids, **more)
+    if not rounds:
+        return output.logits.float(), output
+    states = select(caught[-1])
+    return logits(states.flatten(0, 1), output_head(model)).unflatten(0, states.shape[:2]), output

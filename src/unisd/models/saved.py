@@ -12,6 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from unisd.devices import wide
 from unisd.errors import UniSDError, UsageError, warn
 from unisd.files import write_json
 from unisd.models.adapters import active_names, bare_names, kinds, trained, without_numbers
@@ -38,6 +39,12 @@ def check_trainable(model: nn.Module) -> None:
             else "set requires_grad of what is to be trained, or give a peft_config"
         )
         raise UsageError(f"model: none of its parameters is trainable: {remedy}")
+    coarse = sorted({str(v.dtype).removeprefix("torch.") for v in names.values() if v.dtype.itemsize < 4})
+    if coarse:
+        warn(
+            f"model: what is trained is kept in {coarse[0]}, in which small steps are rounded away; set "
+            "model.dtype=float32 with training.bf16=true (products in bfloat16, no more memory than fp32 copies take)"
+        )
     if "ADALORA" in kinds(model):
         warn(
             "model: AdaLoRA's schedule of ranks and its orthogonal term are not run, so every layer keeps its first "
@@ -159,7 +166,7 @@ def _lost_of_model(model: nn.Module, folder: Path) -> list[str]:
                 elif name not in tied:
                     other = [other[0] + value.numel(), other[1] + float(value.double().square().sum())]
     left = sum(value.numel() for value in held.values())
-    squares = sum(float(value.detach().double().square().sum()) for value in held.values())
+    squares = sum(float(wide(value.detach()).square().sum()) for value in held.values())
     as_many = other[0] == left and abs(other[1] - squares) <= 1e-6 * squares
     return [] if as_many and (folder / "config.json").is_file() else sorted(held) or ["config.json"]
 

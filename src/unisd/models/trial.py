@@ -242,8 +242,8 @@ def _rows(model: nn.Module, text: _Text) -> Trust:
 
 
 def by_segment(model: nn.Module) -> bool:
-    """Return whether a model may attend by segment where no gradient is asked for."""
-    with torch.no_grad(), contextlib.suppress(AttributeError):
+    """Return whether a model may attend by segment."""
+    with contextlib.suppress(AttributeError):
         return bool(segments_suit(decoder_of(model)))
     return False
 
@@ -272,6 +272,6 @@ def _continues(reader: Reader, text: _Text) -> bool:
             reader.keep([3, 2, 1])
             inputs, expected = inputs[:0:-1], expected[:0:-1]
         ids = torch.tensor([[sequence[step]] for sequence in inputs], device=reader.device)
-        positions = torch.tensor([[len(sequence) + step] for sequence in inputs], device=reader.device)
+        positions = torch.tensor([[len(sequence) + step] for sequence in inputs])
         near = max(near, distance(reader.read(ids, positions)[:, -1], torch.stack([e[step] for e in expected])))
     return near <= text.close_logits

@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from unisd import fast
+from unisd.devices import kept_randomness
 from unisd.errors import UniSDError, UsageError, warn_once
 from unisd.files import cache_folder, fingerprint, write_json
 from unisd.models.head import AFTER, found_after_head
@@ -132,9 +133,8 @@ def _undisturbed(model: nn.Module) -> Iterator[None]:
     """Read without gradient and dropout, and leave the random streams and the modules' modes as they were."""
     training = [module for module in model.modules() if module.training]
     model.eval()
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=devices):
+        with torch.no_grad(), kept_randomness(next(model.parameters()).device):
             yield
     finally:
         for module in training:

@@ -11,6 +11,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from unisd.devices import wide
+
 Aggregation = Literal["token", "sequence"]
 """`token`: every token counts the same. `sequence`: a mean within each completion, then a mean over completions."""
 
@@ -37,7 +39,7 @@ def local_total(weights: Tensor, sequence: Tensor, sequence_weights: Tensor | No
     if aggregation == "token":
         return (weights.detach() * per_sequence[sequence]).sum()
     within = _weight_within(weights, sequence, per_sequence.numel())
-    return per_sequence[within > 0].sum()
+    return torch.where(within > 0, per_sequence, 0.0).sum()
 
 
 def token_coefficients(
@@ -110,8 +112,8 @@ def effective_sample_size(weights: Tensor) -> float:
     Raises:
         ValueError: no weights, or all of them zero.
     """
-    wide = weights.detach().reshape(-1).double()
-    squares = float(wide.square().sum())
+    values = wide(weights.detach().reshape(-1))
+    squares = float(values.square().sum())
     if squares == 0.0:
         raise ValueError("effective sample size needs at least one weight that is not zero")
-    return min(1.0, float(wide.sum()) ** 2 / (wide.numel() * squares))
+    return min(1.0, float(values.sum()) ** 2 / (values.numel() * squares))

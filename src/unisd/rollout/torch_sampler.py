@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from unisd.devices import has_float64
 from unisd.errors import UniSDError, UsageError
 from unisd.fast.merged import merged_weights
 from unisd.files import stable_integer
@@ -89,11 +90,13 @@ class _Batch:
         self.reader = trusted_reader(model)(model)
         self.params = params
         self.device = self.reader.device
+        # Running sums are made in double precision, on the CPU where the device has none.
+        self.home = self.device if has_float64(self.device) else torch.device("cpu")
         self.ends = ends
         self.prompts = [list(request.prompt_ids) for request in requests]
         # One number a token decides it, drawn ahead: a row's stream depends on nothing but its own key.
         self.draws = (
-            torch.stack([_stream(params, request) for request in requests]).to(self.device)
+            torch.stack([_stream(params, request) for request in requests]).to(self.home)
             if params.temperature > 0
             else None
         )
@@ -111,23 +114,31 @@ class _Batch:
             tokens = self._choose(scores, step)
             staying = self._take(tokens.tolist())
             if self.seen is not None:
-                self.seen = self.seen.scatter(-1, tokens[:, None], True)[staying]
+                self.seen = self.seen.scatter(-1, tokens[:, None].to(self.device), True)[staying]
             if not self.alive or step + 1 == self.params.max_new_tokens:
                 break
             if len(staying) < len(scores):
                 self.reader.keep(staying)
             newest = torch.tensor([self.outputs[row][-1:] for row in self.alive], device=self.device)
-            positions = torch.tensor([[len(self.prompts[row]) + step] for row in self.alive], device=self.device)
+            positions = torch.tensor([[len(self.prompts[row]) + step] for row in self.alive])
             scores = self.reader.read(newest, positions)[:, -1]
         return [Completion(ids, done) for ids, done in zip(self.outputs, self.finished, strict=True)]
 
     def _choose(self, logits: Tensor, step: int) -> Tensor:
-        """Pick a token per living row, ``[B, V]`` to ``[B]``: where the row's own number falls in the distribution."""
+        """Pick a token per living row, ``[B, V]`` to ``[B]``: where the row's own number falls in the distribution.
+
+        It is -1 where the logits are not finite.
+        """
         scores = filtered(logits, self.params, self.seen)
-        return scores.argmax(-1) if self.draws is None else _token_at(scores, self.draws[self.alive, step])
+        if self.draws is None:
+            peak, token = scores.max(-1)
+            return torch.where(peak.isfinite(), token, -1)
+        return _token_at(scores.to(self.home), self.draws[self.alive, step])
 
     def _take(self, tokens: list[int]) -> list[int]:
         """Append one token to each living row; return the rows (of this batch as it stands) that go on."""
+        if min(tokens) < 0:
+            raise UniSDError("the model's logits are not finite; load it in bfloat16 or float32, or check its weights")
         for index, token in zip(self.alive, tokens, strict=True):
             self.outputs[index].append(token)
             self.finished[index] = token in self.ends
@@ -145,11 +156,10 @@ def _stream(params: SamplingParams, request: Request) -> Tensor:
 def _token_at(scores: Tensor, draws: Tensor) -> Tensor:
     """Return the token at which the softmax's running sum passes a number in [0, 1): ``[B, V]``, ``[B]`` to ``[B]``.
 
+    It is -1 where the largest score is not finite: nothing is read from the device here, for it would have to wait.
     Blocks of the vocabulary are added up first, and only the block that is hit is searched.
     """
     peak = scores.amax(-1, keepdim=True)
-    if not peak.isfinite().all():
-        raise UniSDError("the model's logits are not finite; load it in bfloat16 or float32, or check its weights")
     weights = scores.sub(peak).exp_()
     blocks = functional.pad(weights, (0, -weights.shape[-1] % _BLOCK)).unflatten(-1, (-1, _BLOCK))
     ends = blocks.sum(-1).cumsum(-1, dtype=torch.float64)
@@ -157,8 +167,10 @@ def _token_at(scores: Tensor, draws: Tensor) -> Tensor:
     block = _first_beyond(ends, at)
     before = torch.where(block > 0, ends.gather(-1, (block - 1).clamp(min=0)), 0.0)
     rows = torch.arange(len(scores), device=scores.device)[:, None]
+    block = block.clamp(max=blocks.shape[1] - 1)  # what is no number is found nowhere
     inside = blocks[rows, block].squeeze(1).cumsum(-1, dtype=torch.float64)
-    return (block * _BLOCK + _first_beyond(inside, at - before)).squeeze(-1)
+    token = (block * _BLOCK + _first_beyond(inside, at - before)).squeeze(-1)
+    return torch.where(peak.squeeze(-1).isfinite(), token, -1)
 
 
 def _first_beyond(sums: Tensor, at: Tensor) -> Tensor:

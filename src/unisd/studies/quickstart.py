@@ -110,7 +110,7 @@ def run_quickstart(
     held_out = drawn(task.load(task.splits[-1], settings.task.source), items)
     room = config.rollout.max_completion_length
     say(f"1/5 loading {settings.model.name}")
-    model, tokenizer = load_model_and_tokenizer(settings.model)
+    model, tokenizer = load_model_and_tokenizer(settings.model, config.device)
     builder = config.contexts.builder(tokenizer)
     sampler = make_sampler(model, tokenizer, config.rollout.batch_size)
     say(f"2/5 headroom: student and teacher on {headroom_items} training questions")

@@ -16,7 +16,7 @@ from transformers import TrainingArguments
 from unisd import contexts
 from unisd.contexts import Layout, PromptBuilder
 from unisd.contexts.kinds.retrieval import Encoder
-from unisd.errors import UniSDError, UsageError
+from unisd.errors import UniSDError, UsageError, warn
 from unisd.mechanisms import Mechanisms, former_names, known
 from unisd.objective import OF_TOKENS, Aggregation, Chooser, DivergenceKind
 from unisd.rollout.messages import checked_variables
@@ -309,6 +309,10 @@ class UniSDConfig(TrainingArguments):
             super().__init__(output_dir, **values)
         except Exception as error:  # whatever transformers says of values that were given
             raise UsageError(f"training: {' '.join(str(error).split())[:300]}") from error
+        if self.n_gpu > 1:  # transformers would copy the model to all of them, row by row of a batch that has no rows
+            all_of_them = f"torchrun --nproc_per_node={self.n_gpu} -m unisd.cli.main …"
+            warn(f"{self.n_gpu} devices are seen and one is used; to use all, start with {all_of_them}")
+            self._n_gpu = 1
         check_made(self, plain(OwnArguments()))
 
     def _check_together(self) -> None:

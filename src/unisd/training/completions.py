@@ -5,8 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from unisd.devices import wide
 from unisd.rollout import Completion
 from unisd.training.plan import Plan
 from unisd.training.telemetry import MetricsLog
@@ -53,8 +52,8 @@ def _mean_divergences(plan: Plan) -> list[float | None]:
     step, divergence = plan.step, plan.step.values.get("divergence")
     if divergence is None:
         return [None] * len(plan.sequences)
-    sums = torch.zeros(len(step.lengths), dtype=torch.float64, device=divergence.device)
-    sums.index_add_(0, step.sequence, divergence.double())
+    values = wide(divergence)
+    sums = values.new_zeros(len(step.lengths)).index_add_(0, step.sequence.to(values.device), values)
     return [
         total / length if length else None for total, length in zip(sums.tolist(), step.lengths.tolist(), strict=True)
     ]

@@ -1,15 +1,17 @@
 """The part of a step with gradient: packed student rows, one fused pass each (step 4 of the way of the data)."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
+from unisd.devices import kept_randomness
 from unisd.errors import UniSDError
 from unisd.fast.lean import lean_adapters
+from unisd.fast.segments import segments_of_checkpoints
 from unisd.mechanisms import Mechanisms, Weights
 from unisd.models.head import output_head
 from unisd.models.packed import PackedSequence
@@ -75,7 +77,8 @@ class Learner:
         pieces: list[dict[str, Tensor]] = []
         for number, (tokens, row) in enumerate(rows):
             last = number == len(rows) - 1
-            with lean_adapters(model), contextlib.nullcontext() if last or not with_gradient else self._no_sync(model):
+            held = contextlib.nullcontext() if last or not with_gradient else self._no_sync(model)
+            with lean_adapters(model), segments_of_checkpoints(), held:
                 states = _states(model, plan, row)
                 loss, values = self._row_loss(model, plan, tokens, states, cap)
                 if with_gradient:
@@ -144,7 +147,7 @@ class Learner:
         if not self.mechanisms.looks_first:
             return self.mechanisms.cap(plan.step, None)
         pieces = []
-        with torch.no_grad(), _replayed_randomness(plan.step.targets.device), lean_adapters(model):
+        with torch.no_grad(), kept_randomness(plan.step.targets.device), lean_adapters(model):
             for tokens, row in rows:
                 states = _states(model, plan, row)
                 pieces.append(fused_objective(self._problem(model, plan, tokens, states)).values["divergence"])
@@ -169,14 +172,6 @@ def _states(model: nn.Module, plan: Plan, row: Sequence[int]) -> Tensor:
 
 def _times(a: Tensor | None, b: Tensor | None) -> Tensor | None:
     return a if b is None else b if a is None else a * b
-
-
-@contextlib.contextmanager
-def _replayed_randomness(device: torch.device) -> Iterator[None]:
-    """Leave the random streams as they were, so that what follows draws the same dropout again."""
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        yield
 
 
 def _place(plan: Plan, tokens: Sequence[Tensor], pieces: Sequence[dict[str, Tensor]]) -> None:

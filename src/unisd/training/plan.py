@@ -180,7 +180,7 @@ class Planner:
         step = Step(
             items=[row.id for row in rows],
             targets=targets,
-            sequence=torch.repeat_interleave(torch.arange(len(rows), device=device), lengths),
+            sequence=torch.repeat_interleave(torch.arange(len(rows), device=device), lengths, output_size=len(tokens)),
             lengths=lengths,
             uniform=1.0 / total[0].clamp(min=1.0),
             ranks=self.ranks,
@@ -306,5 +306,7 @@ def _placed(plan: Plan, items: Sequence[int], parts: Sequence[Tensor], head: Hea
 def coefficients(step: Step, weights: Weights, aggregation: Any) -> Tensor:
     """Return what each token's divergence is multiplied by ``[N]``, exact over the whole step and all ranks."""
     token = torch.ones(len(step.targets), device=step.targets.device) if weights.token is None else weights.token
-    total = step.ranks.sum(local_total(token, step.sequence, weights.sequence, aggregation))
-    return token_coefficients(token, step.sequence, weights.sequence, aggregation, total)
+    # Ones in place of none: how many completions there are would have to be read from the device.
+    sequence = token.new_ones(len(step.items)) if weights.sequence is None else weights.sequence
+    total = step.ranks.sum(local_total(token, step.sequence, sequence, aggregation))
+    return token_coefficients(token, step.sequence, sequence, aggregation, total)

@@ -72,7 +72,7 @@ def prepare(
         UniSDError: items, model or contexts cannot be had, in one line.
     """
     task, examples = load_examples(settings)
-    model, tokenizer = loaded or load_model_and_tokenizer(settings.model)
+    model, tokenizer = loaded or load_model_and_tokenizer(settings.model, config.device)
     making = Making(
         task,
         examples,

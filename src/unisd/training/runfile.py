@@ -8,9 +8,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 
 from unisd import __version__
+from unisd.devices import chosen_device
 from unisd.errors import UsageError
 from unisd.models import LoraSettings, ModelSettings
 from unisd.models.load import is_adapter, weights_folder
@@ -62,13 +64,21 @@ class RunSettings:
         Raises:
             UsageError: settings that contradict each other, or that transformers refuses.
         """
-        config = UniSDConfig(str(output_dir), **self.training, **self.groups)
+        config = UniSDConfig(str(output_dir), **self._training_on(chosen_device(self.model.device)), **self.groups)
         if config.eval_strategy.value != "no" or config.eval_on_start:
             raise UsageError(
                 "training.eval_strategy: a run holds no items back to measure its objective on; "
                 "leave it out, and measure with unisd evaluate"
             )
         return config
+
+    def _training_on(self, device: torch.device) -> dict[str, Any]:
+        """Return the trainer's arguments with what the model's device says of them."""
+        if device.type == "cpu" and self.model.device != "auto":
+            return self.training | {"use_cpu": True}
+        if self.model.device != "auto" and torch.device(self.model.device).index:
+            raise UsageError("model.device: training takes the first device that it sees; set CUDA_VISIBLE_DEVICES")
+        return self.training
 
     def about(self) -> dict[str, Any]:
         """Return what the trainer's arguments do not hold: recipe, task, model and adapter."""
@@ -207,9 +217,9 @@ def first_difference(kept: Mapping[str, Any], asked: Mapping[str, Any]) -> tuple
 
 
 def _with_preset(values: dict[str, Any]) -> dict[str, Any]:
-    """Lay a known model's preset under what was set: hub id, dtype, and the micro-batch that its size allows."""
-    model, training = values.get("model", {}), values.get("training", {})
-    if not isinstance(model, dict) or not isinstance(training, dict):
+    """Lay a known model's preset under what was set: hub id and dtype."""
+    model = values.get("model", {})
+    if not isinstance(model, dict):
         return values
     asked = model.get("name", ModelSettings().name)
     preset = next((p for short, p in model_presets().items() if asked in (short, p["name"])), None)
@@ -218,11 +228,13 @@ def _with_preset(values: dict[str, Any]) -> dict[str, Any]:
         preset = {"name": asked, "dtype": of_run["dtype"]} if isinstance(of_run, dict) and "dtype" in of_run else None
     if preset is None:
         return values
-    batch, micro = training.get("per_device_train_batch_size"), preset.get("micro_batch")
-    if micro and isinstance(batch, int) and batch > micro and "gradient_accumulation_steps" not in training:
-        cut = {"per_device_train_batch_size": micro, "gradient_accumulation_steps": max(1, batch // micro)}
-        values = merge(values, {"training": cut})
-    return values | {"model": {"dtype": preset["dtype"], **model, "name": preset["name"]}}
+    dtype, lora, training = preset["dtype"], values.get("lora"), values.get("training")
+    if isinstance(lora, dict) and lora.get("enabled") is False and dtype == "bfloat16" and "dtype" not in model:
+        # All weights are trained: small steps need single precision, in which they are kept; products are bfloat16's.
+        dtype = "float32"
+        if torch.accelerator.is_available() and isinstance(training, dict | None):
+            values = values | {"training": {"bf16": True, **(training or {})}}
+    return values | {"model": {"dtype": dtype, **model, "name": preset["name"]}}
 
 
 def _checked(values: dict[str, Any]) -> RunSettings:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Sampler
 
+from unisd.devices import has_float64
 from unisd.errors import UniSDError
 from unisd.files import read_jsonl, write_jsonl
 from unisd.mechanisms import Reading, Step
@@ -87,7 +88,8 @@ class Window:
         own = [row for row in rows if row["rank"] == rank]
         logprobs = [value for row in own for value in row["logprobs"] or []]
         # Numbers in JSON are double, which holds single ones exactly.
-        seen = torch.tensor(logprobs, dtype=torch.float64, device=device)
+        exact = torch.float64 if has_float64(device) else torch.float32
+        seen = torch.tensor(logprobs, dtype=exact, device=device)
         values = {} if any(row["logprobs"] is None for row in own) else {"student_logprobs": seen}
         completions = [Completion(row["ids"], row["finished"]) for row in own]
         return cls([row["id"] for row in own], completions, [row["length"] for row in own], values, {})
