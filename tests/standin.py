@@ -25,27 +25,9 @@ from unisd.training import speed
 DEVICE = torch.device("cuda", 0)
 _aten = torch.ops.aten
 # Their first operand may be of another device, or their indices may lie on the CPU.
-_ACROSS = {
-    "copy_",
-    "_to_copy",
-    "index",
-    "index_put",
-    "index_put_",
-    "_index_put_impl_",
-    "_unsafe_index",
-    "set_",
-    "detach",
-}
-_READS = {
-    "_local_scalar_dense",
-    "equal",
-    "nonzero",
-    "masked_select",
-    "_unique2",
-    "unique_dim",
-    "is_nonzero",
-    "bincount",
-}
+_INDEXED = {"index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index"}
+_ACROSS = _INDEXED | {"copy_", "_to_copy", "set_", "detach"}
+_READS = {"_local_scalar_dense", "equal", "nonzero", "masked_select", "_unique2", "unique_dim", "bincount"}
 
 
 class Marks:
@@ -204,11 +186,11 @@ class _Operations(TorchDispatchMode):
         if name not in _ACROSS and strangers and not (not here and all(t.dim() == 0 for t in tensors)):
             shapes = [("cuda" if t in marks else "cpu", tuple(t.shape)) for t in tensors]
             raise RuntimeError(f"Expected all tensors to be on the same device: {name} of {shapes}")
-        if name in _ACROSS and name not in ("copy_", "_to_copy", "set_", "detach") and args[0] not in marks:
+        if name in _INDEXED and args[0] not in marks:
             raise RuntimeError(f"indices should be on the same device as what is indexed: {name}")
         masks = [t for t in tree_leaves(args[1:2]) if isinstance(t, torch.Tensor) and t.dtype == torch.bool]
         sizes = name == "repeat_interleave" and kwargs.get("output_size") is None
-        if name in _READS or (name.lstrip("_").startswith("index") and masks and name != "index_fill") or sizes:
+        if name in _READS or (name in _INDEXED and masks) or sizes:
             self.it.count(name)
 
 
@@ -271,5 +253,5 @@ def _installed(functions):
                     stack.enter_context(mock.patch.object(module, name, function))
         stack.enter_context(mock.patch.object(peft_files, "safe_load_file", load))
         stack.enter_context(mock.patch.object(torch.autograd, "_engine_run_backward", backward))
-        stack.enter_context(mock.patch.object(speed, "product_peak", lambda device, dtype: 1e12))
+        stack.enter_context(mock.patch.object(speed, "product_peak", return_value=1e12))
         yield

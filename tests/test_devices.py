@@ -12,9 +12,10 @@ from said import warned
 from unisd.cli.main import main
 from unisd.devices import chosen_device, wide
 from unisd.errors import UsageError
+from unisd.evaluation.models import find_model
 from unisd.training.learn import Learner
 from unisd.training.plan import Planner
-from unisd.training.runfile import assemble, recipe_names
+from unisd.training.runfile import assemble, model_presets, recipe_names
 from unisd.training.trainer import UniSDTrainer
 from unisd.training.write import Writer
 
@@ -90,7 +91,7 @@ def test_the_stand_in_forbids_and_counts_what_a_device_does(device):
     assert (there * 2).device == torch.zeros_like(there).device == torch.device("cuda", 0)
     assert here.device == there.cpu().device == torch.device("cpu")
     for mixed in (lambda: there + here, lambda: torch.cat([there, here]), lambda: here[there.long()], there.numpy):
-        with pytest.raises((RuntimeError, TypeError), match="device|cpu"):
+        with pytest.raises((RuntimeError, TypeError), match=r"device|cpu"):
             mixed()
     assert (there + torch.tensor(1.0)).device.type == "cuda"  # a number of the CPU may join
     device.reads.clear()
@@ -200,3 +201,22 @@ def test_model_device_says_where_training_runs(tmp_path):
 
 def test_sums_are_wide():
     assert wide(torch.ones(1, dtype=torch.float16)).dtype == torch.float64
+
+
+def test_a_model_has_one_dtype_in_training_and_evaluation():
+    for short, preset in model_presets().items():
+        for name in (short, preset["name"]):
+            trained = assemble("core", given={"model": {"name": name}}).model
+            assert trained.dtype == find_model(name).dtype == preset["dtype"]
+
+
+def test_full_fine_tuning_keeps_single_precision(tmp_path, tokenizer):
+    whole = assemble("core", overrides=["lora.enabled=false", "model.name=qwen2.5-1.5b"])
+    assert whole.model.dtype == "float32"
+    with warned("what is trained is kept in bfloat16, in which small steps are rounded away; set model.dtype=float32"):
+        UniSDTrainer(
+            tiny.model().bfloat16(),
+            tiny.arguments(tmp_path),
+            train_dataset=tiny.rows(),
+            processing_class=tokenizer,
+        )

@@ -55,6 +55,50 @@ def test_gated_blocks_equal_peft(family):
     torch.testing.assert_close(lean_gradients, gradients, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("family", sorted(tiny.FAMILIES))
+def test_an_adapter_in_single_precision_on_a_base_of_half(family):
+    """As PEFT makes it. Both round to bfloat16 in between; neither may be further from the exact values."""
+    config = LoraConfig(
+        r=4, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM", init_lora_weights=False
+    )
+    torch.manual_seed(1)
+    model = get_peft_model(tiny.model(family).bfloat16(), config).train()
+    assert {p.dtype for p in model.parameters() if p.requires_grad} == {torch.float32}
+    with lean_adapters(model):
+        assert sum("forward" in vars(m) for m in model.modules()) > 7
+    loss, gradients = run(model, lean=False)
+    lean_loss, lean_gradients = run(model, lean=True)
+    _, exact = run(model.float(), lean=False)
+    assert lean_loss == pytest.approx(float(loss), rel=1e-2)
+
+    def error(found):
+        return torch.tensor([float((found[n] - exact[n]).norm() / exact[n].norm()) for n in exact]).median()
+
+    assert {g.dtype for g in lean_gradients.values()} == {torch.float32}
+    assert error(lean_gradients) < 1.2 * error(gradients) < 0.2
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.5])
+def test_one_layer_on_a_base_of_half_equals_peft(rate):
+    torch.manual_seed(0)
+    x = torch.randn(3, 4, 32, dtype=torch.bfloat16, requires_grad=True)
+    weight, bias = torch.randn(48, 32).bfloat16(), torch.randn(48).bfloat16()
+    down, up = (torch.randn(*s, requires_grad=True) for s in ((4, 32), (48, 4)))
+    torch.manual_seed(3)
+    made = lean_module._LoraStep.apply(x, weight, bias, down, up, 2.0, rate)
+    torch.manual_seed(3)
+    mask = lean_module._kept(x.reshape(-1, 32), rate).view(x.shape) if rate else torch.ones_like(x)
+    dropped = (x * mask).float() / (1.0 - rate)
+    plain = (torch.nn.functional.linear(x, weight, bias) + 2.0 * dropped @ down.t() @ up.t()).bfloat16()
+    assert made.dtype == torch.bfloat16
+    torch.testing.assert_close(made, plain, rtol=2e-2, atol=0.3)
+    toward = torch.randn_like(plain)
+    found, expected = (torch.autograd.grad(y, (x, down, up), toward) for y in (made, plain))
+    for one, other in zip(found, expected, strict=True):
+        assert one.dtype == other.dtype
+        assert (one - other).norm() < (1e-2 if one.dtype == torch.bfloat16 else 1e-5) * other.norm()
+
+
 @pytest.mark.parametrize("kind", [{"use_dora": True}, {"lora_bias": True}, {}])
 def test_a_block_with_another_kind_of_adapter_keeps_its_own_forward(kind):
     """DoRA, a LoRA bias, and a delta that is merged already: what comes out must not change."""

@@ -65,3 +65,12 @@ def test_under_autocast_layers_compute_as_they_do_alone():
     with merged_weights(model), torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(logits(model), plain)
     assert plain.dtype == torch.bfloat16
+
+
+def test_an_adapter_is_not_rounded_into_a_weight_of_half_precision():
+    """A small update would be lost: the sum has the resolution of the weight."""
+    model = tiny.lora(tiny.model().bfloat16(), trained=True).eval()
+    plain = logits(model)
+    with merged_weights(model):
+        assert not any("forward" in vars(module) for module in model.modules())
+        assert torch.equal(logits(model), plain)

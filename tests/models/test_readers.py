@@ -106,3 +106,25 @@ def test_the_model_attends_as_before_afterwards(model):
     reader.read(torch.tensor([[1]] * 4), positions([len(p) for p in PROMPTS], 1))
     assert model.config._attn_implementation == "sdpa"
     torch.testing.assert_close(model(torch.tensor([PROMPTS[0]])).logits, before, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("reader", [SlotReader, PaddedReader, EqualReader, WholeReader])
+@torch.no_grad()
+def test_logits_of_half_precision_are_not_rounded(reader):
+    """At every step: two tokens that are nearly as likely keep their places."""
+    model = tiny.model().bfloat16()
+    made = reader(model)
+    last = made.begin(PROMPTS)
+    for step in range(3):
+        assert last.dtype == torch.float32
+        assert not torch.equal(last, last.bfloat16().float())  # it would be, had the head's own product been taken
+        read = [[*prompt, *more[:step]] for prompt, more in zip(PROMPTS, CONTINUED, strict=True)]
+        torch.testing.assert_close(last, _by_head(model, read), rtol=2e-2, atol=0.3)
+        ids = torch.tensor([[more[step]] for more in CONTINUED])
+        last = made.read(ids, positions([len(prompt) + step for prompt in PROMPTS], 1))[:, -1]
+
+
+def _by_head(model, sequences):
+    """The logits after each sequence, from its states, in single precision."""
+    states = torch.stack([model.model(torch.tensor([ids])).last_hidden_state[0, -1] for ids in sequences])
+    return states.float() @ model.lm_head.weight.float().t()

@@ -197,11 +197,13 @@ def test_an_empty_prompt_is_named(model, tokenizer):
         TorchSampler(model, tokenizer).sample([Request([1]), Request([], (0, "item"))], SamplingParams(2))
 
 
-def test_logits_that_are_not_finite_are_named(model, tokenizer):
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_logits_that_are_not_finite_are_named(value, temperature, model, tokenizer):
     with torch.no_grad():
-        model.lm_head.weight[7] = float("nan")
+        model.lm_head.weight[7] = value
     with pytest.raises(UniSDError, match="not finite"):
-        TorchSampler(model, tokenizer).sample([Request([1])], SamplingParams(2, temperature=1.0))
+        TorchSampler(model, tokenizer).sample([Request([1])], SamplingParams(2, temperature=temperature))
 
 
 def test_an_adapted_head_is_sampled_from(model, tokenizer):

@@ -214,3 +214,24 @@ def test_rows_of_which_none_has_a_further_reading_are_matched_as_usual(tmp_path,
     on = trainer_of(tmp_path / "a", tokenizer, rows, hint_gap={"alpha": 0.5})
     off = trainer_of(tmp_path / "b", tokenizer, rows)
     same(step_of(on, on.train_dataset[1:3]), step_of(off, off.train_dataset[1:3]))
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_looking_first_sees_what_is_learned(checkpointing, tmp_path, tokenizer):
+    """A quantile of the divergences is taken under the very dropout that learning draws, however layers are run."""
+    trainer = UniSDTrainer(
+        tiny.model(),
+        tiny.arguments(tmp_path, clipping={"quantile": 0.5}, gradient_checkpointing=checkpointing, max_steps=1),
+        train_dataset=tiny.rows(),
+        processing_class=tokenizer,
+        peft_config=tiny.lora_config(dropout=0.5),
+    )
+    if checkpointing:
+        trainer.model.gradient_checkpointing_enable()
+    tiny.move(trainer.model, 0.5)
+    trainer.model.train()
+    plan = trainer.planner.plan(trainer.train_dataset, 0)
+    trainer.learner.learn(trainer.model, plan)
+    divergence = plan.step.values["divergence"]
+    assert plan.step.values["cap"].item() == pytest.approx(float(divergence.quantile(0.5)), rel=1e-5)
+    assert plan.step.values["clipped"].sum() == len(divergence) // 2
