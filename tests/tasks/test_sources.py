@@ -215,10 +215,10 @@ def test_names_of_files_with_rows():
 
 def test_a_package_that_a_source_needs_and_that_is_missing_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(UsageError, match=r"^someone/set of the hub is read with the package datasets, which is missing; "):
+    with pytest.raises(UsageError, match=r"^someone/set of the hub is read with the package datasets, which is miss"):
         hub_rows("someone/set", None, "train")
     (tmp_path / "rows.parquet").write_bytes(b"")
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     monkeypatch.delitem(sys.modules, "pyarrow.parquet", raising=False)
-    with pytest.raises(UsageError, match=r"rows\.parquet is read with the package pyarrow, which is missing; pip install"):
+    with pytest.raises(UsageError, match=r"rows\.parquet is read with the package pyarrow, which is missing; pip"):
         file_rows(tmp_path / "rows.parquet")
