@@ -18,6 +18,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -78,6 +79,7 @@ def run_part(name: str, device: str, output: Path, folders: Sequence[Path] = (),
         str(output),
     ]
     print(f"{name}: {PARTS[name]} …", flush=True)
+    started = time.perf_counter()
     with tempfile.TemporaryFile("w+", errors="replace") as said:
         try:
             code = subprocess.run(
@@ -90,7 +92,7 @@ def run_part(name: str, device: str, output: Path, folders: Sequence[Path] = (),
         last = said.read().splitlines()[-30:]
     results = read(output)
     if name not in results or end:
-        keep_ending(name, device, output, end or "it wrote no result")
+        keep_ending(name, device, output, end or "it wrote no result", started)
         results = read(output)
     result = results[name]
     (output / PAGE).write_text(page(results), encoding="utf-8")
@@ -106,11 +108,11 @@ def run_part(name: str, device: str, output: Path, folders: Sequence[Path] = (),
     return str(result["state"])
 
 
-def keep_ending(name: str, device: str, output: Path, why: str) -> None:
-    """Add to what a part has kept that it did not come to its end."""
+def keep_ending(name: str, device: str, output: Path, why: str, started: float) -> None:
+    """Add to what a part has kept that it did not come to its end; ``started`` is when it began, on this clock."""
     report = Report(name, device, output, machine=False)
-    kept = read(output).get(name)
-    if kept:
+    report.started = started
+    if kept := read(output).get(name):
         report.checks, report.figures, report.machine = kept["checks"], kept["figures"], kept["machine"]
     report.check("the part came to its end", False, why)
 

@@ -22,7 +22,7 @@ STEPS = 3
 FP32 = {"worst": 5e-3, "median": 1e-4}
 """Limits of the relative differences in fp32: sums are taken in another order, and tiny weights amplify it."""
 BF16 = {"worst": 0.5, "median": 0.05}
-"""Limits in bf16, which keeps 8 bits: 0.4 % a rounding. The worst are gradients of tokens near a cap, which count or not."""
+"""Limits in bf16, which keeps 8 bits: 0.4 % a rounding. The worst are tokens near a cap, which count or do not."""
 ON_CPU = ("core", "unisd")
 """The recipes that a CPU takes in fp32 a second time: there it compares with itself."""
 DTYPES = {"fp32": (torch.float32, FP32), "bf16": (torch.bfloat16, BF16)}

@@ -33,7 +33,7 @@ class Report:
         self.figures: list[dict[str, Any]] = []
         self.skipped = ""
         self.finished = False
-        self._started = time.perf_counter()
+        self.started = time.perf_counter()
 
     @property
     def small(self) -> bool:
@@ -82,7 +82,7 @@ class Report:
             "part": self.part,
             "state": self.state,
             "device": self.device,
-            "seconds": round(time.perf_counter() - self._started, 1),
+            "seconds": round(time.perf_counter() - self.started, 1),
             "skipped": self.skipped,
             "checks": self.checks,
             "figures": self.figures,

@@ -70,7 +70,7 @@ def peer(size: Size, device: str, folder: str) -> Any:
     reader = tokenizer()
     data = []
     for row in prepared:
-        student, teacher = reader.decode(row.student_ids), reader.decode(row.first("gold"))
+        student, teacher = reader.decode(row.student_ids), reader.decode(row.contexts["gold"][0])
         if not teacher.startswith(student):
             raise ValueError("the teacher's prompt does not begin with the student's; use layout turn")
         data.append({"prompt": student, "privileged_context": teacher[len(student) :]})
