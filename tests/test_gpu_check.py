@@ -62,7 +62,7 @@ def test_the_page_shows_the_machine_failures_and_figures():
     green.check("LoRA", True, "to the bit")
     green.finish()
     made = page({"recipes": red.plain(), "resume": green.plain(), "scale": white.plain()})
-    assert f"| recipes | {PARTS['recipes']} | 🔴 failed | 20 of 21 |" in made
+    assert f"| recipes | {PARTS['recipes']} | 🔴 failed | 20 of 21 | 0 | 20" in made
     assert f"| resume | {PARTS['resume']} | 🟢 passed | 1 of 1 |" in made
     assert f"| scale | {PARTS['scale']} | ⚪ skipped | 0 of 0 |" in made
     assert "* 🔴 **core, bf16**: worst 0.9 \\| limit 0.5\n* 🟢 20 checks hold\n" in made
@@ -194,14 +194,16 @@ def test_differences_are_relative():
     assert recipes.differences(found, reference) == pytest.approx({"loss 1": 0.25, "norm 1": 0.25, "moved": 0.1})
 
 
-def test_a_difference_beyond_a_limit_or_no_number_fails():
-    limits = {"worst": 0.5, "median": 0.05}
+def test_a_difference_beyond_a_limit_or_no_number_fails(monkeypatch):
+    monkeypatch.setattr(recipes, "DTYPES", {"bf16": (torch.bfloat16, {"worst": 0.5, "median": 0.05})})
     found = report()
-    far = {"near": {"a": 0.01, "b": 0.02}, "far": {"a": 0.6, "b": 0.0}, "none": {"a": float("nan"), "b": 0.0}}
-    recipes.judge(found, "bf16", far, limits)
+    recipes.judge(found, "near", "bf16", {"a": 0.01, "b": 0.02})
+    recipes.judge(found, "far", "bf16", {"a": 0.6, "b": 0.0})
+    recipes.judge(found, "none", "bf16", {"a": float("nan"), "b": 0.0})
+    recipes.judge_all(found, "bf16", [0.01, 0.02, 0.9])
     assert failed(found) == ["far, bf16", "none, bf16"]
     found = report()
-    recipes.judge(found, "bf16", {"all": {"a": 0.1, "b": 0.1, "c": 0.0}}, limits)
+    recipes.judge_all(found, "bf16", [0.1, 0.1, 0.0])
     assert failed(found) == ["median of all, bf16"]
 
 

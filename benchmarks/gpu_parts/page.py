@@ -22,11 +22,12 @@ def read(folder: Path) -> dict[str, dict[str, Any]]:
 def page(results: Mapping[str, Mapping[str, Any]]) -> str:
     """Return a page in Markdown: the machine, a line a part, then each part's failures and figures."""
     lines = ["# What the check on a device found", "", "Made by `make gpu-check` from the JSON files beside it.", ""]
-    lines += ["| part | shows | result | checks that hold | seconds |", "|---|---|---|---|---|"]
+    lines += ["| part | shows | result | checks that hold | seconds | on |", "|---|---|---|---|---|---|"]
     for name, result in results.items():
         good = sum(check["ok"] for check in result["checks"])
         held = f"{good} of {len(result['checks'])}"
-        lines.append(f"| {name} | {PARTS[name]} | {MARKS[result['state']]} | {held} | {result['seconds']:.0f} |")
+        took = f"{result['seconds']:.0f} | {result['date']}"
+        lines.append(f"| {name} | {PARTS[name]} | {MARKS[result['state']]} | {held} | {took} |")
     if missing := [name for name in PARTS if name not in results]:
         lines += ["", f"Not run: {', '.join(missing)}."]
     for where, names in _machines(results).items():

@@ -83,6 +83,7 @@ class Report:
             "state": self.state,
             "device": self.device,
             "seconds": round(time.perf_counter() - self.started, 1),
+            "date": time.strftime("%Y-%m-%d"),
             "skipped": self.skipped,
             "checks": self.checks,
             "figures": self.figures,
