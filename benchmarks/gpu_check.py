@@ -151,11 +151,12 @@ def environment(name: str, device: str, folders: Sequence[Path]) -> dict[str, st
 def carried(wheels: Path) -> Iterator[list[Path]]:
     """Unpack those wheels of a folder whose packages are not installed; yield the folders to import from."""
     with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "site-packages"  # by this name dill knows modules that it need not pickle whole
         missing = [wheel for wheel in sorted(wheels.glob("*.whl")) if not _installed(wheel.name.split("-")[0])]
         for wheel in missing:
             with zipfile.ZipFile(wheel) as packed:
-                packed.extractall(temporary)
-        yield [Path(temporary)] if missing else []
+                packed.extractall(folder)
+        yield [folder] if missing else []
 
 
 def _installed(name: str) -> bool:
