@@ -190,7 +190,7 @@ print("steps", trainer.state.global_step)
 def test_the_package_datasets_is_not_needed(tmp_path):
     """Not to import the trainer, to read files and lists, or to take a step."""
     tests = Path(__file__).parents[1]
-    paths = os.pathsep.join([str(tests), str(tests.parent / "src")])
+    paths = os.pathsep.join([str(tests), str(tests.parent / "src"), os.environ.get("PYTHONPATH", "")])
     command = [sys.executable, "-c", WITHOUT_DATASETS, str(tmp_path)]
     done = subprocess.run(command, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True)
     assert done.stdout.splitlines()[-1:] == ["steps 1"], done.stderr[-2000:]
