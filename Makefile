@@ -3,6 +3,9 @@
 # make test-fast  the tests alone, without the slow ones
 # make format  set all files in the one style
 # make install prepares the environment alone
+# make gpu-check  show on a GPU what tests cannot show without one; DEVICE=cpu: the short form; PART=name: one part
+# make gpu-wheels  fetch, with a network, what an ordinary CUDA image lacks, to be carried along in build/gpu-wheels
+# make test-oldest  core tests and the short form of gpu-check, in an environment of constraints-oldest.txt
 # make bench  the short forms of the benchmarks; with TRL installed (pip install --no-deps 'trl==1.16.*') beside it
 
 PYTHON ?= python3
@@ -10,8 +13,13 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 DEMO_OUTPUT ?= runs/demo
+OLDEST ?= .venv-oldest
+OLDEST_PYTHON ?= python3.12
+# The check takes what is there: on a CUDA image nothing is installed.
+GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
+GPU_WHEELS := build/gpu-wheels
 
-.PHONY: install demo test test-fast format bench clean
+.PHONY: install demo test test-fast test-oldest gpu-check gpu-wheels format bench clean
 
 install: $(VENV)/.installed
 
@@ -36,6 +44,27 @@ test: $(VENV)/.installed-dev
 
 test-fast: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "not slow and not gpu"
+
+test-oldest: $(OLDEST)/.installed
+	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest -n 2 -m "not slow and not gpu" $(addprefix tests/,$(CORE))
+	$(OLDEST)/bin/python benchmarks/gpu_check.py --device cpu
+
+CORE := objective mechanisms teacher rollout models contexts training
+
+$(OLDEST)/.installed: pyproject.toml constraints-oldest.txt
+	$(OLDEST_PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet --constraint constraints-oldest.txt --editable '.[gguf,dev]'
+	touch $@
+
+gpu-check:
+	$(GPU_PYTHON) benchmarks/gpu_check.py $(if $(DEVICE),--device $(DEVICE)) $(if $(PART),--only $(PART))
+
+gpu-wheels:
+	rm -rf $(GPU_WHEELS)
+	$(PYTHON) -m pip download --quiet --no-deps --only-binary=:all: --python-version 3.12 --implementation cp \
+	  --platform manylinux_2_28_x86_64 --platform manylinux2014_x86_64 --dest $(GPU_WHEELS) \
+	  --requirement benchmarks/gpu-wheels.txt
+	test $$(cat $(GPU_WHEELS)/*.whl | wc -c) -lt 62914560  # 60 MiB: with the checkout less than 64
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .

@@ -127,8 +127,8 @@ def _peer_rows(loaded: Loaded) -> list[dict[str, str]]:
     """
     rows = []
     for row in loaded.prepared:
-        student, teacher = (loaded.tokenizer.decode(ids) for ids in (row.student_ids, row.first("gold")))
-        for text, ids in ((student, row.student_ids), (teacher, row.first("gold"))):
+        student, teacher = (loaded.tokenizer.decode(ids) for ids in (row.student_ids, row.contexts["gold"][0]))
+        for text, ids in ((student, row.student_ids), (teacher, row.contexts["gold"][0])):
             if loaded.tokenizer(text)["input_ids"] != ids:
                 raise SystemExit(f"item {row.id}: its prompt changes when it is written out and read again")
         if not teacher.startswith(student):

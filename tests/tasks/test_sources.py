@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import sys
 from pathlib import Path
 
 import hypothesis
@@ -17,6 +18,7 @@ from unisd.tasks.sources import (
     csv_rows,
     file_rows,
     has_rows,
+    hub_rows,
     identifier,
     json_items,
     json_lines,
@@ -209,3 +211,14 @@ def test_any_bytes_are_rows_or_refused_in_a_line(tmp_path, data):
 def test_names_of_files_with_rows():
     assert all(map(has_rows, ("a.jsonl", "a.CSV", "a.json.gz", "a.parquet")))
     assert not any(map(has_rows, ("a.txt", "a.parquet.gz", "jsonl", "a.gz")))
+
+
+def test_a_package_that_a_source_needs_and_that_is_missing_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(UsageError, match=r"^someone/set of the hub is read with the package datasets, which is miss"):
+        hub_rows("someone/set", None, "train")
+    (tmp_path / "rows.parquet").write_bytes(b"")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.delitem(sys.modules, "pyarrow.parquet", raising=False)
+    with pytest.raises(UsageError, match=r"rows\.parquet is read with the package pyarrow, which is missing; pip"):
+        file_rows(tmp_path / "rows.parquet")

@@ -1,5 +1,10 @@
 """What data sets come as: one list of rows of all of them, or one line."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import datasets
 import pandas as pd
 import pyarrow
@@ -161,3 +166,31 @@ def test_a_stream_without_end_is_refused(monkeypatch):
     with pytest.raises(UsageError, match=r"a stream of more than 10 rows is not held; give a part of it"):
         training_rows(endless())
     assert len(training_rows(iter(ROWS * 3))) == 9
+
+
+WITHOUT_DATASETS = """
+import json, sys
+sys.modules["datasets"] = None  # as where it is not installed
+import tiny
+from unisd.training.data import evaluation_rows
+from unisd.training.trainer import UniSDTrainer
+
+folder = sys.argv[1]
+with open(f"{folder}/rows.jsonl", "w") as file:
+    file.writelines(json.dumps(row) + chr(10) for row in tiny.rows(4))
+arguments = tiny.arguments(f"{folder}/run", max_steps=1)
+model = tiny.lora(tiny.model())
+trainer = UniSDTrainer(model, arguments, train_dataset=f"{folder}/rows.jsonl", processing_class=tiny.tokenizer())
+trainer.train()
+assert evaluation_rows({"a": tiny.rows(1)})["a"] == tiny.rows(1)
+print("steps", trainer.state.global_step)
+"""
+
+
+def test_the_package_datasets_is_not_needed(tmp_path):
+    """Not to import the trainer, to read files and lists, or to take a step."""
+    tests = Path(__file__).parents[1]
+    paths = os.pathsep.join([str(tests), str(tests.parent / "src"), os.environ.get("PYTHONPATH", "")])
+    command = [sys.executable, "-c", WITHOUT_DATASETS, str(tmp_path)]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1:] == ["steps 1"], done.stderr[-2000:]

@@ -18,6 +18,8 @@ _MINIMUM = {
     "datasets": "4.0",
     "safetensors": "0.5",
 }
+_OPTIONAL = {"datasets": "sets on the hub"}
+"""Packages that most work goes without, by what needs them."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,7 +48,9 @@ def _packages() -> list[tuple[str, bool, str]]:
         try:
             version = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            found.append((name, False, f"not installed; pip install '{name}>={minimum}'"))
+            use = _OPTIONAL.get(name)
+            why = f"needed only for {use}; " if use else ""
+            found.append((name, use is not None, f"not installed; {why}pip install '{name}>={minimum}'"))
             continue
         good = Version(version) >= Version(minimum)
         found.append((name, good, version if good else f"{version}; pip install '{name}>={minimum}'"))

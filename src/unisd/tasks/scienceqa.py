@@ -16,6 +16,7 @@ from unisd.tasks.sources import (
     json_items,
     json_lines,
     official_folder,
+    optional,
     reading,
     texts,
     whole,
@@ -112,8 +113,7 @@ def _folder_rows(folder: Path, split: str) -> list[tuple[Row, Place]]:
 
 def _hub_rows(split: str) -> Iterable[tuple[Row, Place]]:
     """Yield the hub's rows with images left as they are stored: whether there is one is all that matters here."""
-    import datasets  # here, for it takes a second that official files should not cost
-
+    datasets = optional("datasets", f"{HUB_ID} of the hub is")
     try:
         rows: Any = datasets.load_dataset(HUB_ID, split=split)
         rows = rows.cast_column("image", datasets.Image(decode=False))

@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import gzip
+import importlib
 import io
 import json
 import zlib
@@ -75,9 +76,7 @@ def hub_rows(
     Raises:
         UniSDError: it cannot be had; the message says what to do, for a gated set how to get access.
     """
-    # Imported here: it takes a second that neither a list of tasks nor official files should cost.
-    import datasets
-
+    datasets = optional("datasets", f"{hub_id} of the hub is")
     name = hub_id if config is None else f"{hub_id} ({config})"
     try:
         rows = list(datasets.load_dataset(hub_id, config, split=split))
@@ -89,6 +88,24 @@ def hub_rows(
             todo = f"accept its terms at huggingface.co/datasets/{hub_id}, then hf auth login; or {todo}"
         raise UniSDError(f"cannot load {name} from the hub: {cause}; {todo}") from error
     return [(row, Place(f"{name}, {split}", number, "row")) for number, row in enumerate(rows)]
+
+
+def optional(module: str, what: str) -> Any:
+    """Import what few sources need: it may be missing, and takes a second that the others should not cost.
+
+    Args:
+        module: its name.
+        what: what is read with it, and the verb, for the message.
+
+    Raises:
+        UsageError: it is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        package = (error.name or module).partition(".")[0]
+        todo = f"pip install {package}, or give JSONL, JSON or CSV files"
+        raise UsageError(f"{what} read with the package {package}, which is missing; {todo}") from error
 
 
 def has_rows(name: str) -> bool:
@@ -126,10 +143,9 @@ def _holds_one_value(path: Path, kind: str) -> bool:
 
 
 def _parquet_rows(path: Path) -> list[tuple[Row, Place]]:
-    import pyarrow.parquet  # type: ignore[import-untyped]  # here, for few tasks need it
-
+    parquet = optional("pyarrow.parquet", f"{path} is")
     try:
-        rows = pyarrow.parquet.read_table(path).to_pylist()
+        rows = parquet.read_table(path).to_pylist()
     except Exception as error:  # of many kinds, for a damaged file
         raise UsageError(f"cannot read {path}: {' '.join(str(error).split())[:200]}; get the file again") from error
     return [(row, Place(path, number, "row")) for number, row in enumerate(rows)]

@@ -1,6 +1,7 @@
 """What a data set may come as: every container that people bring is read into a list of rows here."""
 
 import os
+import sys
 from collections.abc import Iterable, Mapping
 from itertools import islice
 from pathlib import Path
@@ -59,9 +60,9 @@ def _split(given: Any, names: Iterable[str], where: str) -> Any:
 
 
 def _is_dataset_dict(given: Any) -> bool:
-    import datasets  # here, for it takes a second
-
-    return isinstance(given, datasets.DatasetDict | datasets.IterableDatasetDict)
+    # Whoever holds one has imported the package, which need not be installed otherwise, and takes a second to import.
+    datasets = sys.modules.get("datasets")
+    return datasets is not None and isinstance(given, datasets.DatasetDict | datasets.IterableDatasetDict)
 
 
 def _rows(given: Any, where: str) -> list[Any]:

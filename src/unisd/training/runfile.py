@@ -1,5 +1,6 @@
 """A whole run as ``config.yaml`` holds it: joined from a recipe, a model's preset, a file and ``--set``."""
 
+import contextlib
 import importlib.metadata
 import re
 from collections.abc import Mapping
@@ -98,9 +99,16 @@ class RunSettings:
         values, config = self.plain(), self.config(output_dir)
         skipped = {*self.groups, "output_dir", "logging_dir"}
         values["training"] = {name: value for name, value in config.to_dict().items() if name not in skipped}
-        names = ("torch", "transformers", "peft", "accelerate", "datasets")
-        values["versions"] = {"unisd": __version__} | {name: importlib.metadata.version(name) for name in names}
+        values["versions"] = {"unisd": __version__} | _versions()
         return config, yaml.safe_load(dumped(values))
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in ("torch", "transformers", "peft", "accelerate", "datasets"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # a run from files needs no datasets
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 def recipe_names() -> list[str]:
