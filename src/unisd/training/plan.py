@@ -180,7 +180,7 @@ class Planner:
         step = Step(
             items=[row.id for row in rows],
             targets=targets,
-            sequence=torch.repeat_interleave(torch.arange(len(rows), device=device), lengths),
+            sequence=torch.repeat_interleave(torch.arange(len(rows), device=device), lengths, output_size=len(tokens)),
             lengths=lengths,
             uniform=1.0 / total[0].clamp(min=1.0),
             ranks=self.ranks,
