@@ -115,7 +115,7 @@ class _Dry(TorchFunctionMode):
                 return _READS[func](_value(args[0]))
         if func is functional.scaled_dot_product_attention:
             return self._attention(*args, **kwargs)
-        if "_reorder_linear_weight" in str(func):
+        if func is _REORDER:
             return args[0].clone()
         if func is torch.Tensor.backward:  # what runs inside must find this mode, too
             with self:
@@ -165,6 +165,7 @@ class _Dry(TorchFunctionMode):
         return attended
 
 
+_REORDER = getattr(torch.ops.mkldnn, "_reorder_linear_weight", None)
 _DEVICE = torch.Tensor.device.__get__  # type: ignore[attr-defined]
 _KINDS = {
     torch.Tensor.is_cuda.__get__: "cuda",  # type: ignore[attr-defined]

@@ -18,7 +18,6 @@ from unisd.contexts import PreparedRow
 from unisd.fast.merged import merged_weights
 from unisd.mechanisms import InitialTeacher, Mechanisms
 from unisd.models.packed import decoder_of
-from unisd.models.trust import trusted_reader
 from unisd.rollout import Completion, Request, SamplingParams
 from unisd.rollout.torch_sampler import _Batch
 from unisd.training.arguments import UniSDConfig
@@ -28,12 +27,12 @@ from unisd.training.plan import Planner
 from unisd.training.speed import Work
 from unisd.training.write import sampling_params
 
-BESIDE = 0.06
+BESIDE = 0.05
 """Share of a device's memory that is left for its context and for what an allocator cannot use."""
 ROW_TOKENS = 8192
 """Tokens of a row beyond which nothing becomes faster."""
 _ROW_STEP = 256
-_STOPS = 8
+_STOPS = 3
 
 
 @dataclass(frozen=True)
@@ -105,8 +104,12 @@ def forecast(
     device: str,
     ranks: int = 1,
     completions: Sequence[int] | None = None,
+    count: int | None = None,
 ) -> Forecast:
     """Run one step dry and return what it takes.
+
+    A dry operation takes as long for a large tensor as for a small one, so that rows that are alike are better counted
+    than run.
 
     Args:
         config: the run's settings, ``tokens_per_row`` set.
@@ -115,14 +118,22 @@ def forecast(
         device: ``cpu`` or ``cuda``.
         ranks: processes that share a step.
         completions: tokens of each row's completion; None: all are as long as they may be.
+        count: how many rows like these there are; None: these are all. They should fill a row of learning and of
+            scoring.
     """
     found = Forecast(device)
     longest = config.rollout.max_completion_length
     sampler = _Same(list(completions or []) or [longest])
     with dry(device), Tally(("meta",)) as tally:
         step = _DryStep(config, make, sampler, ranks, tally, found)
-        step.run(rows)
+        step.run(rows, (count or len(rows)) / len(rows))
     return found
+
+
+def fewest_rows(config: UniSDConfig, lengths: Lengths, count: int) -> int:
+    """Return how many assumed rows fill one row of learning and of scoring: those that a forecast must run."""
+    shortest = lengths.prompt + config.rollout.max_completion_length - 1
+    return max(1, min(count, -(-max(config.row_budget(), config.scoring_budget()) // shortest)))
 
 
 class _DryStep:
@@ -150,44 +161,47 @@ class _DryStep:
         self.kept, self.mechanisms = initial, mechanisms
         self.planner = Planner(config, mechanisms, self.model, teacher, sampler, self.ranks, _right)
         self.learner = Learner(config, mechanisms, self.ranks, lambda loss: loss.backward(), _no_sync)  # type: ignore[arg-type]
-        trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        found.parts["gradients"] = sum(parameter.nbytes for parameter in trained)
-        self.optimizer = self._optimizer(trained)
-        for parameter in trained:  # its state is made when it first steps
-            parameter.grad = torch.empty_like(parameter)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        self.trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        found.parts["gradients"] = sum(parameter.nbytes for parameter in self.trained)
+        self.optimizer = self._optimizer()
         found.parts["optimizer"] = tally.restart() - start - sum(found.parts[n] for n in ("weights", "teacher"))
         self._passes = 0
         decoder_of(self.model).register_forward_pre_hook(self._passed)
 
-    def run(self, rows: Sequence[PreparedRow]) -> None:
-        """Sample, score, learn, update."""
+    def run(self, rows: Sequence[PreparedRow], times: float) -> None:
+        """Sample, score, learn, update; each row stands for ``times`` as many."""
         found, tally = self.found, self.tally
         with self._phase("sample"):
-            self._sample(rows)
+            self._sample(rows, times)
         with self._phase("score"):
             plan = self.planner.plan(rows, 0)
         self.model.train()
+        for parameter in self.trained:  # as they are from a step's second row on
+            parameter.grad = torch.empty_like(parameter)
         with self._phase("learn"):
             self.learner.learn(self.model, plan)
+        # What is known of a token while a step lasts: states that views gave, coefficients, values.
+        known = {id(each): each.nbytes for each in [reading.values for reading in plan.step.readings.values()]}
+        for name in ("score", "learn"):
+            found.phases[name] += int(sum(known.values()) * (times - 1))
+            found.forwards[name] = round(found.forwards[name] * times)
         with self._phase("update"):
-            self.optimizer.step()
-            self.mechanisms.follow(1)
+            if self.optimizer is not None:
+                self.optimizer.step()
         if self.ranks.count > 1:
             # The wrapper's buckets hold all gradients once more.
             for name in found.phases:
                 found.phases[name] += found.parts["gradients"]
             found.exchanged = int(2 * (self.ranks.count - 1) / self.ranks.count * found.parts["gradients"])
-        found.tokens |= {
+        found.tokens = {
             "prompts": sum(len(sequence.prompt_ids) for sequence in plan.sequences),
             "completions": sum(len(done.ids) for done in plan.completions),
             "read": plan.work["read"],
             "learned": plan.work["learned"],
         }
+        found.tokens = {name: round(number * times) for name, number in found.tokens.items()}
         with torch._C.DisableTorchFunction():
-            found.operations = Work(self.model).operations(plan.work)
-        tally.restart()
+            found.operations = Work(self.model).operations(plan.work) * times
 
     @contextlib.contextmanager
     def _phase(self, name: str) -> Any:
@@ -200,29 +214,34 @@ class _DryStep:
     def _passed(self, module: nn.Module, inputs: Any) -> None:
         self._passes += 1
 
-    def _optimizer(self, trained: list[nn.Parameter]) -> torch.optim.Optimizer:
+    def _optimizer(self) -> torch.optim.Optimizer | None:
+        """Make the optimizer and its state; None where its step has no scratch tensors that could be counted."""
         kind, options = Trainer.get_optimizer_cls_and_kwargs(self.config, self.model)
-        if kind.__module__.startswith("torch.") and not options.get("fused"):
-            made: torch.optim.Optimizer = kind(trained, **options)
+        if kind.__module__.startswith("torch.") and "Adam" not in kind.__name__:
+            made: torch.optim.Optimizer = kind(self.trained, **options)
+            for parameter in self.trained:  # its state is made when it first steps
+                parameter.grad = torch.empty_like(parameter)
+            made.step()
+            made.zero_grad()
             return made
-        # A fused kernel has no scratch tensors; others' state is counted as Adam's, the largest.
-        return torch.optim.AdamW(trained, foreach=False)
+        # Two moments; a fused kernel needs no more. Kinds that keep less are counted as if they did not.
+        self.moments = [torch.zeros_like(parameter) for parameter in self.trained for _ in range(2)]
+        return None
 
-    def _sample(self, rows: Sequence[PreparedRow]) -> None:
+    def _sample(self, rows: Sequence[PreparedRow], times: float) -> None:
         """Write the first and longest batch: its prompts, and a few of its tokens on the way to the last."""
         planner, rollout = self.planner, self.config.rollout
         if rollout.source == "gold" or planner.writer.once:
             return
-        requests = [Request(planner.writer.prompt(row), (0, row.id, n)) for row in rows for n in range(rollout.num_generations)]
-        params, batches = sampling_params(self.config), -(-len(requests) // rollout.batch_size)
-        chosen = requests[-rollout.batch_size :]
-        passes = self._written(chosen, params)
-        self.found.forwards["sample"] = batches * passes
+        all_rows = [row for row in rows for _ in range(round(rollout.num_generations * times))]
+        prompts = sorted((planner.writer.prompt(row) for row in all_rows), key=len)
+        params, batches = sampling_params(self.config), -(-len(prompts) // rollout.batch_size)
+        requests = [Request(prompt, (0, number)) for number, prompt in enumerate(prompts[-rollout.batch_size :])]
+        self.found.forwards["sample"] = batches * self._written(requests, params)
 
     def _written(self, requests: Sequence[Request], params: SamplingParams) -> int:
         self.model.eval()
         writes = self.planner.writer.teacher if self.config.rollout.source == "teacher" else None
-        assert trusted_reader(self.model)
         with (
             torch.no_grad(),
             contextlib.nullcontext() if writes is None else writes.weights(),

@@ -1,0 +1,186 @@
+"""``unisd train --plan``: what a run needs of each rank, and the rows and the checkpointing that its device allows."""
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from unisd.errors import UniSDError, UsageError
+from unisd.fast.lean import lean_adapters
+from unisd.models import ModelSettings
+from unisd.models.load import DTYPES, resolve
+from unisd.models.packed import PackedSequence
+from unisd.models.reading import completion_states
+from unisd.models.shapes import SHAPES, shape_of
+from unisd.training.arguments import UniSDConfig
+from unisd.training.dry import dry, dry_copy, kept_bytes
+from unisd.training.forecast import (
+    BESIDE,
+    ROW_TOKENS,
+    Forecast,
+    Lengths,
+    assumed_rows,
+    choose_row,
+    fewest_rows,
+    forecast,
+)
+from unisd.training.runfile import RunSettings
+
+_MEASURED = 1024
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A plan: what a step takes with the rows that were chosen."""
+
+    forecast: Forecast
+    tokens_per_row: int
+    checkpointing: bool
+    kept: dict[str, float]
+    """Bytes that a token of a row keeps for its backward pass: ``plain``, and ``checkpointed``."""
+    memory: int | None
+    """Bytes of the device; None: not given."""
+    lengths: Lengths
+    ranks: int
+
+    @property
+    def fits(self) -> bool | None:
+        """Whether a step fits; None where nobody said into what."""
+        return None if self.memory is None else self.forecast.peak <= self.memory * (1 - BESIDE)
+
+    def plain(self) -> dict[str, Any]:
+        """Return it as plain values."""
+        chosen = {"tokens_per_row": self.tokens_per_row, "checkpointing": self.checkpointing, "fits": self.fits}
+        assumed = {"prompt_tokens": self.lengths.prompt, "context_tokens": self.lengths.context, "ranks": self.ranks}
+        return {**self.forecast.plain(), **chosen, "kept_bytes_a_token": self.kept, "memory": self.memory, **assumed}
+
+
+def model_config(settings: ModelSettings) -> Any:
+    """Return the configuration of a model: of a built-in shape, a folder, a ``config.json``, or a hub id.
+
+    Raises:
+        UniSDError: there is none.
+    """
+    from transformers import AutoConfig
+
+    shape = shape_of(settings.name)
+    if shape is not None and not Path(settings.name).exists():
+        return shape
+    try:
+        return AutoConfig.from_pretrained(resolve(settings.name), trust_remote_code=settings.trust_remote_code)
+    except (OSError, ValueError, KeyError) as error:
+        cause = " ".join(str(error).split())[:200]
+        raise UniSDError(
+            f"--model {settings.name}: no configuration can be read ({cause}); give a folder, a config.json, or one "
+            f"of {', '.join(SHAPES)}"
+        ) from error
+
+
+def kept_a_token(model: nn.Module, tokens: int = _MEASURED, lean: bool = True) -> float:
+    """Return the bytes that a row's token keeps for its backward pass, counted by saved-tensor hooks; call it dry.
+
+    Args:
+        model: from :func:`unisd.training.dry.dry_copy`.
+        tokens: of the row that is read.
+        lean: through the lean layers, as a step is learned; false: through the layers' own forward passes.
+    """
+    sequence = PackedSequence([0] * 2, [0] * (tokens - 1))
+
+    def forward() -> Any:
+        return completion_states(model, [sequence], share=True)
+
+    if not lean:
+        return kept_bytes(model, forward) / tokens
+    with lean_adapters(model):
+        return kept_bytes(model, forward) / tokens
+
+
+def planned(
+    settings: RunSettings,
+    device: str = "cuda",
+    memory: int | None = None,
+    ranks: int = 1,
+    lengths: Lengths | None = None,
+) -> Planned:
+    """Plan a run without its weights.
+
+    Args:
+        settings: the whole run.
+        device: ``cuda`` or ``cpu``.
+        memory: bytes of the device; where it is given and ``tokens_per_row`` is not set, rows are chosen by it, and
+            checkpointing is switched on where it is needed.
+        ranks: processes that share a step.
+        lengths: what is assumed of the texts.
+
+    Raises:
+        UsageError: settings that contradict each other.
+        UniSDError: the model's configuration cannot be had.
+    """
+    if ranks < 1:
+        raise UsageError(f"--ranks {ranks}: use 1 or more")
+    if settings.model.quantization == "8bit":
+        raise UsageError("--plan: 8-bit weights cannot be counted; plan with model.quantization=4bit or none")
+    lengths = lengths or Lengths()
+    config, of_model = settings.config("plan"), model_config(settings.model)
+    return _planned(config, settings, of_model, device, memory, ranks, lengths)
+
+
+def _planned(
+    config: UniSDConfig,
+    settings: RunSettings,
+    of_model: Any,
+    device: str,
+    memory: int | None,
+    ranks: int,
+    lengths: Lengths,
+) -> Planned:
+    model = settings.model
+
+    def make(checkpointing: bool) -> nn.Module:
+        dtype = DTYPES[model.dtype]
+        return dry_copy(of_model, dtype, settings.lora, model.quantization, checkpointing, model.attention)
+
+    with dry(device):
+        kept = {"plain": kept_a_token(make(False)), "checkpointed": kept_a_token(make(True))}
+    asked, checkpointing = config.tokens_per_row, bool(config.gradient_checkpointing)
+    count = config.per_device_train_batch_size * config.gradient_accumulation_steps
+
+    def run(tokens: int, checkpointing: bool) -> Forecast:
+        config.tokens_per_row = tokens
+        fewest = fewest_rows(config, lengths, count)
+        rows = assumed_rows(config, lengths, fewest)
+        return forecast(config, functools.partial(make, checkpointing), rows, device, ranks, count=count)
+
+    longest = lengths.prompt + config.rollout.max_completion_length - 1
+    tokens = asked or (512 if device == "cpu" else ROW_TOKENS)
+    if memory is not None and not asked and device != "cpu":
+        alone = run(longest, checkpointing)
+        fixed = alone.phases["learn"] - kept["checkpointed" if checkpointing else "plain"] * longest
+        costs = (kept["checkpointed" if checkpointing else "plain"], kept["checkpointed"])
+        tokens, needed = choose_row(memory * (1 - BESIDE), fixed, *costs, longest)
+        checkpointing = checkpointing or needed
+    found = run(tokens, checkpointing)
+    return Planned(found, tokens, checkpointing, kept, memory, lengths, ranks)
+
+
+def lines(plan: Planned, name: str) -> list[str]:
+    """Return a plan as lines to print."""
+    found, gib = plan.forecast, lambda value: f"{value / GIB:8.2f} GiB"
+    told = [f"{name} on {found.device}, {plan.ranks} rank{'s' if plan.ranks > 1 else ''}; prompts of "
+            f"{plan.lengths.prompt} tokens, contexts of {plan.lengths.context} more (assumed)"]  # fmt: skip
+    told += [f"  {part:<12}{gib(size)}" for part, size in found.parts.items()]
+    told += [f"  {phase:<12}{gib(size)}   at most, all of the above that is there included" for phase, size in found.phases.items()]
+    told.append(f"  peak        {gib(found.peak)}   of tensors; a device needs about {BESIDE:.0%} of its memory besides")
+    if plan.memory is not None:
+        word = "fits" if plan.fits else "does not fit"
+        told.append(f"  {word} into {plan.memory / GIB:.1f} GiB")
+    rows = f"tokens_per_row {plan.tokens_per_row:,}, checkpointing {'on' if plan.checkpointing else 'off'}"
+    kept = plan.kept["checkpointed" if plan.checkpointing else "plain"] / 1e6
+    told.append(f"  rows: {rows}; a token of a row keeps {kept:.2f} MB")
+    told.append("  a step: " + ", ".join(f"{number:,} tokens {name}" for name, number in found.tokens.items()))
+    told.append("  forward passes: " + ", ".join(f"{name} {number:,}" for name, number in found.forwards.items()))
+    told.append(f"  operations: {found.operations / 1e12:,.0f} TFLOP; sent to other ranks: {found.exchanged / GIB:.2f} GiB")
+    return told
