@@ -41,7 +41,7 @@ class Tally(TorchDispatchMode):
     """
 
     def __init__(self, devices: tuple[str, ...] | None = None) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.devices = devices
         self.bytes = 0
         """That live now."""
@@ -93,7 +93,7 @@ def dry(device: str) -> Iterator[None]:
     """
     with (
         _Dry(device),
-        mock.patch.object(torch.random, "fork_rng", lambda *args, **kwargs: contextlib.nullcontext()),
+        mock.patch.object(torch.random, "fork_rng", return_value=contextlib.nullcontext()),
         mock.patch.object(masking_utils, "find_packed_sequence_indices", _told_apart),
     ):
         yield
@@ -239,7 +239,8 @@ def dry_copy(
         inner.enable_input_require_grads()
     reader = next(name for name, reader in READERS.items() if reader.suits(model))
     assume(inner, Trust(segments=inner.config.get_text_config().model_type in PLAIN_FAMILIES, reader=reader))
-    return model.train()
+    trained: nn.Module = model.train()
+    return trained
 
 
 def _in_four_bits(model: nn.Module) -> None:

@@ -1,7 +1,7 @@
 """What a run will need, by running one step of it dry: memory by phase, tokens, forward passes, operations, traffic.
 
-Nothing is loaded: `training.dry` runs the real step on tensors without values. Bytes are those of tensors. What a device
-needs besides (its context, libraries, what an allocator leaves unused) comes on top: see ``BESIDE``.
+Nothing is loaded: `training.dry` runs the real step on tensors without values. Bytes are those of tensors. What a
+device needs besides (its context, libraries, what an allocator leaves unused) comes on top: see ``BESIDE``.
 """
 
 import contextlib
@@ -149,7 +149,7 @@ class _DryStep:
         found: Forecast,
     ) -> None:
         self.config, self.sampler, self.tally, self.found = config, sampler, tally, found
-        self.ranks = _Ranks(ranks)
+        self.ranks: Any = _Ranks(ranks)
         start = tally.restart()
         self.model = make()
         found.parts["weights"] = tally.restart() - start
@@ -160,7 +160,7 @@ class _DryStep:
         found.parts["teacher"] = tally.restart() - start - found.parts["weights"]
         self.kept, self.mechanisms = initial, mechanisms
         self.planner = Planner(config, mechanisms, self.model, teacher, sampler, self.ranks, _right)
-        self.learner = Learner(config, mechanisms, self.ranks, lambda loss: loss.backward(), _no_sync)  # type: ignore[arg-type]
+        self.learner = Learner(config, mechanisms, self.ranks, _backward, _no_sync)
         self.trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         found.parts["gradients"] = sum(parameter.nbytes for parameter in self.trained)
         self.optimizer = self._optimizer()
@@ -170,7 +170,7 @@ class _DryStep:
 
     def run(self, rows: Sequence[PreparedRow], times: float) -> None:
         """Sample, score, learn, update; each row stands for ``times`` as many."""
-        found, tally = self.found, self.tally
+        found = self.found
         with self._phase("sample"):
             self._sample(rows, times)
         with self._phase("score"):
@@ -292,6 +292,10 @@ class _Ranks:
 
 def _right(ids: Sequence[str], texts: Sequence[str]) -> list[float]:
     return [1.0 for _ in texts]
+
+
+def _backward(loss: Tensor) -> None:
+    loss.backward()  # type: ignore[no-untyped-call]
 
 
 @contextlib.contextmanager

@@ -168,19 +168,24 @@ def _planned(
 
 def lines(plan: Planned, name: str) -> list[str]:
     """Return a plan as lines to print."""
-    found, gib = plan.forecast, lambda value: f"{value / GIB:8.2f} GiB"
-    told = [f"{name} on {found.device}, {plan.ranks} rank{'s' if plan.ranks > 1 else ''}; prompts of "
-            f"{plan.lengths.prompt} tokens, contexts of {plan.lengths.context} more (assumed)"]  # fmt: skip
-    told += [f"  {part:<12}{gib(size)}" for part, size in found.parts.items()]
-    told += [f"  {phase:<12}{gib(size)}   at most, all of the above that is there included" for phase, size in found.phases.items()]
-    told.append(f"  peak        {gib(found.peak)}   of tensors; a device needs about {BESIDE:.0%} of its memory besides")
+    found, ranks = plan.forecast, f"{plan.ranks} rank" + ("s" if plan.ranks > 1 else "")
+    told = [f"{name} on {found.device}, {ranks}; assumed: prompts of {plan.lengths.prompt} tokens, "
+            f"contexts of {plan.lengths.context} more"]  # fmt: skip
+    told += [f"  {part:<10}{_gib(size)}" for part, size in found.parts.items()]
+    told += [f"  {phase:<10}{_gib(size)}  at most, all that is there included" for phase, size in found.phases.items()]
+    told.append(f"  {'peak':<10}{_gib(found.peak)}  of tensors; a device needs about {BESIDE:.0%} of its own besides")
     if plan.memory is not None:
         word = "fits" if plan.fits else "does not fit"
         told.append(f"  {word} into {plan.memory / GIB:.1f} GiB")
     rows = f"tokens_per_row {plan.tokens_per_row:,}, checkpointing {'on' if plan.checkpointing else 'off'}"
     kept = plan.kept["checkpointed" if plan.checkpointing else "plain"] / 1e6
     told.append(f"  rows: {rows}; a token of a row keeps {kept:.2f} MB")
-    told.append("  a step: " + ", ".join(f"{number:,} tokens {name}" for name, number in found.tokens.items()))
-    told.append("  forward passes: " + ", ".join(f"{name} {number:,}" for name, number in found.forwards.items()))
-    told.append(f"  operations: {found.operations / 1e12:,.0f} TFLOP; sent to other ranks: {found.exchanged / GIB:.2f} GiB")
+    told.append("  tokens of a step: " + ", ".join(f"{kind} {number:,}" for kind, number in found.tokens.items()))
+    told.append("  forward passes: " + ", ".join(f"{kind} {number:,}" for kind, number in found.forwards.items()))
+    sent = f"sent to other ranks: {found.exchanged / GIB:.2f} GiB"
+    told.append(f"  operations: {found.operations / 1e12:,.1f} TFLOP; {sent}")
     return told
+
+
+def _gib(size: int) -> str:
+    return f"{size / GIB:8.2f} GiB"
