@@ -121,13 +121,17 @@ class _Dry(TorchFunctionMode):
             with self:
                 torch.autograd.backward(args[0], kwargs.get("gradient"), kwargs.get("retain_graph"))
             return None
-        args = tuple(_META if isinstance(arg, torch.device) and arg.type == self.device.type else arg for arg in args)
-        if kwargs.get("device") is not None and torch.device(kwargs["device"]).type == self.device.type:
+        named = (torch.device, str) if func is torch.Tensor.to else torch.device
+        args = tuple(_META if isinstance(arg, named) and self._meant(arg) else arg for arg in args)
+        if kwargs.get("device") is not None and self._meant(kwargs["device"]):
             kwargs["device"] = _META
         result = func(*args, **kwargs)
         if isinstance(result, Tensor) and result.is_meta:
             _remember(func, args, result)
         return result
+
+    def _meant(self, device: torch.device | str) -> bool:
+        return torch.device(device).type == self.device.type
 
     def _attention(
         self,

@@ -149,7 +149,7 @@ class _DryStep:
         found: Forecast,
     ) -> None:
         self.config, self.sampler, self.tally, self.found = config, sampler, tally, found
-        self.ranks: Any = _Ranks(ranks)
+        self.ranks = _Ranks(ranks)
         start = tally.restart()
         self.model = make()
         found.parts["weights"] = tally.restart() - start
@@ -159,8 +159,9 @@ class _DryStep:
         initial = InitialTeacher(self.model) if config.rollout.source == "own" and teacher is None else None
         found.parts["teacher"] = tally.restart() - start - found.parts["weights"]
         self.kept, self.mechanisms = initial, mechanisms
-        self.planner = Planner(config, mechanisms, self.model, teacher, sampler, self.ranks, _right)
-        self.learner = Learner(config, mechanisms, self.ranks, _backward, _no_sync)
+        others: Any = self.ranks
+        self.planner = Planner(config, mechanisms, self.model, teacher, sampler, others, _right)
+        self.learner = Learner(config, mechanisms, others, _backward, _no_sync)
         self.trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         found.parts["gradients"] = sum(parameter.nbytes for parameter in self.trained)
         self.optimizer = self._optimizer()
@@ -180,14 +181,17 @@ class _DryStep:
             parameter.grad = torch.empty_like(parameter)
         with self._phase("learn"):
             self.learner.learn(self.model, plan)
-        # What is known of a token while a step lasts: states that views gave, coefficients, values.
-        known = {id(each): each.nbytes for each in [reading.values for reading in plan.step.readings.values()]}
         for name in ("score", "learn"):
-            found.phases[name] += int(sum(known.values()) * (times - 1))
             found.forwards[name] = round(found.forwards[name] * times)
         with self._phase("update"):
             if self.optimizer is not None:
                 self.optimizer.step()
+        # What is known of a token while the step lasts: what views gave, and what was seen of it.
+        known = [reading.values for reading in plan.step.readings.values()]
+        known += [plan.step.targets, plan.step.sequence, *plan.step.values.values()]
+        more = int(sum({id(each): each.nbytes for each in known}.values()) * (times - 1))
+        for name in ("score", "learn", "update"):
+            found.phases[name] += more
         if self.ranks.count > 1:
             # The wrapper's buckets hold all gradients once more.
             for name in found.phases:
@@ -233,8 +237,10 @@ class _DryStep:
         planner, rollout = self.planner, self.config.rollout
         if rollout.source == "gold" or planner.writer.once:
             return
-        all_rows = [row for row in rows for _ in range(round(rollout.num_generations * times))]
-        prompts = sorted((planner.writer.prompt(row) for row in all_rows), key=len)
+        total = round(len(rows) * times) * rollout.num_generations
+        prompts = sorted(
+            (planner.writer.prompt(row) for row in itertools.islice(itertools.cycle(rows), total)), key=len
+        )
         params, batches = sampling_params(self.config), -(-len(prompts) // rollout.batch_size)
         requests = [Request(prompt, (0, number)) for number, prompt in enumerate(prompts[-rollout.batch_size :])]
         self.found.forwards["sample"] = batches * self._written(requests, params)
