@@ -1,16 +1,20 @@
 """``unisd train --plan``: what a run needs of each rank, and the rows and the checkpointing that its device allows."""
 
+import copy
 import functools
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+from accelerate.utils import gather_object
 from torch import nn
 
-from unisd.errors import UniSDError, UsageError
+from unisd.errors import UniSDError, UsageError, warn
 from unisd.fast.lean import lean_adapters
 from unisd.models import ModelSettings
-from unisd.models.load import DTYPES, resolve
+from unisd.models.load import DTYPES, base_model, resolve
 from unisd.models.packed import PackedSequence
 from unisd.models.reading import completion_states
 from unisd.models.shapes import SHAPES, shape_of
@@ -28,6 +32,8 @@ from unisd.training.forecast import (
 )
 from unisd.training.runfile import RunSettings
 
+ROWS_FILE = "rows.json"
+"""What was chosen for a run's device, in the run's folder: a resumed run cuts its steps alike."""
 _MEASURED = 1024
 GIB = 2**30
 
@@ -164,6 +170,64 @@ def _planned(
         checkpointing = checkpointing or needed
     found = run(tokens, checkpointing)
     return Planned(found, tokens, checkpointing, kept, memory, lengths, ranks)
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """Return what this process can have of a device's memory, weights that are there included; None if nobody says."""
+    if device.type != "cuda":
+        return None
+    return int(torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device))
+
+
+def fit_rows(trainer: Any, settings: RunSettings, folder: Path, resume: bool) -> dict[str, Any] | None:
+    """Choose rows, and checkpointing, by the memory of the trainer's accelerator, and let it use them.
+
+    A CPU keeps its small rows, and rows that were asked for stay. A resumed run takes what it chose before.
+
+    Args:
+        trainer: before it trains; the lengths are those of its rows.
+        settings: the whole run.
+        folder: the run's.
+        resume: whether the run goes on.
+
+    Returns:
+        What was chosen, for ``rows.json``; None where nothing was.
+    """
+    args, kept = trainer.args, folder / ROWS_FILE
+    if resume:
+        chosen = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else None
+    else:
+        chosen = None if args.tokens_per_row else _chosen(trainer, settings)
+    if chosen is None:
+        return None
+    args.tokens_per_row = chosen["tokens_per_row"]
+    if chosen["checkpointing"] and not args.gradient_checkpointing:
+        args.gradient_checkpointing = True
+        trainer.model.enable_input_require_grads()
+    return dict(chosen)
+
+
+def _chosen(trainer: Any, settings: RunSettings) -> dict[str, Any] | None:
+    args, rows = trainer.args, trainer.train_dataset
+    free, of_model = free_bytes(args.device), base_model(trainer.model).config
+    if free is None or settings.model.quantization == "8bit":
+        return None
+    if args.world_size > 1:
+        free = min(gather_object([free]))
+    prompt = max(len(row.student_ids) for row in rows)
+    context = max((len(ids) for row in rows for part in row.contexts.values() for ids in part), default=prompt)
+    lengths = Lengths(prompt, max(0, context - prompt))
+    try:
+        plan = _planned(copy.copy(args), settings, of_model, "cuda", free, args.world_size, lengths)
+    except Exception as error:  # a family that cannot be run dry trains all the same
+        cause = " ".join(str(error).split())[:120]
+        warn(f"tokens_per_row: its memory cannot be planned ({cause}), so rows have {ROW_TOKENS} tokens; set it if "
+             "they do not fit")  # fmt: skip
+        return None
+    if not plan.fits:
+        warn(f"a step needs about {plan.forecast.peak / GIB:.1f} GiB, and {free / GIB:.1f} are free; see unisd train "
+             "--plan, and use shorter completions, a smaller batch or model.quantization=4bit")  # fmt: skip
+    return {"tokens_per_row": plan.tokens_per_row, "checkpointing": plan.checkpointing, "free_bytes": free}
 
 
 def lines(plan: Planned, name: str) -> list[str]:
