@@ -13,6 +13,7 @@ from unittest import mock
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import _engine_run_backward
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -117,9 +118,9 @@ class _Dry(TorchFunctionMode):
             return self._attention(*args, **kwargs)
         if func is _REORDER:
             return args[0].clone()
-        if func is torch.Tensor.backward:  # what runs inside must find this mode, too
-            with self:
-                torch.autograd.backward(args[0], kwargs.get("gradient"), kwargs.get("retain_graph"))
+        if func in (torch.Tensor.backward, torch.autograd.backward):
+            with self:  # what runs inside, checkpointed layers again among it, must find this mode, too
+                _engine_run_backward((args[0],), (torch.ones_like(args[0]),), False, False, (), True, True)
             return None
         named = (torch.device, str) if func is torch.Tensor.to else torch.device
         args = tuple(_META if isinstance(arg, named) and self._meant(arg) else arg for arg in args)
