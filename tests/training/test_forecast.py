@@ -63,11 +63,11 @@ def test_rows_that_are_alike_are_counted_instead_of_run(tmp_path):
     base = tiny.model().config
 
     def of(run, count, ranks=1):
-        rows = assumed_rows(config, Lengths(60, 40), run)
+        rows = assumed_rows(config, Lengths(200, 40), run)
         return forecast(config, lambda: dry_copy(base, torch.bfloat16, LORA), rows, "cuda", ranks, count=count)
 
-    all_run, few = of(24, 24), of(fewest_rows(config, Lengths(60, 40), 24), 24, ranks=2)
-    assert fewest_rows(config, Lengths(60, 40), 24) == 13
+    all_run, few = of(8, 8), of(fewest_rows(config, Lengths(200, 40), 8), 8, ranks=2)
+    assert fewest_rows(config, Lengths(200, 40), 8) == 5
     assert few.tokens == all_run.tokens
     assert few.operations == pytest.approx(all_run.operations)
     for name, size in all_run.phases.items():

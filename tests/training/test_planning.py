@@ -61,7 +61,7 @@ def test_a_plan_says_what_a_step_takes(config_file):
 
 def test_little_memory_means_shorter_rows_and_then_checkpointing(config_file):
     settings = settings_of(config_file, recipe="sft")
-    ample = planned(settings, memory=GIB, lengths=Lengths(400, 30))
+    ample = planned(settings, lengths=Lengths(400, 30))
     small = ample.forecast.phases["learn"] - int(ample.kept["plain"] * 824)  # rows of 1,724 tokens become rows of 900
     less = planned(settings, memory=int(small / (1 - planning.BESIDE)), lengths=Lengths(400, 30))
     assert 512 <= less.tokens_per_row <= 1024

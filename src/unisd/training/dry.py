@@ -239,8 +239,9 @@ def dry_copy(
                 _in_four_bits(model)
     inner: Any = base_model(model)
     if checkpointing:
-        # Random streams are the device's, which is not there.
-        inner.gradient_checkpointing_enable({"use_reentrant": False, "preserve_rng_state": False})
+        # Random streams are the device's, which is not there; and the engine sees which device tensors really have.
+        how = {"use_reentrant": False, "preserve_rng_state": False, "determinism_check": "none"}
+        inner.gradient_checkpointing_enable(how)
         inner.enable_input_require_grads()
     reader = next(name for name, reader in READERS.items() if reader.suits(model))
     assume(inner, Trust(segments=inner.config.get_text_config().model_type in PLAIN_FAMILIES, reader=reader))

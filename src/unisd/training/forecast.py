@@ -238,9 +238,10 @@ class _DryStep:
         if rollout.source == "gold" or planner.writer.once:
             return
         total = round(len(rows) * times) * rollout.num_generations
-        prompts = sorted(
-            (planner.writer.prompt(row) for row in itertools.islice(itertools.cycle(rows), total)), key=len
-        )
+        prompts = [planner.writer.prompt(row) for row in itertools.islice(itertools.cycle(rows), total)]
+        if times > 1:  # rows that are counted for others begin otherwise
+            prompts = [[-number, *prompt[1:]] for number, prompt in enumerate(prompts)]
+        prompts.sort(key=len)
         params, batches = sampling_params(self.config), -(-len(prompts) // rollout.batch_size)
         requests = [Request(prompt, (0, number)) for number, prompt in enumerate(prompts[-rollout.batch_size :])]
         self.found.forwards["sample"] = batches * self._written(requests, params)
