@@ -9,7 +9,7 @@ from unisd.fast.lean import lean_adapters
 from unisd.models import LoraSettings, attach
 from unisd.models.packed import PackedSequence
 from unisd.models.reading import completion_states
-from unisd.training.dry import FOUR_BITS, Tally, dry, dry_copy, kept_bytes
+from unisd.training.dry import FOUR_BITS, Tally, dry, dry_copy, kept_bytes, packed_weights
 
 ROWS = [PackedSequence(list(range(3, 43)), list(range(3, 33))) for _ in range(2)]
 
@@ -114,14 +114,14 @@ def test_checkpointed_layers_keep_their_inputs_alone():
 
 def test_weights_in_four_bits_are_counted_so():
     config, lora = tiny.model().config, LoraSettings(r=4)
-    sizes = {}
+    sizes, linear = {}, 2 * (2 * 32 * 32 + 2 * 32 * 16 + 3 * 32 * 48)
     with dry("cuda"):
         for kind in ("none", "4bit"):
             with Tally(("meta",)) as tally:
                 model = dry_copy(config, torch.bfloat16, lora, kind)
                 sizes[kind] = tally.bytes
                 completion_states(model, ROWS).sum().backward()
+                assert packed_weights(model) == (linear if kind == "4bit" else 0)
                 assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
                 del model
-    linear = 2 * (2 * 32 * 32 + 2 * 32 * 16 + 3 * 32 * 48)
     assert sizes["none"] - sizes["4bit"] == pytest.approx(linear * (2 - FOUR_BITS), rel=0.01)

@@ -259,6 +259,11 @@ def _in_four_bits(model: nn.Module) -> None:
                 setattr(module, name, _FourBits(child))
 
 
+def packed_weights(model: nn.Module) -> int:
+    """Return how many weights of a dry model are counted in four bits."""
+    return sum(m.in_features * m.out_features for m in model.modules() if isinstance(m, _FourBits))
+
+
 class _FourBits(nn.Module):
     """A linear layer as bitsandbytes keeps it: four bits a weight, made whole for each product and then let go."""
 

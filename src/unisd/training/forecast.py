@@ -21,7 +21,7 @@ from unisd.models.packed import decoder_of
 from unisd.rollout import Completion, Request, SamplingParams
 from unisd.rollout.torch_sampler import _Batch
 from unisd.training.arguments import UniSDConfig
-from unisd.training.dry import Tally, dry
+from unisd.training.dry import Tally, dry, packed_weights
 from unisd.training.learn import Learner
 from unisd.training.plan import Planner
 from unisd.training.speed import Work
@@ -205,7 +205,9 @@ class _DryStep:
         }
         found.tokens = {name: round(number * times) for name, number in found.tokens.items()}
         with torch._C.DisableTorchFunction():
-            found.operations = Work(self.model).operations(plan.work) * times
+            work = Work(self.model)
+            work.per_token += 2.0 * packed_weights(self.model)
+            found.operations = work.operations(plan.work) * times
 
     @contextlib.contextmanager
     def _phase(self, name: str) -> Any:
