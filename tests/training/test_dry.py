@@ -39,6 +39,13 @@ def test_a_storage_counts_once_and_as_long_as_something_holds_it():
         assert tally.bytes == 0
 
 
+def test_a_view_of_what_was_there_before_does_not_count():
+    before = torch.ones(50, 50)
+    with Tally() as tally:
+        result = before.t() @ before.detach()
+        assert tally.bytes == result.nbytes
+
+
 def test_what_autograd_keeps_counts():
     weight = torch.ones(100, 100, requires_grad=True)
     with Tally() as tally:

@@ -10,7 +10,7 @@ import torch
 import tiny
 from unisd.contexts import PreparedRow
 from unisd.errors import UniSDError, UsageError
-from unisd.models import ModelSettings
+from unisd.models import ModelSettings, reading
 from unisd.models.shapes import shape_of
 from unisd.training import planning
 from unisd.training.dry import dry, dry_copy
@@ -59,15 +59,20 @@ def test_a_plan_says_what_a_step_takes(config_file):
     assert "fits into 1.0 GiB" in text
 
 
-def test_little_memory_means_shorter_rows_and_then_checkpointing(config_file):
-    settings = settings_of(config_file, recipe="sft")
-    ample = planned(settings, lengths=Lengths(400, 30))
-    small = ample.forecast.phases["learn"] - int(ample.kept["plain"] * 824)  # rows of 1,724 tokens become rows of 900
-    less = planned(settings, memory=int(small / (1 - planning.BESIDE)), lengths=Lengths(400, 30))
+def test_less_memory_means_shorter_rows(config_file, monkeypatch):
+    monkeypatch.setattr(reading, "segments_suit", lambda decoder: True)  # a row without a mask: what it keeps is linear
+    settings, lengths = settings_of(config_file, recipe="sft"), Lengths(400, 30)
+    ample = planned(settings, lengths=lengths)
+    small = ample.forecast.phases["learn"] - int(ample.kept["plain"] * 824)  # 1,724 tokens a row become 900
+    less = planned(settings, memory=int(small / (1 - planning.BESIDE)), lengths=lengths)
     assert 512 <= less.tokens_per_row <= 1024
-    assert not less.checkpointing
     assert less.forecast.phases["learn"] < ample.forecast.phases["learn"]
-    none = planned(settings, memory=1, lengths=Lengths(400, 30))
+    assert less.fits
+    assert not less.checkpointing
+
+
+def test_hardly_any_memory_means_checkpointing_and_the_shortest_rows(config_file):
+    none = planned(settings_of(config_file, recipe="sft"), memory=1, lengths=Lengths(400, 30))
     assert (none.tokens_per_row, none.checkpointing, none.fits) == (256, True, False)
     assert none.kept["checkpointed"] < 0.4 * none.kept["plain"]
 

@@ -54,9 +54,10 @@ class Tally(TorchDispatchMode):
         """Run an operation and follow what it made."""
         with torch._C.DisableTorchFunction():  # the devices here are the real ones
             result = func(*args, **(kwargs or {}))
-            for value in tree_leaves(result):
-                if isinstance(value, Tensor) and (self.devices is None or value.device.type in self.devices):
-                    self._follow(value)
+            made = [value for value in tree_leaves(result) if isinstance(value, Tensor)]
+            for value in made:
+                if self.devices is None or value.device.type in self.devices:
+                    self._follow(value, (args, kwargs))
         return result
 
     def restart(self) -> int:
@@ -64,14 +65,12 @@ class Tally(TorchDispatchMode):
         self.peak = self.bytes
         return self.bytes
 
-    def _follow(self, value: Tensor) -> None:
-        try:
-            held: Any = value.untyped_storage()
-            size, key = held.nbytes(), held._cdata
-        except NotImplementedError:  # a packed weight, which shows no storage
-            held, size, key = value, value.numel() * value.dtype.itemsize, id(value)
-        if key in self._known:
-            return
+    def _follow(self, value: Tensor, given: Any) -> None:
+        held, key, size = _storage(value)
+        if key in self._known or any(
+            key == _storage(each)[1] for each in tree_leaves(given) if isinstance(each, Tensor)
+        ):
+            return  # a view of what was there before counts as little as that
         self._known.add(key)
         self.bytes += size
         self.peak = max(self.peak, self.bytes)
@@ -80,6 +79,15 @@ class Tally(TorchDispatchMode):
     def _gone(self, key: int, size: int) -> None:
         self._known.discard(key)
         self.bytes -= size
+
+
+def _storage(value: Tensor) -> tuple[Any, int, int]:
+    """Return what holds a tensor's values, what it is known by, and its bytes."""
+    try:
+        held = value.untyped_storage()
+    except NotImplementedError:  # a packed weight, which shows no storage
+        return value, id(value), value.numel() * value.dtype.itemsize
+    return held, held._cdata, held.nbytes()
 
 
 @contextlib.contextmanager
