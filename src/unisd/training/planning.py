@@ -164,9 +164,9 @@ def _planned(
     tokens = asked or (512 if device == "cpu" else ROW_TOKENS)
     if memory is not None and not asked and device != "cpu":
         alone = run(longest, checkpointing)
-        fixed = alone.phases["learn"] - kept["checkpointed" if checkpointing else "plain"] * longest
-        costs = (kept["checkpointed" if checkpointing else "plain"], kept["checkpointed"])
-        tokens, needed = choose_row(memory * (1 - BESIDE), fixed, *costs, longest)
+        cost = kept["checkpointed" if checkpointing else "plain"]
+        fixed = max(alone.phases["learn"] - cost * longest, sum(alone.parts.values()))
+        tokens, needed = choose_row(memory * (1 - BESIDE), fixed, cost, kept["checkpointed"], longest)
         checkpointing = checkpointing or needed
     found = run(tokens, checkpointing)
     return Planned(found, tokens, checkpointing, kept, memory, lengths, ranks)
