@@ -245,6 +245,10 @@ def test_resume_with_the_same_settings_takes_those_of_the_run_and_audits_nothing
             "needs 2 or more",
         ),
         (["--recipe", "core", "--dry-run", "--set", "training.lr_scheduler_type=zzz"], "training:", "zzz"),
+        (["--resume", "--plan"], "--plan", "give --recipe NAME or a run file"),
+        (["--recipe", "core", "--plan", "--memory", "0"], "--memory 0", "in GiB"),
+        (["--recipe", "core", "--plan", "--ranks", "0"], "--ranks 0", "use 1 or more"),
+        (["--recipe", "core", "--plan", "--prompt-tokens", "0"], "--prompt-tokens 0", "use 1 or more"),
         (["--recipe", "core", "--profile", "-1"], "--profile -1", "use 1 step or more"),
         (["--recipe", "core", "--audit", "1"], "--audit", "use 2 items or more"),
         (["--recipe", "core", "--audit", "-5"], "--audit", "use 2 items or more"),
@@ -256,6 +260,21 @@ def test_something_wrong_was_asked(more, named, remedy, tmp_path, monkeypatch, r
     assert named in line
     assert remedy in line
     assert not list(tmp_path.iterdir())
+
+
+def test_a_run_needs_a_folder(refused):
+    assert "--output: a run needs a folder" in refused("train", "--recipe", "core")
+
+
+def test_a_plan_needs_a_configuration_alone(tmp_path, model_folder, capsys):
+    shutil.copy(f"{model_folder}/config.json", tmp_path)
+    asked = ["train", "--recipe", "sft", "--model", str(tmp_path / "config.json"), "--plan", "--memory", "1"]
+    asked += [*SMALL[:4], "--prompt-tokens", "30"]
+    assert main([*asked, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["fits"], found["prompt_tokens"]) == (True, 30)
+    assert found["peak"] == max(found["phases"].values())
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
 
 
 def test_an_audit_on_several_processes_is_refused(tmp_path, monkeypatch, refused):

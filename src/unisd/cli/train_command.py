@@ -9,13 +9,14 @@ from typing import Any
 EXAMPLE = """example:
   unisd train --recipe unisd --task cos_e --model smollm2-135m --output runs/first
   unisd train --recipe unisd --output runs/first --resume
-  unisd train my_run.yaml --output runs/mine --set teacher.decay=0.98 --set training.learning_rate=2e-4"""
+  unisd train my_run.yaml --output runs/mine --set teacher.decay=0.98 --set training.learning_rate=2e-4
+  unisd train --recipe unisd --model qwen2.5-7b --plan --memory 80"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     add_run_arguments(parser)
-    parser.add_argument("--output", type=Path, required=True, help="the run's folder")
+    parser.add_argument("--output", type=Path, help="the run's folder")
     parser.add_argument("--resume", action="store_true", help="go on with the run in the folder, bit for bit")
     parser.add_argument(
         "--audit", type=int, metavar="N", help="first measure on N training items what the teacher has to teach"
@@ -24,6 +25,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--profile", type=int, nargs="?", const=1, default=0, metavar="STEPS", help="write a trace of a step (or STEPS)"
     )
     parser.add_argument("--dry-run", action="store_true", help="check and print all settings; load and train nothing")
+    plan = parser.add_argument_group("plan", "what a step needs, without weights and without the device")
+    plan.add_argument("--plan", action="store_true", help="print memory by phase, tokens, operations; train nothing")
+    plan.add_argument("--memory", type=float, metavar="GIB", help="of the device: rows are chosen to fit into it")
+    plan.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="the kind of device; default cuda")
+    plan.add_argument("--ranks", type=int, default=1, metavar="N", help="processes that share a step; default 1")
+    plan.add_argument("--prompt-tokens", type=int, default=512, metavar="N", help="a prompt's length; default 512")
+    plan.add_argument(
+        "--context-tokens", type=int, default=512, metavar="N", help="what each context adds to it; default 512"
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress bars and no table")
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
 
@@ -48,6 +58,10 @@ def run(arguments: argparse.Namespace) -> int:
     if not chosen and not arguments.resume:
         raise UsageError("train: nothing to train; give --recipe NAME or a run file (unisd list recipes)")
     settings = assemble(arguments.recipe, arguments.file, arguments.set, given) if chosen else None
+    if arguments.plan:
+        return _plan(settings, arguments)
+    if arguments.output is None:
+        raise UsageError("--output: a run needs a folder of its own; name one, for example --output runs/first")
     if arguments.dry_run:
         return _dry_run(settings, arguments.output)
     from unisd.training.run import claim_folder, settings_to_resume, train_run
@@ -120,6 +134,26 @@ def given_settings(arguments: argparse.Namespace) -> dict[str, Any]:
         if value is not None:
             given.setdefault(group, {})[name] = value
     return given
+
+
+def _plan(settings: Any, arguments: argparse.Namespace) -> int:
+    """Print what a step needs."""
+    from unisd.errors import UsageError
+    from unisd.training.forecast import Lengths
+    from unisd.training.planning import GIB, lines, planned
+
+    if settings is None:
+        raise UsageError("--plan: give --recipe NAME or a run file")
+    if arguments.memory is not None and not arguments.memory > 0:
+        raise UsageError(f"--memory {arguments.memory:g}: give the device's memory in GiB, for example 80")
+    for name in ("prompt_tokens", "context_tokens"):
+        if getattr(arguments, name) < 1:
+            raise UsageError(f"--{name.replace('_', '-')} {getattr(arguments, name)}: use 1 or more")
+    memory = None if arguments.memory is None else int(arguments.memory * GIB)
+    lengths = Lengths(arguments.prompt_tokens, arguments.context_tokens)
+    found = planned(settings, arguments.device, memory, arguments.ranks, lengths)
+    print(json.dumps(found.plain(), indent=2) if arguments.json else "\n".join(lines(found, settings.model.name)))
+    return 0
 
 
 def _dry_run(settings: Any, output: Path) -> int:

@@ -34,6 +34,7 @@ _KERNELS = ("accelerate", "bitsandbytes", "causal-conv1d", "flash-attn", "flash-
 _OF_KNOWN_VERSION = ("torch", "transformers", "peft", "mamba-ssm", *_KERNELS)
 _NOT_OF_THE_READING = ("_name_or_path", "transformers_version", "architectures", "use_cache")
 _MEMORY: "weakref.WeakKeyDictionary[nn.Module, dict[str, Trust]]" = weakref.WeakKeyDictionary()
+_ASSUMED: "weakref.WeakKeyDictionary[nn.Module, Trust]" = weakref.WeakKeyDictionary()
 
 
 def trusted(model: nn.Module) -> Trust:
@@ -46,6 +47,8 @@ def trusted(model: nn.Module) -> Trust:
         UsageError: the model does not read a text from left to right, or its head is not a plain output layer.
     """
     inner: Any = _plain(model)
+    if inner in _ASSUMED:
+        return _ASSUMED[inner]
     readers = [name for name, reader in READERS.items() if reader.suits(model)]
     kernels = [getattr(part, "_attn_implementation", None) for part in (inner.config, inner.config.get_text_config())]
     device = next(inner.parameters()).device.type
@@ -60,6 +63,11 @@ def trusted(model: nn.Module) -> Trust:
     if trust.why:
         warn_once(f"{of} {trust.why}; it reads one sequence a row{_HOW[trust.rows]}, which is slower")
     return trust
+
+
+def assume(model: nn.Module, trust: Trust) -> None:
+    """Take how ``model`` may be read as given: for models without weights, which cannot be tried out."""
+    _ASSUMED[_plain(model)] = trust
 
 
 def trusted_reader(model: nn.Module) -> type[Reader]:

@@ -187,8 +187,8 @@ class OwnArguments:
     ddp_find_unused_parameters: bool | None = False
     """Every trained parameter has a gradient, so that nothing has to be searched for."""
     tokens_per_row: int = Field(default=0, ge=0)
-    """Token budget of a packed row, in scoring and in learning. Changes memory and speed, never the result. 0: chosen
-    by device (512 on a CPU, 8192 elsewhere)."""
+    """Token budget of a packed row, in scoring and in learning. Changes memory and speed, never the result. 0: 512 on
+    a CPU; elsewhere by the memory that is free, 8192 at most, with checkpointing where it is needed."""
 
 
 _CORE: dict[str, type[Any]] = {

@@ -19,6 +19,7 @@ from unisd.models.default import silent_bars
 from unisd.models.load import base_model, is_adapter, weights_folder
 from unisd.training.card import model_card
 from unisd.training.checkpoints import checkpoint_folder, last_complete
+from unisd.training.planning import ROWS_FILE, fit_rows
 from unisd.training.prepare import prepare
 from unisd.training.profiling import Profile
 from unisd.training.runfile import RunSettings, assemble, dumped, first_difference
@@ -117,9 +118,12 @@ def train_run(
         callbacks=[Profile(folder, profiled_steps)] if profiled_steps else None,
         grader=data.grades,
     )
+    rows = fit_rows(trainer, settings, folder, resume)
     if trainer.is_world_process_zero() and not resume:
         # Only now: whatever was wrong with settings, data or model has been said, and nothing lies in the folder.
         write_text(folder / CONFIG_FILE, dumped(values))
+        if rows is not None:
+            write_json(folder / ROWS_FILE, rows)
         if audit is not None:
             write_json(folder / AUDIT_FILE, audit)
     if trainer.is_world_process_zero():
