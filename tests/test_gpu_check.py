@@ -261,9 +261,8 @@ def test_a_resumed_run_is_compared_with_a_whole_one(found, again, good):
     assert len(asked) == (again is not None)
 
 
-def test_memory_is_judged_by_the_plan_where_there_is_one():
+def test_memory_is_judged_by_the_plan():
     found = report("cuda")
-    memory.judge(found, "without", 2**30, None)
     memory.judge(found, "near", 110, 100)
     memory.judge(found, "above", 120, 100)
     memory.judge(found, "below", 80, 100)

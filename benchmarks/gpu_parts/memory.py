@@ -11,9 +11,13 @@ from typing import Any
 import torch
 
 from gpu_parts.report import Report
-from gpu_parts.setup import NO_TOKEN, config, lora, model, rows, settings, trainer
+from gpu_parts.setup import NO_TOKEN, lora, model, rows, settings, trainer
+from unisd.training.forecast import Lengths
+from unisd.training.planning import planned as plan
 
 TOLERANCE = 0.15
+_CONTEXT = 48
+"""Tokens that a context adds to a prompt of these rows, about."""
 
 
 @dataclass(frozen=True)
@@ -45,27 +49,12 @@ def arguments(case: Case, device: str, steps: int = 2) -> Any:
     return settings(case.recipe, device, case.new_tokens, max_steps=steps, per_device_train_batch_size=case.batch)
 
 
-def planned(case: Case, device: str) -> int | None:
-    """Return the bytes that the plan says a step of this case needs at most; None where the package has no plan.
-
-    All that this check knows of the plan stands here.
-    """
-    try:
-        from unisd.training.dry import planned_peak_bytes  # type: ignore[attr-defined]
-    except ImportError:
-        return None
+def planned(case: Case, device: str) -> int:
+    """Return the bytes that the plan says a step of this case needs at most."""
     made = arguments(case, device)
-    with tempfile.TemporaryDirectory() as folder:
-        return int(
-            planned_peak_bytes(
-                config(case.shape),
-                made.config(folder),
-                peft_config=lora(case.rank) if case.rank else None,
-                dtype=torch.bfloat16,
-                device=device,
-                prompt_tokens=case.prompt,
-            )
-        )
+    made.model.name, made.model.dtype = case.shape.lower(), "bfloat16"
+    made.lora.enabled, made.lora.r, made.lora.dropout = case.rank > 0, max(case.rank, 1), 0.0
+    return plan(made, device, lengths=Lengths(case.prompt, _CONTEXT)).forecast.peak
 
 
 def measured(case: Case) -> int:
@@ -83,12 +72,9 @@ def measured(case: Case) -> int:
     return torch.cuda.max_memory_allocated() - before
 
 
-def judge(report: Report, name: str, peak: int, plan: int | None) -> None:
-    """Note a measured peak, and check it against the plan where there is one."""
+def judge(report: Report, name: str, peak: int, plan: int) -> None:
+    """Note a measured peak, and check it against the plan."""
     report.figure(f"{name}: peak", round(peak / 2**30, 2), "GiB")
-    if plan is None:
-        report.check(f"{name}: ran", True, "this version has no plan to compare with")
-        return
     report.figure(f"{name}: plan", round(plan / 2**30, 2), "GiB")
     off = peak / plan - 1
     report.check(name, abs(off) <= TOLERANCE, f"{off:+.1%} of the plan; limit ±{TOLERANCE:.0%}")

@@ -263,7 +263,7 @@ class _DryStep:
                 batch._choose(scores, step)
                 at = [[len(prompt) + step] for prompt in batch.prompts]
                 newest = torch.tensor([[0] for _ in at], device=batch.device)
-                scores = batch.reader.read(newest, torch.tensor(at, device=batch.device))[:, -1]
+                scores = batch.reader.read(newest, torch.tensor(at))[:, -1]
         return begun + last
 
 

@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback, TrainingArguments, set_seed
 
 from unisd.errors import UniSDError, UsageError, warn
 from unisd.models import load_model, load_tokenizer
-from unisd.models.load import base_model
+from unisd.models.load import base_model, placed
 from unisd.training.arguments import OwnArguments, UniSDConfig
 
 _INSTEAD = {
@@ -85,13 +86,18 @@ def refuse(known: Iterable[str], **given: Any) -> None:
         raise UsageError(f"{name}: no argument of UniSDTrainer; {todo}")
 
 
-def bare_model(model: Any, model_init: Callable[..., Any] | None, seed: int) -> tuple[nn.Module, str]:
+def bare_model(
+    model: Any, model_init: Callable[..., Any] | None, seed: int, device: torch.device | None = None
+) -> tuple[nn.Module, str]:
     """Return the model without wrappers for speed or several devices, and the name that it was loaded by, or ``""``.
+
+    It is placed here, once: before anything is copied from it, or read with it.
 
     Args:
         model: a model, or the name of one.
         model_init: makes the model instead; it may take one argument, which is None.
         seed: set before ``model_init`` is called.
+        device: where training runs; None leaves it where it is.
 
     Raises:
         UsageError: neither or both are given, or it is no causal language model with its weights.
@@ -106,7 +112,7 @@ def bare_model(model: Any, model_init: Callable[..., Any] | None, seed: int) -> 
         model = model_init() if not _takes_a_trial(model_init) else model_init(None)
     if isinstance(model, str | os.PathLike):
         name = os.fspath(model)
-        return load_model(name, trainable=True), name
+        return load_model(name, trainable=True, device=device), name
     compiled = False
     while isinstance(model, nn.DataParallel | DistributedDataParallel) or hasattr(model, "_orig_mod"):
         compiled |= hasattr(model, "_orig_mod")
@@ -127,7 +133,7 @@ def bare_model(model: Any, model_init: Callable[..., Any] | None, seed: int) -> 
         )
     if any(parameter.is_meta for parameter in model.parameters()):
         raise UsageError("model: its weights are on the meta device, that is, not there; load them")
-    return model, str(getattr(config, "_name_or_path", "") or "")
+    return placed(model, device), str(getattr(config, "_name_or_path", "") or "")
 
 
 def _undo_compile(model: nn.Module) -> bool:

@@ -26,7 +26,7 @@ from unisd.files import named_write_errors, replacing_folder, write_json
 from unisd.mechanisms import Acting, InitialTeacher, LiveTeacher, Mechanisms, Run
 from unisd.models import attach, has_adapter, max_positions
 from unisd.models.adapters import check_adapters
-from unisd.models.load import base_model, placed
+from unisd.models.load import base_model
 from unisd.models.quantised import check_adapter_trains
 from unisd.models.saved import check_saved, check_trainable, finish_adapter, moved_weights
 from unisd.models.targets import unadapted_experts
@@ -112,10 +112,8 @@ class UniSDTrainer(HeldOut):
         args = arguments_of(args)
         if eval_dataset is None and (args.eval_strategy.value != "no" or args.eval_on_start):
             raise UsageError("training.eval_strategy: there is nothing to measure on; give an eval_dataset")
-        model, name = bare_model(model, model_init, args.seed)
+        model, name = bare_model(model, model_init, args.seed, args.device)
         self._tokenizer = tokenizer_of(processing_class, name)
-        # Before anything is copied from it, or read with it.
-        model = placed(model, args.device)
         if peft_config is not None:
             set_seed(args.seed)
             model = attach(model, peft_config)
