@@ -48,6 +48,13 @@ def test_variables_of_the_chat_template_reach_every_prompt(model_folder, asked):
     assert auditor.builder.variables == {"enable_thinking": False}
 
 
+def test_where_the_model_runs_is_an_option(model_folder, asked, refused):
+    words = ["audit", *COS_E, "--model", model_folder, "--max-new-tokens", "3", "--quiet"]
+    assert "--device: 'gpu' is no device" in refused(*words, "--device", "gpu")
+    assert main([*words, "--device", "cpu", "--device-map", "auto"]) == 0
+    assert next(asked[0][0].model.parameters()).device.type == "cpu"
+
+
 def test_what_is_not_chosen_is_the_default(model_folder, capsys, asked):
     assert main(["audit", *COS_E, "--model", model_folder, "--max-new-tokens", "3", "--quiet"]) == 0
     ((auditor, examples, layouts, kinds, negatives),) = asked

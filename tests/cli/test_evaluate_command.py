@@ -85,6 +85,13 @@ def test_options_reach_the_sampler_and_are_kept(model_folder, capsys, written):
     }  # fmt: skip
 
 
+def test_where_a_model_runs_is_an_option(model_folder, refused, written, capsys):
+    few = [model_folder, *COS_E, "--limit", "1", "--max-new-tokens", "2"]
+    assert "--device: 'gpu' is no device" in refused("evaluate", *few, "--device", "gpu")
+    assert found(capsys, *few, "--device", "cpu", "--device-map", "auto")["n"] == 1
+    assert len(written) == 1
+
+
 def test_the_chat_template_and_thoughts_are_options(run_folder, model_folder, capsys, refused, written, tmp_path):
     folder = tmp_path / "thinks"
     shutil.copytree(model_folder, folder)

@@ -31,7 +31,6 @@ def options(command: argparse.ArgumentParser) -> list[argparse.Action]:
     [
         ([], "COMMAND"),
         (["trane"], "trane"),
-        (["train", "--recipe", "core"], "--output"),
         (["evaluate", "x"], "--task"),
         (["evaluate", "--task", "cos_e"], "model"),
         (["evaluate", "x", "--task", "cos_e", "--limit", "few"], "few"),

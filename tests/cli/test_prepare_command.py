@@ -92,6 +92,7 @@ def test_a_run_file_and_named_options_say_which_run_is_meant(tmp_path, canned, c
         (["nofile.yaml"], "cannot read nofile.yaml", "give a YAML file"),
         (["--recipe", "core", "--task", "cose"], "no task 'cose'", "did you mean 'cos_e'?"),
         (["--recipe", "core", "--set", "lora"], "--set lora", "write group.field=value"),
+        (["--recipe", "core", "--device", "gpu"], "model.device: 'gpu' is no device", "choose auto, cpu"),
         (["--recipe", "core", "--source", "nofolder"], "no such source: nofolder", "use hub, sample, or a folder"),
         (["--recipe", "core", "--output", "."], "--output .: a folder of that name exists", "choose another name"),
     ],

@@ -28,14 +28,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     plan = parser.add_argument_group("plan", "what a step needs, without weights and without the device")
     plan.add_argument("--plan", action="store_true", help="print memory by phase, tokens, operations; train nothing")
     plan.add_argument("--memory", type=float, metavar="GIB", help="of the device: rows are chosen to fit into it")
-    plan.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="the kind of device; default cuda")
-    plan.add_argument("--ranks", type=int, default=1, metavar="N", help="processes that share a step; default 1")
-    plan.add_argument("--prompt-tokens", type=int, default=512, metavar="N", help="a prompt's length; default 512")
-    plan.add_argument(
-        "--context-tokens", type=int, default=512, metavar="N", help="what each context adds to it; default 512"
-    )
+    plan.add_argument("--ranks", type=int, metavar="N", help="processes that share a step; default 1")
+    plan.add_argument("--prompt-tokens", type=int, metavar="N", help="a prompt's length; default 512")
+    plan.add_argument("--context-tokens", type=int, metavar="N", help="what each context adds to it; default 512")
     parser.add_argument("--quiet", action="store_true", help="no progress bars and no table")
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
+
+
+_OF_A_PLAN = ("memory", "ranks", "prompt_tokens", "context_tokens")
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,6 +45,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--task", help="a task (unisd list tasks); default cos_e")
     parser.add_argument("--source", help="where the task's data lies: hub, sample, or a folder with the official files")
     parser.add_argument("--model", help="a short name (unisd list models), a hub id or a folder; default smollm2-135m")
+    parser.add_argument("--device", help="auto, cpu, or as PyTorch names it; default auto; for a plan cuda")
     parser.add_argument("--set", action="append", default=[], metavar="GROUP.FIELD=VALUE", help="override a setting")
 
 
@@ -60,6 +61,8 @@ def run(arguments: argparse.Namespace) -> int:
     settings = assemble(arguments.recipe, arguments.file, arguments.set, given) if chosen else None
     if arguments.plan:
         return _plan(settings, arguments)
+    if strange := [name for name in _OF_A_PLAN if getattr(arguments, name) is not None]:
+        raise UsageError(f"--{strange[0].replace('_', '-')}: it belongs to --plan; add that, or leave it out")
     if arguments.output is None:
         raise UsageError("--output: a run needs a folder of its own; name one, for example --output runs/first")
     if arguments.dry_run:
@@ -124,12 +127,13 @@ def _audited(settings: Any, arguments: argparse.Namespace, quiet: bool) -> tuple
 
 
 def given_settings(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return what ``--task``, ``--source`` and ``--model`` say, as nested settings."""
+    """Return what ``--task``, ``--source``, ``--model`` and ``--device`` say, as nested settings."""
     given: dict[str, Any] = {}
     for group, name, value in (
         ("task", "name", arguments.task),
         ("task", "source", arguments.source),
         ("model", "name", arguments.model),
+        ("model", "device", None if getattr(arguments, "plan", False) else arguments.device),
     ):
         if value is not None:
             given.setdefault(group, {})[name] = value
@@ -146,12 +150,15 @@ def _plan(settings: Any, arguments: argparse.Namespace) -> int:
         raise UsageError("--plan: give --recipe NAME or a run file")
     if arguments.memory is not None and not arguments.memory > 0:
         raise UsageError(f"--memory {arguments.memory:g}: give the device's memory in GiB, for example 80")
-    for name in ("prompt_tokens", "context_tokens"):
-        if getattr(arguments, name) < 1:
-            raise UsageError(f"--{name.replace('_', '-')} {getattr(arguments, name)}: use 1 or more")
+    for name in ("ranks", "prompt_tokens", "context_tokens"):
+        if (value := getattr(arguments, name)) is not None and value < 1:
+            raise UsageError(f"--{name.replace('_', '-')} {value}: use 1 or more")
+    device = arguments.device or "cuda"
+    if device not in ("cuda", "cpu"):
+        raise UsageError(f"--device {device}: a plan is for cuda or cpu; choose one of them")
     memory = None if arguments.memory is None else int(arguments.memory * GIB)
-    lengths = Lengths(arguments.prompt_tokens, arguments.context_tokens)
-    found = planned(settings, arguments.device, memory, arguments.ranks, lengths)
+    lengths = Lengths(arguments.prompt_tokens or 512, arguments.context_tokens or 512)
+    found = planned(settings, device, memory, arguments.ranks or 1, lengths)
     print(json.dumps(found.plain(), indent=2) if arguments.json else "\n".join(lines(found, settings.model.name)))
     return 0
 
