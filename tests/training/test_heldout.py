@@ -1,9 +1,12 @@
 """Rows that are not learned from: measured, predicted, and given fixed samples of their own."""
 
+import math
+
 import pytest
 import torch
 
 import tiny
+from said import warned
 from unisd.errors import UsageError
 from unisd.training.trainer import UniSDTrainer
 
@@ -90,6 +93,22 @@ def test_predict_gives_what_is_written(tmp_path, tokenizer, source):
         assert (found.label_ids == found.predictions).all()
     with pytest.raises(UsageError, match="predict: one data set at a time"):
         trainer.predict({"a": tiny.rows(1)})
+
+
+def test_rows_of_which_nothing_counts_have_no_loss_and_are_never_the_best(tmp_path, tokenizer):
+    rollout = {"max_completion_length": 40, "source": "gold"}
+    short = [{**row, "completion": "1"} for row in asked_otherwise(2)]
+    best = {"eval_strategy": "steps", "eval_steps": 1, "save_strategy": "steps", "save_steps": 1}
+    best |= {"load_best_model_at_end": True, "metric_for_best_model": "loss", "divergence": {"skip_tokens": 4}}
+    with warned(r"eval_loss: nothing of these rows counts .*; raise rollout\.max_completion_length") as said:
+        trainer = made(tmp_path, tokenizer, eval_dataset=short, rollout=rollout, **best)
+        trainer.train()
+        assert math.isnan(trainer.evaluate()["eval_loss"])
+    assert len([line for line in said if "eval_loss" in line]) == 1
+    assert trainer.state.best_model_checkpoint is None
+    # Beside rows that count they change nothing.
+    full = asked_otherwise(3)[2:]
+    assert trainer.evaluate([*short, *full])["eval_loss"] == pytest.approx(trainer.evaluate(full)["eval_loss"])
 
 
 @pytest.mark.parametrize("n", [1, 3])

@@ -9,7 +9,7 @@ from unisd.contexts import registry
 from unisd.contexts.base import Context, Need, merged
 from unisd.contexts.builder import PromptBuilder
 from unisd.contexts.items import TEMPLATE, TOOLS, Item, column_of, read_columns
-from unisd.contexts.leakage import normalised, repeats
+from unisd.contexts.leakage import normalised, repeats, says_the_same
 from unisd.errors import UsageError, warn_once
 
 
@@ -74,8 +74,9 @@ def prepare_rows(
     """Turn items of text into rows of token ids; what does not fit is dropped and counted, never truncated.
 
     A student prompt or a required completion that does not fit drops the item. A context that does not fit, or that is
-    not about the item and yet gives away its gold one, is left out. Where fewer remain than are needed, the item is
-    dropped if they are required, and else goes without. Columns that nothing reads are named in a warning.
+    not about the item and yet gives away its gold one, or that is to be wrong and is right, is left out. Where fewer
+    remain than are needed, the item is dropped if they are required, and else goes without. Columns that nothing reads
+    are named in a warning.
 
     Args:
         rows: items, or a user's rows, such as a ``datasets.Dataset``; see ``read_columns`` for the columns.
@@ -177,6 +178,8 @@ class _Preparation:
         for context in given:
             if need.slot != "gold" and _gives_away(item, context):
                 fault = f"{context.kind} context gives away the privileged one"
+            elif need.slot != "gold" and _is_right(item, context):
+                fault = f"{context.kind} context says what is right, as the privileged one or the completion does"
             else:
                 ids = self.builder.teacher_ids(item.prompt, context, item.variables)
                 fault = self._misfit(ids, f"{context.kind} prompt")
@@ -203,3 +206,9 @@ def _gives_away(item: Item, context: Context) -> bool:
         return False
     same = isinstance(item.prompt, str) and normalised(context.question or "") == normalised(item.prompt)
     return same or any(repeats(context, own.text) for own in gold)
+
+
+def _is_right(item: Item, context: Context) -> bool:
+    """Return whether a context that is to be wrong says what the item's gold one, or its completion, says."""
+    right = [own.text for own in item.contexts.get("gold", ())] + ([item.completion] if item.completion else [])
+    return registry.get(context.kind).wrong and any(says_the_same(context.text, text) for text in right)

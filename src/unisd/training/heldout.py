@@ -1,5 +1,6 @@
 """What the trainer does with rows that it does not learn from; and fixed samples, which all rows may need."""
 
+import math
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from torch import nn
 from transformers.trainer_utils import PredictionOutput, speed_metrics
 
 from unisd.contexts import PreparedRow
-from unisd.errors import UsageError
+from unisd.errors import UsageError, warn_once
 from unisd.mechanisms import Mechanisms, TeacherWeights
 from unisd.settings import unknown
 from unisd.training.arguments import UniSDConfig
@@ -136,7 +137,7 @@ class HeldOut(OneLineErrors):
         if writer.once and fixed:
             writer.draw(rows, self.initial)
         size = self.args.per_device_eval_batch_size * self.ranks.count
-        totals: dict[str, float] = {"loss": 0.0}
+        totals: dict[str, float] = {}
         counts = Counter[str]()
         written: list[list[int]] = []
         for first in range(0, len(rows), size):
@@ -153,8 +154,14 @@ class HeldOut(OneLineErrors):
                     totals[name] = totals.get(name, 0.0) + value * len(shared)
                     counts[name] += len(shared)
         speed = speed_metrics(prefix, start, num_samples=len(rows), num_steps=-(-len(rows) // size))
-        means = {f"{prefix}_{name}": total / max(counts[name], 1) for name, total in totals.items()}
-        return means | speed, written
+        means = {f"{prefix}_{name}": total / counts[name] for name, total in totals.items()}
+        if not counts["loss"]:
+            warn_once(
+                f"{prefix}_loss: nothing of these rows counts (all completions were cut off, or are no longer than "
+                "divergence.skip_tokens), so there is no loss; raise rollout.max_completion_length"
+            )
+        # No number: 0 would be the best loss that there is.
+        return {f"{prefix}_loss": math.nan} | means | speed, written
 
     def _draw_once(self, resuming: bool) -> None:
         """Draw the completions that are written once for the whole run, or read those of the run that is resumed."""

@@ -201,8 +201,9 @@ class UniSDTrainer(HeldOut):
         for mechanism in self.mechanisms:
             for need in mechanism.needs():
                 if not any(row.contexts.get(need.slot) for row in rows):
+                    kept = " that could be kept (see the warning)" if report.absent else ""
                     raise UsageError(
-                        f"{mechanism.name}: no row has a {need.slot}_context; "
+                        f"{mechanism.name}: no row has a {need.slot}_context{kept}; "
                         f"add the column or switch {mechanism.name} off"
                     )
         return rows
