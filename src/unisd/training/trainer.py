@@ -46,6 +46,7 @@ from unisd.training.ranks import Ranks
 from unisd.training.speed import Work
 from unisd.training.telemetry import METRICS_FILE, MetricsLog, peak_memory_bytes, step_metrics
 from unisd.training.trackers import name_runs
+from unisd.training.unread import unread
 from unisd.training.window import RepeatedWindows, Window
 
 
@@ -219,7 +220,7 @@ class UniSDTrainer(HeldOut):
                 f"{checkpoint} holds the model alone (save_only_model): no run goes on from it; start anew"
             )
         steps = self.args.max_steps if self.args.max_steps > 0 else None
-        for message in self.mechanisms.inert(steps):
+        for message in [*unread(self.args), *self.mechanisms.inert(steps)]:
             warn(message)
         if self.planner.writer.once:
             self._draw_once(resuming=checkpoint is not None)
