@@ -209,6 +209,21 @@ def test_methods_that_read_whole_rows_are_refused_by_name(name, tmp_path, tokeni
     observed("peft", name, teacher="refused: " + why, saved="", merges="")
 
 
+@pytest.mark.parametrize("how", ["configuration", "state"])
+def test_what_could_not_be_loaded_is_refused_before_training(how, tmp_path, tokenizer):
+    """Of some methods PEFT saves the tensors, and not the part of the configuration that makes them."""
+    tuner = pytest.importorskip("peft.tuners.lora.config")
+    if how == "configuration":
+        config = lora(monteclora_config=tuner.MontecloraConfig())
+        model, lost = get_peft_model(tiny.model(), config), r"lora_monteclora_sampler"
+    else:
+        model = get_peft_model(tiny.model(), lora())
+        model.base_model.model.model.norm.lora_gain = torch.nn.Parameter(torch.ones(2))
+        lost = "norm.lora_gain"
+    with pytest.raises(UsageError, match=rf"trained tensors of the (adapter|base) \(.*{lost}.*would not be"):
+        UniSDTrainer(model, tiny.arguments(tmp_path), train_dataset=tiny.rows(2), processing_class=tokenizer)
+
+
 def test_the_table_holds_no_row_that_no_test_observes():
     record = json.loads((TABLES / "peft.json").read_text(encoding="utf-8"))
     assert set(record["rows"]) == {*METHODS, *REFUSED}
