@@ -469,3 +469,14 @@ def test_a_refusal_of_the_template_names_the_row():
     twice = [{"role": "user", "content": PROMPT}] * 2
     with pytest.raises(UsageError, match=r"row 1 \(counted from 0, id 'two'\): the chat template refuses"):
         prepared([row(), row(id="two", prompt=twice)], builder)
+
+
+def test_where_nothing_is_left_the_remedy_is_that_of_the_reason(builder):
+    auxiliary = Need("auxiliary", "retrieval", 3)
+    few = "give each row 3 in the column 'auxiliary_contexts', or lower contexts.count"
+    with pytest.raises(UsageError, match=rf"\(1: fewer than 3 auxiliary contexts left\); {few}$"):
+        prepared([row(auxiliary_contexts=["One."])], builder, needs=[GOLD_NEED, auxiliary])
+    with pytest.raises(UsageError, match=r"1 gold contexts left\); give each row 1 in the column 'privileged_"):
+        prepared([row(privileged_context=[])], builder)
+    with pytest.raises(UsageError, match=rf"\); {few}; raise the limits or shorten the rows$"):
+        prepared([row(auxiliary_contexts=["One. " * 400] * 3)], builder, prompt=900, needs=[GOLD_NEED, auxiliary])

@@ -86,11 +86,13 @@ def test_predict_gives_what_is_written(tmp_path, tokenizer, source):
     trainer = made(tmp_path, tokenizer, rollout=rollout, per_device_eval_batch_size=2)
     found = trainer.predict(tiny.rows(3))
     rows = trainer._prepare_held_out(tiny.rows(3), trainer.args, trainer.model)
-    assert [[t for t in ids if t != -100] for ids in found.predictions.tolist()] == written(trainer, rows)
+    sampled = trainer.planner.writer.by_student(rows, "eval")
+    assert [[t for t in ids if t != -100] for ids in found.predictions.tolist()] == [done.ids for done in sampled]
+    assert (written(trainer, rows) == [done.ids for done in sampled]) == (source == "student")
     assert found.metrics["test_loss"] == trainer.evaluate(tiny.rows(3))["eval_loss"]
     assert (found.label_ids is None) == (source == "student")
     if source == "gold":
-        assert (found.label_ids == found.predictions).all()
+        assert [[t for t in ids if t != -100] for ids in found.label_ids.tolist()] == written(trainer, rows)
     with pytest.raises(UsageError, match="predict: one data set at a time"):
         trainer.predict({"a": tiny.rows(1)})
 
@@ -109,6 +111,17 @@ def test_rows_of_which_nothing_counts_have_no_loss_and_are_never_the_best(tmp_pa
     # Beside rows that count they change nothing.
     full = asked_otherwise(3)[2:]
     assert trainer.evaluate([*short, *full])["eval_loss"] == pytest.approx(trainer.evaluate(full)["eval_loss"])
+
+
+def test_predict_takes_the_split_for_tests_and_names_its_rows(tmp_path, tokenizer):
+    from datasets import Dataset, DatasetDict
+
+    parts = DatasetDict(validation=Dataset.from_list(tiny.rows(3)), test=Dataset.from_list(tiny.rows(2)))
+    trainer = made(tmp_path, tokenizer)
+    assert len(trainer.predict(parts).predictions) == 2
+    assert trainer.evaluate(parts)["eval_samples_per_second"] > 0
+    with pytest.raises(UsageError, match=r"^test_dataset: column 'privileged_context', row 0"):
+        trainer.predict([{"prompt": "Why?"}])
 
 
 @pytest.mark.parametrize("n", [1, 3])

@@ -183,6 +183,8 @@ def test_saved_loaded_merged(name, tmp_path):
     except RuntimeError:
         merged = None
     assert merged is not False or name == "Trainable tokens"
+    if merged and not _merges_where_tied(name):
+        merged = False
     observed(
         "peft",
         name,
@@ -190,6 +192,17 @@ def test_saved_loaded_merged(name, tmp_path):
         saved="as LoRA of twice the rank" if start else "as it is",
         merges={True: "yes", None: "no", False: "not where the embedding is the head"}[merged],
     )
+
+
+def _merges_where_tied(name):
+    """Whether it merges into a model whose embedding is the head, if it can be put there at all."""
+    try:
+        tied = get_peft_model(tiny.model("llama"), METHODS[name]()).eval()
+        move(tied)
+        expected = logits(tied)
+        return close(logits(tied.merge_and_unload()), expected)
+    except (RuntimeError, ValueError):
+        return True
 
 
 def _off(model):

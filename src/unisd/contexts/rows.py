@@ -116,10 +116,25 @@ def prepare_rows(
         raise UsageError("the data set has no rows; check its file, split and filters")
     if not prepared:
         why = "; ".join(f"{number}: {reason}" for reason, number in sorted(report.dropped.items()))
-        raise UsageError(
-            f"every one of the {report.rows} rows is dropped ({why}); raise the limits or shorten the rows"
-        )
+        raise UsageError(f"every one of the {report.rows} rows is dropped ({why}); {_remedy(report, joined)}")
     return prepared, report
+
+
+def _remedy(report: DropReport, needs: Sequence[Need]) -> str:
+    """Return what to do where nothing is left: what was too long, or which column has too little."""
+    todo = [
+        f"give each row {need.count} in the column '{column_of(need.slot)}'"
+        + (", or lower contexts.count" if need.count > 1 else "")
+        for need in needs
+        if _few(need) in report.dropped
+    ]
+    if not todo or any(reason not in map(_few, needs) for reason in (*report.dropped, *report.absent)):
+        todo.append("raise the limits or shorten the rows")
+    return "; ".join(todo)
+
+
+def _few(need: Need) -> str:
+    return f"fewer than {need.count} {need.slot} contexts left"
 
 
 def _name_unread(columns: Iterable[str], needs: Sequence[Need], completion: bool) -> None:
@@ -191,11 +206,10 @@ class _Preparation:
                 self.report.note(self.report.absent, fault, item.id)
         if len(fit) >= need.count:
             return fit
-        few = f"fewer than {need.count} {need.slot} contexts left"
         if need.required:
-            raise _UnfitError(few)
+            raise _UnfitError(_few(need))
         if fit:
-            self.report.note(self.report.absent, few, item.id)
+            self.report.note(self.report.absent, _few(need), item.id)
         return []
 
 

@@ -45,9 +45,9 @@ class HeldOut(OneLineErrors):
     def _prepare(self, dataset: Any, args: UniSDConfig, model: nn.Module) -> list[PreparedRow]:
         raise NotImplementedError
 
-    def _prepare_held_out(self, dataset: Any, args: UniSDConfig, model: nn.Module) -> Any:
-        """Return the rows of an evaluation set, or of several by name."""
-        found = evaluation_rows(dataset)
+    def _prepare_held_out(self, dataset: Any, args: UniSDConfig, model: nn.Module, where: str = "eval_dataset") -> Any:
+        """Return the rows of an evaluation set, or of several by name; ``where`` is what messages call it."""
+        found = evaluation_rows(dataset, where)
         sets = found if isinstance(found, dict) else {"": found}
         prepared: dict[str, list[PreparedRow]] = {}
         of_training = self.dropped
@@ -55,7 +55,7 @@ class HeldOut(OneLineErrors):
             try:
                 prepared[name] = self._prepare(rows, args, model)
             except UsageError as error:
-                raise UsageError(f"eval_dataset{f'[{name!r}]' if name else ''}: {error}") from error
+                raise UsageError(f"{where}{f'[{name!r}]' if name else ''}: {error}") from error
         self.dropped = of_training
         return prepared if isinstance(found, dict) else prepared[""]
 
@@ -108,22 +108,30 @@ class HeldOut(OneLineErrors):
         return metrics
 
     def predict(self, test_dataset: Any, ignore_keys: Any = None, metric_key_prefix: str = "test") -> PredictionOutput:
-        """Return what the student writes for rows of the training kind, and the objective on it.
+        """Return what the student writes for rows of the training kind, and the objective on such rows.
+
+        Args:
+            test_dataset: rows as :meth:`evaluate` takes them; of a ``DatasetDict`` the split for tests.
+            ignore_keys: no meaning here.
+            metric_key_prefix: what the names of metrics start with.
 
         Returns:
-            ``predictions``: token ids of the completions, ``[rows, longest]`` int64, filled up with -100, for
-            ``processing_class.decode``; ``label_ids``: the gold completions, where ``args`` make use of them, else
-            None; ``metrics`` as :meth:`evaluate` names them.
+            ``predictions``: token ids of the student's completions, whoever writes those that it learns from,
+            ``[rows, longest]`` int64, filled up with -100, for ``processing_class.decode`` (rows times
+            ``rollout.num_generations`` where it samples several to learn from); ``label_ids``: the gold completions,
+            where ``args`` make use of them, else None; ``metrics`` as :meth:`evaluate` names them.
 
         Raises:
             UsageError: rows that are not as training rows must be, several sets, or several processes.
         """
         if self.ranks.count > 1:
             raise UsageError("predict: it runs in one process; start it without a launcher, or use evaluate")
-        rows = self._prepare_held_out(test_dataset, self.args, self.model)
+        rows = self._prepare_held_out(test_dataset, self.args, self.model, "test_dataset")
         if isinstance(rows, dict):
             raise UsageError("predict: one data set at a time; choose one of them")
         metrics, written = self._measured(rows, metric_key_prefix)
+        if self.args.rollout.source != "student":
+            written = [list(completion.ids) for completion in self.planner.writer.by_student(rows, "eval")]
         gold = [row.completion_ids for row in rows if row.completion_ids is not None]
         return PredictionOutput(padded(written), padded(gold) if len(gold) == len(rows) else None, metrics)
 

@@ -157,8 +157,7 @@ class UniSDTrainer(HeldOut):
     def _prepare_steps(self, args: UniSDConfig, sampler: Sampler | None, grader: Grader | None) -> None:
         """Make what plans, learns and describes a step."""
         self.ranks = Ranks(self.accelerator)
-        if isinstance(self.teacher, LiveTeacher):
-            check_start(self.model, self.teacher)
+        check_start(self.model, self.teacher if isinstance(self.teacher, LiveTeacher) else None)
         self._watch = GradientWatch(self.ranks.sum)
         self.sampler = sampler or make_sampler(self.model, self._tokenizer, args.rollout.batch_size)
         if not getattr(self.sampler, "end_tokens", True):
