@@ -2,13 +2,18 @@
 
 import json
 import re
+import runpy
 from pathlib import Path
 
 import pytest
 
+from unisd.errors import UsageError
 from unisd.settings import check_field, documented
-from unisd.training.arguments import all_arguments
-from unisd.training.runfile import all_groups, parse_override
+from unisd.training.arguments import UniSDConfig, all_arguments
+from unisd.training.fields import _FORMER as FORMER
+from unisd.training.foreign import _FORMER as FORMER_NAMES
+from unisd.training.foreign import foreign, hint
+from unisd.training.runfile import all_groups, assemble, parse_override
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs/coming_from.md").read_text(encoding="utf-8")
@@ -25,6 +30,11 @@ def tables() -> dict[str, list[list[str]]]:
         rows = [line.strip("| ").split(" | ") for line in body.splitlines() if line.startswith("|")]
         found[heading] = [[cell.strip(" |") for cell in (*row, "", "")[:3]] for row in rows[2:]]
     return found
+
+
+def test_the_tables_are_those_of_the_package():
+    made = runpy.run_path(str(ROOT / "docs/make_coming_from.py"))["page"](PAGE)
+    assert made == PAGE, "run python docs/make_coming_from.py"
 
 
 def settings_in(text: str) -> list[str]:
@@ -62,3 +72,39 @@ def test_every_setting_on_the_page_exists(name):
     assert field in {known.name for known in documented(GROUPS[group])}
     if equals:
         check_field(GROUPS[group], field, parse_override(name)[group][field], setting)
+
+
+NAMES = sorted({name for names in FOREIGN.values() for name in names})
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_who_writes_a_foreign_name_is_told_what_it_is_here(name):
+    """In Python, in a run file, and on the command line; unless it is a name here, too."""
+    here = {field.name for field in documented(GROUPS["training"])}
+    if name in here or name in {*FORMER, *FORMER_NAMES, "output_dir"}:
+        return
+    row = foreign(name)
+    with pytest.raises(UsageError) as refused:
+        UniSDConfig("runs/none", **{name: 1})
+    said = str(refused.value)
+    settings = [setting.partition("=")[0] for setting in row.settings]
+    fields = [setting.split(".")[1] for setting in settings]
+    assert "did you mean" not in said
+    assert "choose one of" not in said
+    if row.here == "–":
+        assert hint(name) in said
+    elif f"{{'{name}'" in said:
+        assert name in fields
+    else:
+        assert all(setting in said for setting in settings)
+        assert settings or "--" in said
+    with pytest.raises(UsageError, match=re.escape(f"training.{name}: no such setting; {hint(name)}"[:60])):
+        assemble("core", overrides=[f"training.{name}=1"])
+    with pytest.raises(UsageError, match=re.escape(f"--set {name}=1: {hint(name)}"[:60])):
+        parse_override(f"{name}=1")
+
+
+def test_a_setting_is_named_where_one_table_has_one_and_another_a_reason():
+    assert hint("repetition_penalty") == "it is rollout.repetition_penalty"
+    assert hint("pad_to_multiple_of") == "there is no padding"
+    assert hint("no_such_name") == ""

@@ -105,7 +105,7 @@ def arguments(folder, **changes) -> UniSDConfig:
         "disable_tqdm": True,
         "save_strategy": "no",
         "rollout": {"max_completion_length": 8},
-        "contexts": {"layout": "turn", "count": 2},
+        "contexts": {"layout": "turn"} | ({"count": 2} if "agreement" in changes else {}),
     }
     return UniSDConfig(output_dir=str(folder), **(values | changes))
 

@@ -4,7 +4,7 @@ import pytest
 
 from contexts.items import choice, cos_e
 from unisd.contexts import Context, leaks
-from unisd.contexts.leakage import normalised, repeats, words
+from unisd.contexts.leakage import normalised, repeats, says_the_same, words
 from unisd.tasks.base import Example
 
 LANTERN = choice(
@@ -130,3 +130,11 @@ def test_most_real_pairs_do_not_leak():
     found = sum(leaks(item, Context("random", o.demonstration, o.prompt)) for item, o in pairs)
     assert found <= 2
     assert all(leaks(item, Context("random", item.demonstration, item.prompt)) for item in items)
+
+
+def test_what_says_the_same():
+    assert says_the_same("It is 4.\n", " it is  4.")
+    assert says_the_same("3, I guess.\nAnswer: 4", "2 and 2.\nAnswer:  4")
+    assert not says_the_same("return a - b", "return a + b")
+    assert not says_the_same("So it is.\nIt is 4.", "Indeed.\nIt is 4.")  # no line of an answer
+    assert not says_the_same("", "4")

@@ -263,6 +263,23 @@ def test_what_is_about_the_item_may_be_like_its_gold_context(builder):
     assert first(made, "mine") == first(made, "gold")
 
 
+@pytest.mark.parametrize("said", [GOLD, GOLD.upper() + "\n", "In caves, for they are warm.\n**Answer:** A.", "Hives."])
+def test_a_negative_that_is_right_is_left_out(builder, said):
+    gold = GOLD.replace("Answer: A", "**Answer:** A.") if "caves" in said else GOLD
+    given = row(privileged_context=gold, completion="Hives.", negative_context=said)
+    (made,), report = prepared([given], builder, completion_required=True)
+    assert first(made, "negative") is None
+    assert report.absent == {"negative context says what is right, as the privileged one or the completion does": 1}
+
+
+@pytest.mark.parametrize("said", ["Hives-", "In hives.\nAnswer: B", "Answer: A or B", ""])
+def test_a_negative_that_is_wrong_in_a_sign_stays(builder, said):
+    given = row(completion="Hives.", negative_context=said or "Answer: B")
+    (made,), report = prepared([given], builder, completion_required=True)
+    assert first(made, "negative") is not None
+    assert report.absent == {}
+
+
 def test_the_gold_slot_gives_nothing_away_whatever_its_kind(builder):
     (made,), report = prepared([row()], builder, needs=[Need("gold", "induction")])
     assert first(made, "gold") == builder.teacher_ids(PROMPT, Context("induction", GOLD))
@@ -452,3 +469,14 @@ def test_a_refusal_of_the_template_names_the_row():
     twice = [{"role": "user", "content": PROMPT}] * 2
     with pytest.raises(UsageError, match=r"row 1 \(counted from 0, id 'two'\): the chat template refuses"):
         prepared([row(), row(id="two", prompt=twice)], builder)
+
+
+def test_where_nothing_is_left_the_remedy_is_that_of_the_reason(builder):
+    auxiliary = Need("auxiliary", "retrieval", 3)
+    few = "give each row 3 in the column 'auxiliary_contexts', or lower contexts.count"
+    with pytest.raises(UsageError, match=rf"\(1: fewer than 3 auxiliary contexts left\); {few}$"):
+        prepared([row(auxiliary_contexts=["One."])], builder, needs=[GOLD_NEED, auxiliary])
+    with pytest.raises(UsageError, match=r"1 gold contexts left\); give each row 1 in the column 'privileged_"):
+        prepared([row(privileged_context=[])], builder)
+    with pytest.raises(UsageError, match=rf"\); {few}; raise the limits or shorten the rows$"):
+        prepared([row(auxiliary_contexts=["One. " * 400] * 3)], builder, prompt=900, needs=[GOLD_NEED, auxiliary])

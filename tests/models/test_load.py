@@ -35,6 +35,15 @@ def test_missing_model_is_one_line():
     assert "/nowhere/at/all" in str(raised.value)
 
 
+def test_an_attention_that_is_none_is_called_so(tmp_path):
+    tiny.model().save_pretrained(tmp_path)
+    with pytest.raises(
+        UsageError, match=r"^model\.attention: .*foo.*; choose sdpa or eager, or leave it out$"
+    ) as refused:
+        load_model(str(tmp_path), attention="foo")
+    assert "\n" not in str(refused.value)
+
+
 def test_unknown_dtype():
     with pytest.raises(UsageError, match=r"model\.dtype"):
         load_model("x", dtype="float8")

@@ -452,3 +452,98 @@ def test_tokenizers_that_put_a_space_before_a_text(template, scheme):
         assert whole[: len(prompt) + len(ids)] == prompt + ids
     elif scheme != "always":
         assert tokenizer.convert_ids_to_tokens(ids)[:3] == ["\n", "<", "/"]
+
+
+# What a template does not write
+
+ALPACA = "{{ '### Instruction:\n' + messages[0]['content'] + '\n\n### Response:\n' }}"
+ONE_REPLY = ALPACA + "{% if messages|length > 1 %}{{ messages[1]['content'] + eos_token }}{% endif %}"
+LAST_ALONE = "{% for m in messages[-1:] %}" + tiny.CHATML.partition("%}")[2]
+# It writes the assistant's turns, and nothing in them.
+MUTE = tiny.CHATML.replace("m['content']", "(m['content'] if m['role'] != 'assistant' else '')")
+FIRST_WORDS = tiny.CHATML.replace("m['content']", "m['content'][:12]")
+CONVERSATION = asked("hello", "hi", QUESTION)
+
+
+@pytest.mark.parametrize("template", [ALPACA, ONE_REPLY, LAST_ALONE, MUTE, tiny.CHATML])
+@pytest.mark.parametrize("said", ["It is 4.", "E", "<think>Hm.</think>It is 4."])
+def test_a_completion_is_whole_whatever_the_template_does_with_replies(template, said):
+    made = Chat(tokenizer_with(template))
+    ids = made.completion_ids(said, QUESTION)
+    assert text(made, ids) == f"{said}<|im_end|>"
+
+
+def test_a_template_that_cuts_replies_is_not_followed_in_it():
+    made = Chat(tokenizer_with(FIRST_WORDS))
+    long = "It is 4, for 2 and 2 are 4."
+    assert text(made, made.completion_ids(long, "2 + 2?")) == f"{long}<|im_end|>"
+    assert text(made, made.completion_ids("4", "2 + 2?")) == "4<|im_end|>"
+
+
+@pytest.mark.parametrize("end", ["<|im_end|>", "<|im_end|>\n", "<|im_end|>\n<|im_end|>"])
+@pytest.mark.parametrize("template", [tiny.CHATML, ALPACA, None])
+def test_a_completion_that_ends_already_ends_once(end, template):
+    made = Chat(tokenizer_with(template))
+    assert text(made, made.completion_ids(f"It is 4.{end}", QUESTION)) == "It is 4.<|im_end|>"
+
+
+def test_the_tokenizers_own_end_is_cut_too_where_the_template_has_another():
+    made = chat("Qwen2.5 base")
+    assert text(made, made.completion_ids("2<|endoftext|>", QUESTION)) == "2<|im_end|>"
+
+
+def test_a_completion_that_goes_on_behind_its_end_is_refused():
+    with pytest.raises(UsageError, match=r"goes on behind '<\|im_end\|>', which ends a reply; cut it there"):
+        Chat(tokenizer_with(tiny.CHATML)).completion_ids("2<|im_end|>\n<|im_start|>user\nAnd 3?", QUESTION)
+
+
+@pytest.mark.parametrize(
+    ("template", "lost"),
+    [
+        (ALPACA, r"2 \(assistant\), 3 \(user\) of the 3"),
+        (ONE_REPLY, r"3 \(user\) of the 3"),
+        (LAST_ALONE, r"1 \(user\), 2 \(assistant\) of the 3"),
+        (MUTE, r"2 \(assistant\) of the 3"),
+        ("{% for m in messages if m.role != 'tool' %}" + tiny.CHATML.partition("%}")[2], r"3 \(tool\) of the 3"),
+    ],
+)
+def test_messages_that_a_template_leaves_out_are_named(template, lost):
+    made = PromptBuilder(tokenizer_with(template), "paper")
+    prompt = [*CONVERSATION[:2], {"role": "tool", "content": "4"}] if "tool" in lost else CONVERSATION
+    for write in (made.student_ids, lambda p: made.teacher_ids(p, Context("gold", ANSWER))):
+        with pytest.raises(UsageError, match=f"leaves out message {lost}, so the prompt is not whole; write"):
+            write(prompt)
+    assert made.left_out(asked(QUESTION), {}) == ()
+
+
+@pytest.mark.parametrize(
+    ("template", "lost"), [(ALPACA, "the question"), (ONE_REPLY, "the question"), (LAST_ALONE, "the context")]
+)
+def test_a_layout_whose_context_the_template_leaves_out_is_refused(template, lost):
+    made = PromptBuilder(tokenizer_with(template), "turn")
+    with pytest.raises(UsageError, match=rf"contexts\.layout=turn: .* leaves out {lost}; use contexts\.layout=paper"):
+        made.teacher_ids(QUESTION, Context("gold", ANSWER))
+    shown = text(made, made.in_layout("paper").teacher_ids(QUESTION, Context("gold", ANSWER)))
+    assert ANSWER in shown
+    assert QUESTION in shown
+
+
+def test_a_leading_block_without_its_context_is_refused():
+    bare = "{% for m in messages %}{{ '<|im_start|>' + (m.content if add_generation_prompt else '') }}{% endfor %}"
+    refuses = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+    made = PromptBuilder(tokenizer_with(refuses + bare), "system")
+    with pytest.raises(UsageError, match=r"contexts\.layout=system: .* leaves the context out of a leading block; use"):
+        made.teacher_ids(QUESTION, Context("gold", ANSWER))
+
+
+def test_what_a_template_changes_in_a_text_is_no_loss():
+    """It trims, cuts thoughts, or writes JSON: the message is there."""
+    changes = tiny.CHATML.replace("m['content']", "(m['content'].split('</think>')[-1] | trim | upper)")
+    made = Chat(tokenizer_with(changes))
+    said = asked(" hello ", "<think>Hm.</think>hi", QUESTION)
+    assert "HI<|im_end|>" in text(made, made.student_ids(said))
+
+
+def test_the_end_of_a_reply_is_found_where_earlier_replies_are_not_written():
+    with warned(None):
+        assert Chat(tokenizer_with(LAST_ALONE)).end_of_turn_id == 2

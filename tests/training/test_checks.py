@@ -271,6 +271,18 @@ def test_a_model_that_cannot_run_is_one_line(trainer_of):
         trainer_of(model)
 
 
+@pytest.mark.parametrize("kind", ["initial", "live", "ema", "none"])
+def test_a_model_whose_logits_are_no_numbers_is_called_so(trainer_of, kind):
+    model = tiny.model()
+    model.model.norm.weight.data.fill_(float("nan"))
+    changes = {"teacher": {"kind": kind}}
+    if kind == "none":
+        rollout = {"source": "gold", "max_completion_length": 40}
+        changes = {"divergence": {"kind": "cross_entropy"}, "rollout": rollout}
+    with pytest.raises(UsageError, match=r"^model: its logits are no numbers before the first step: .*model\.dtype"):
+        trainer_of(model, **changes)
+
+
 def test_the_schedule_of_adalora_is_said_not_to_run(trainer_of, capsys):
     config = AdaLoraConfig(total_step=10, init_r=4, target_r=2, target_modules=["q_proj"], task_type="CAUSAL_LM")
     trainer_of(tiny.model(), config)
@@ -286,7 +298,7 @@ def test_the_schedule_of_adalora_is_said_not_to_run(trainer_of, capsys):
         ({"inference_mode": True}, "inference_mode"),
         ({"use_qalora": True}, "use_qalora: it has no effect"),
         ({"megatron_config": {"a": 1}}, "lora: .*megatron"),
-        ({"arrow_config": ArrowConfig()}, "^lora: "),
+        ({"arrow_config": ArrowConfig()}, r"^peft_config: PEFT cannot make .*one of these out: arrow_config$"),
     ],
 )
 def test_configurations_that_peft_would_pass_over_are_refused(trainer_of, changes, said):

@@ -1,9 +1,12 @@
 """Rows that are not learned from: measured, predicted, and given fixed samples of their own."""
 
+import math
+
 import pytest
 import torch
 
 import tiny
+from said import warned
 from unisd.errors import UsageError
 from unisd.training.trainer import UniSDTrainer
 
@@ -83,13 +86,42 @@ def test_predict_gives_what_is_written(tmp_path, tokenizer, source):
     trainer = made(tmp_path, tokenizer, rollout=rollout, per_device_eval_batch_size=2)
     found = trainer.predict(tiny.rows(3))
     rows = trainer._prepare_held_out(tiny.rows(3), trainer.args, trainer.model)
-    assert [[t for t in ids if t != -100] for ids in found.predictions.tolist()] == written(trainer, rows)
+    sampled = trainer.planner.writer.by_student(rows, "eval")
+    assert [[t for t in ids if t != -100] for ids in found.predictions.tolist()] == [done.ids for done in sampled]
+    assert (written(trainer, rows) == [done.ids for done in sampled]) == (source == "student")
     assert found.metrics["test_loss"] == trainer.evaluate(tiny.rows(3))["eval_loss"]
     assert (found.label_ids is None) == (source == "student")
     if source == "gold":
-        assert (found.label_ids == found.predictions).all()
+        assert [[t for t in ids if t != -100] for ids in found.label_ids.tolist()] == written(trainer, rows)
     with pytest.raises(UsageError, match="predict: one data set at a time"):
         trainer.predict({"a": tiny.rows(1)})
+
+
+def test_rows_of_which_nothing_counts_have_no_loss_and_are_never_the_best(tmp_path, tokenizer):
+    rollout = {"max_completion_length": 40, "source": "gold"}
+    short = [{**row, "completion": "1"} for row in asked_otherwise(2)]
+    best = {"eval_strategy": "steps", "eval_steps": 1, "save_strategy": "steps", "save_steps": 1}
+    best |= {"load_best_model_at_end": True, "metric_for_best_model": "loss", "divergence": {"skip_tokens": 4}}
+    with warned(r"eval_loss: nothing of these rows counts .*; raise rollout\.max_completion_length") as said:
+        trainer = made(tmp_path, tokenizer, eval_dataset=short, rollout=rollout, **best)
+        trainer.train()
+        assert math.isnan(trainer.evaluate()["eval_loss"])
+    assert len([line for line in said if "eval_loss" in line]) == 1
+    assert trainer.state.best_model_checkpoint is None
+    # Beside rows that count they change nothing.
+    full = asked_otherwise(3)[2:]
+    assert trainer.evaluate([*short, *full])["eval_loss"] == pytest.approx(trainer.evaluate(full)["eval_loss"])
+
+
+def test_predict_takes_the_split_for_tests_and_names_its_rows(tmp_path, tokenizer):
+    from datasets import Dataset, DatasetDict
+
+    parts = DatasetDict(validation=Dataset.from_list(tiny.rows(3)), test=Dataset.from_list(tiny.rows(2)))
+    trainer = made(tmp_path, tokenizer)
+    assert len(trainer.predict(parts).predictions) == 2
+    assert trainer.evaluate(parts)["eval_samples_per_second"] > 0
+    with pytest.raises(UsageError, match=r"^test_dataset: column 'privileged_context', row 0"):
+        trainer.predict([{"prompt": "Why?"}])
 
 
 @pytest.mark.parametrize("n", [1, 3])

@@ -6,12 +6,13 @@ import pytest
 import torch
 
 import tiny
+from training.test_unread import check_unread_are_said, recorded
 from unisd.training.runfile import assemble, recipe_names
 from unisd.training.trainer import UniSDTrainer
 
 
 @pytest.fixture(params=recipe_names())
-def trained(request, tmp_path, tokenizer):
+def trained(request, tmp_path, tokenizer, monkeypatch):
     settings = assemble(request.param)
     settings.training |= {
         "max_steps": 3,
@@ -33,15 +34,19 @@ def trained(request, tmp_path, tokenizer):
         with torch.no_grad():
             # Sharper distributions, so that divergences reach the paper's cap of 10 nats.
             model.lm_head.weight.mul_(2.5)
+    config, read = settings.config(tmp_path), recorded(monkeypatch)
     trainer = UniSDTrainer(
         model,
-        settings.config(tmp_path),
+        config,
         train_dataset=tiny.rows(8, probes=3),
         processing_class=tokenizer,
         peft_config=tiny.lora_config(settings.lora.dropout),
         grader=lambda ids, texts: [float(number % 2) for number in range(len(ids))],
     )
     trainer.train()
+    monkeypatch.undo()
+    if not request.param.startswith("paper"):  # which have the switches of the others
+        check_unread_are_said(request.param, read, tmp_path)
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     return trainer, rows
 

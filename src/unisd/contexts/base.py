@@ -182,6 +182,8 @@ class ContextKind:
     about: About
     words: Words | str
     """How it is shown; or the name of the kind whose words these are, now and whatever a user sets them to."""
+    wrong: bool = False
+    """Whether it must be wrong: one that says what is right (the gold context, the completion) is left out."""
 
     def make(self, need: Need, making: Making) -> Made:
         """Return contexts for ``making.examples``, up to ``need.count`` for each.

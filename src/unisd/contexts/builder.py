@@ -91,10 +91,12 @@ class PromptBuilder(Chat):
         """
         messages, words = self._messages(prompt), self._words_of(context.kind)
         variables = self._joined(variables, self.teacher_variables)
+        self._check_whole(messages, variables)
         last = max(index for index, message in enumerate(messages) if message["role"] == "user")
         question = messages[last]["content"]
         if self.layout == "system":
             block = self._block(_filled(words.before, context, question), variables)
+            self._check_block(variables)
             return self._behind(block, self.ids(messages, variables))
         if self.layout == "paper":
             messages[last]["content"] = f"{question}\n\n{_filled(words.after, context, question)}"
@@ -103,6 +105,12 @@ class PromptBuilder(Chat):
         at = last if registry.get(context.kind).about == "item" else start
         asked = _filled(words.asked, context, question)
         messages[at:at] = [{"role": "user", "content": asked}, {"role": "assistant", "content": context.text}]
+        if lost := self.left_out(messages, variables):
+            what = {at: "the words before the context", at + 1: "the context", last + 2: "the question"}
+            raise UsageError(
+                "contexts.layout=turn: with an earlier exchange before the question, the chat template leaves out "
+                f"{what.get(lost[-1], 'a message')}; use contexts.layout=paper"
+            )
         text = self.text(messages, variables)
         if context.text.strip() not in text:
             warn_once(
@@ -126,6 +134,22 @@ class PromptBuilder(Chat):
         before = self.text(system, variables, reply=False).partition(MARK)[0]
         return self._ids(before.rpartition(self.user_header)[0] if self.user_header else before)
 
+    def _check_block(self, variables: Variables) -> None:
+        """Check that the template shows what is said in a leading block.
+
+        Raises:
+            UsageError: it does not.
+        """
+        key = (self._template(variables), "block", repr(sorted(variables)))
+        if key not in self._lost:
+            shown = str(self.tokenizer.decode(self._block(_SHOWN, variables)))
+            self._lost[key] = () if _SHOWN.lower() in shown.lower() else (0,)
+        if self._lost[key]:
+            raise UsageError(
+                "contexts.layout=system: the chat template leaves the context out of a leading block; use "
+                "contexts.layout=paper"
+            )
+
     def _behind(self, block: list[int], student: list[int]) -> list[int]:
         """Join two documents to one: what opens a document comes first, and once."""
         opening = self.opening_ids
@@ -135,6 +159,7 @@ class PromptBuilder(Chat):
         return block + student
 
 
+_SHOWN = "UNISDSHOWN"
 _TURNS: dict[SystemTurn, str] = {
     "own": "has system turns",
     "merged": "writes a system message into the user's turn",

@@ -11,6 +11,7 @@ from unisd.tasks.base import Example
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W_\u3040-\u30ff\u3400-\u9fff]+")
 # "Reasoning:", "Action Input:": the words of a format, the same in all items.
 _LABEL = re.compile(r"^[^\S\n]*\w+(?: \w+){0,2}:", re.MULTILINE)
+_ANSWER = re.compile(r"\W*(?:final )?answer\b", re.IGNORECASE)
 _RUN = 3
 _LEAST_WORDS = 8
 _SHARE = 0.9
@@ -48,6 +49,20 @@ def _told(secret: tuple[str, ...], place: tuple[str, ...], share: float = _SHARE
 def repeats(context: Context, text: str) -> bool:
     """Return whether the context's text holds ``text`` (of eight words or more) as a whole."""
     return _told(tuple(words(text)), tuple(words(context.text)), share=1.0)
+
+
+def says_the_same(text: str, right: str) -> bool:
+    """Return whether a text says what is right, case and white space aside: all of it, or ``Answer: …`` as its end.
+
+    Signs count, for in programs and formulas they are what is wrong.
+    """
+
+    def plain(said: str) -> str:
+        return "".join(said.split()).casefold()
+
+    ends = [lines[-1] if (lines := said.strip().splitlines()) else "" for said in (text, right)]
+    same_end = _ANSWER.match(ends[0]) is not None and plain(ends[0]) == plain(ends[1])
+    return plain(text) == plain(right) or same_end
 
 
 def leaks(example: Example, context: Context) -> bool:

@@ -9,7 +9,7 @@ from unisd.contexts import registry
 from unisd.contexts.base import Context, Need, merged
 from unisd.contexts.builder import PromptBuilder
 from unisd.contexts.items import TEMPLATE, TOOLS, Item, column_of, read_columns
-from unisd.contexts.leakage import normalised, repeats
+from unisd.contexts.leakage import normalised, repeats, says_the_same
 from unisd.errors import UsageError, warn_once
 
 
@@ -74,8 +74,9 @@ def prepare_rows(
     """Turn items of text into rows of token ids; what does not fit is dropped and counted, never truncated.
 
     A student prompt or a required completion that does not fit drops the item. A context that does not fit, or that is
-    not about the item and yet gives away its gold one, is left out. Where fewer remain than are needed, the item is
-    dropped if they are required, and else goes without. Columns that nothing reads are named in a warning.
+    not about the item and yet gives away its gold one, or that is to be wrong and is right, is left out. Where fewer
+    remain than are needed, the item is dropped if they are required, and else goes without. Columns that nothing reads
+    are named in a warning.
 
     Args:
         rows: items, or a user's rows, such as a ``datasets.Dataset``; see ``read_columns`` for the columns.
@@ -115,10 +116,25 @@ def prepare_rows(
         raise UsageError("the data set has no rows; check its file, split and filters")
     if not prepared:
         why = "; ".join(f"{number}: {reason}" for reason, number in sorted(report.dropped.items()))
-        raise UsageError(
-            f"every one of the {report.rows} rows is dropped ({why}); raise the limits or shorten the rows"
-        )
+        raise UsageError(f"every one of the {report.rows} rows is dropped ({why}); {_remedy(report, joined)}")
     return prepared, report
+
+
+def _remedy(report: DropReport, needs: Sequence[Need]) -> str:
+    """Return what to do where nothing is left: what was too long, or which column has too little."""
+    todo = [
+        f"give each row {need.count} in the column '{column_of(need.slot)}'"
+        + (", or lower contexts.count" if need.count > 1 else "")
+        for need in needs
+        if _few(need) in report.dropped
+    ]
+    if not todo or any(reason not in map(_few, needs) for reason in (*report.dropped, *report.absent)):
+        todo.append("raise the limits or shorten the rows")
+    return "; ".join(todo)
+
+
+def _few(need: Need) -> str:
+    return f"fewer than {need.count} {need.slot} contexts left"
 
 
 def _name_unread(columns: Iterable[str], needs: Sequence[Need], completion: bool) -> None:
@@ -177,6 +193,8 @@ class _Preparation:
         for context in given:
             if need.slot != "gold" and _gives_away(item, context):
                 fault = f"{context.kind} context gives away the privileged one"
+            elif need.slot != "gold" and _is_right(item, context):
+                fault = f"{context.kind} context says what is right, as the privileged one or the completion does"
             else:
                 ids = self.builder.teacher_ids(item.prompt, context, item.variables)
                 fault = self._misfit(ids, f"{context.kind} prompt")
@@ -188,11 +206,10 @@ class _Preparation:
                 self.report.note(self.report.absent, fault, item.id)
         if len(fit) >= need.count:
             return fit
-        few = f"fewer than {need.count} {need.slot} contexts left"
         if need.required:
-            raise _UnfitError(few)
+            raise _UnfitError(_few(need))
         if fit:
-            self.report.note(self.report.absent, few, item.id)
+            self.report.note(self.report.absent, _few(need), item.id)
         return []
 
 
@@ -203,3 +220,9 @@ def _gives_away(item: Item, context: Context) -> bool:
         return False
     same = isinstance(item.prompt, str) and normalised(context.question or "") == normalised(item.prompt)
     return same or any(repeats(context, own.text) for own in gold)
+
+
+def _is_right(item: Item, context: Context) -> bool:
+    """Return whether a context that is to be wrong says what the item's gold one, or its completion, says."""
+    right = [own.text for own in item.contexts.get("gold", ())] + ([item.completion] if item.completion else [])
+    return registry.get(context.kind).wrong and any(says_the_same(context.text, text) for text in right)

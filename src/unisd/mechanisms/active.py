@@ -76,7 +76,8 @@ class Mechanisms(Sequence[Mechanism]):
 
     def inert(self, steps: int | None) -> list[str]:
         """Return a warning for each that, by its settings alone, cannot act in a run of ``steps`` steps."""
-        return [*self._idle, *(warning for mechanism in self._on for warning in mechanism.inert(steps))]
+        found = [*self._idle, *(warning for mechanism in self._on for warning in mechanism.inert(steps))]
+        return [*found, *(warning for mechanism in self._on for warning in _unread(mechanism))]
 
     def needs(self) -> list[Need]:
         """Return the contexts that rows must have, one entry a slot: the gold one, and what each asks for."""
@@ -154,6 +155,16 @@ def _idle(name: str, settings: Any) -> str:
     usual = plain(type(settings)())
     changed = [f"{name}.{field}" for field, value in plain(settings).items() if value != usual[field]]
     return "" if settings.on or not changed else f"{', '.join(changed)}: {name} is off, so this changes nothing"
+
+
+def _unread(mechanism: Mechanism) -> list[str]:
+    """Return a warning for each setting of a mechanism that is set, and that it does not read."""
+    given, usual = plain(mechanism.settings), plain(type(mechanism.settings)())
+    return [
+        f"{mechanism.name}.{field}: {why}, so this changes nothing; leave it out"
+        for field, why in mechanism.unread().items()
+        if given[field] != usual[field]
+    ]
 
 
 def _product(weights: Sequence[Weights]) -> Weights:

@@ -65,6 +65,11 @@ class Agreement(Mechanism):
             return ["agreement.gamma: 0 gives every token weight 1; raise it or set granularity to none"]
         return []
 
+    def unread(self) -> dict[str, str]:
+        """Return what only weights of tokens read."""
+        whole = "completions are weighed as a whole (granularity=sequence)"
+        return dict.fromkeys(("quantile", "cap", "floor"), whole) if self.settings.granularity == "sequence" else {}
+
     def needs(self) -> list[Need]:
         """Return K auxiliary contexts a row."""
         contexts = self.config.contexts

@@ -230,6 +230,10 @@ class Mechanism:
         """Return a warning where, by its settings alone, it cannot act in a run of ``steps`` steps."""
         return []
 
+    def unread(self) -> Mapping[str, str]:
+        """Return the fields of its settings that it does not read as the others stand, and why in a few words each."""
+        return {}
+
     def needs(self) -> Sequence[Need]:
         """Return the contexts that rows must have."""
         return ()

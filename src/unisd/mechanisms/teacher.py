@@ -67,6 +67,11 @@ class Teacher(Mechanism):
             return []
         return [f"teacher.every: the average first moves after {every} steps, the run has {steps}; lower it"]
 
+    def unread(self) -> dict[str, str]:
+        """Return what only an average reads."""
+        kind = self.settings.kind
+        return {} if kind == "ema" else dict.fromkeys(("decay", "every"), f"the {kind} teacher is no average")
+
     def teacher(self, model: nn.Module) -> TeacherWeights:
         """Return the teacher of the kind that is set."""
         if self.settings.kind == "ema":

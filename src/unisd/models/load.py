@@ -319,5 +319,7 @@ def _named_errors(name: str, what: str) -> Iterator[None]:
         yield
     except (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError, Warning, SafetensorError) as error:
         cause = " ".join(str(error).split())[:200] or type(error).__name__
+        if "attn_implementation" in str(error) and isinstance(error, ValueError):
+            raise UsageError(f"model.attention: {cause}; choose sdpa or eager, or leave it out") from error
         remedy = "install it" if isinstance(error, ImportError) else f"give a folder, a hub id or {default.NAME}"
         raise UniSDError(f"cannot load the {what} '{name}': {cause}; {remedy}") from error

@@ -158,8 +158,22 @@ def attach(model: nn.Module, peft_config: Any) -> nn.Module:
             raise UsageError(
                 "lora.dropout: weights of experts, which all-linear means, too, take none; set it to 0, or name layers"
             ) from error
+        if isinstance(error, AttributeError | KeyError | IndexError | TypeError | AssertionError):
+            usual = {field.name: field.default for field in dataclasses.fields(peft_config)}
+            given = [
+                name
+                for name, value in usual.items()
+                if name not in _ALWAYS and getattr(peft_config, name) not in (value, None, {}, [])
+            ]
+            raise UsageError(
+                f"peft_config: PEFT cannot make this adapter on this model ({type(error).__name__}: {cause}); it may "
+                f"want something before (see its documentation), or leave one of these out: {', '.join(given)}"
+            ) from error
         raise UsageError(f"lora{'.target_modules' if 'arget' in cause else ''}: {cause}") from error
     return adapted
+
+
+_ALWAYS = ("task_type", "peft_type", "peft_version", "r", "target_modules", "runtime_config")
 
 
 def _check_new(model: nn.Module, config: Any) -> None:

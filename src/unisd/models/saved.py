@@ -3,6 +3,7 @@
 import copy
 import json
 import shutil
+import tempfile
 import warnings
 from pathlib import Path
 from typing import Any
@@ -50,15 +51,36 @@ def check_trainable(model: nn.Module) -> None:
             "model: AdaLoRA's schedule of ranks and its orthogonal term are not run, so every layer keeps its first "
             "rank (init_r); use LoRA with a rank_pattern to share ranks out"
         )
-    if has_adapter(model):
-        kept = {tensor.data_ptr() for name in active_names(model) for tensor in _state(model, name).values()}
-        bare = bare_names(model)
-        lost = [name for name, value in names.items() if name in bare and value.data_ptr() not in kept]
-        if lost:
-            raise UsageError(
-                f"model: {len(lost)} trained tensors of the base ({', '.join(without_numbers(lost)[:3])}) would not be "
-                "saved with the adapter; freeze them, or name their modules in modules_to_save"
-            )
+    if not has_adapter(model):
+        return
+    kept = {tensor.data_ptr() for name in active_names(model) for tensor in _state(model, name).values()}
+    bare = bare_names(model)
+    lost = [name for name, value in names.items() if value.data_ptr() not in kept]
+    if of_base := [name for name in lost if name in bare]:
+        raise UsageError(
+            f"model: {len(of_base)} trained tensors of the base ({', '.join(without_numbers(of_base)[:3])}) would not "
+            "be saved with the adapter; freeze them, or name their modules in modules_to_save"
+        )
+    if lost := lost or _not_made_again(model, {value.data_ptr() for value in names.values()}):
+        raise UsageError(
+            f"model: {len(lost)} trained tensors of the adapter ({', '.join(without_numbers(lost)[:3])}) would not be "
+            "there when it is loaded, for PEFT does not save them or what makes them; use a configuration without them"
+        )
+
+
+def _not_made_again(model: nn.Module, trained_at: set[int]) -> list[str]:
+    """Return the trained tensors that PEFT's state holds and does not make from the configuration as it is saved."""
+    name = active_names(model)[0]
+    held = _state(model, name)
+    if all(map(_is_factor, held)):  # plain LoRA, which needs no trial
+        return []
+    wrapped: Any = model
+    with tempfile.TemporaryDirectory() as folder:
+        wrapped.peft_config[name].save_pretrained(folder)
+        made = _made_by(model, Path(folder))
+    if made is None:
+        return []
+    return [key for key, value in held.items() if value.data_ptr() in trained_at and made.get(key) != value.shape]
 
 
 def moved_weights(model: nn.Module) -> dict[str, Tensor]:

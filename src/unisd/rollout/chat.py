@@ -1,16 +1,15 @@
 """How a conversation is written down for a model: its chat template, what opens a document and what ends a turn."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from itertools import takewhile
 from typing import Any, Literal
 
-from transformers import PreTrainedTokenizerBase
-
 from unisd.errors import UsageError, warn_once
-from unisd.rollout.messages import Prompt, Variables, checked_variables, in_parts, messages_of
-from unisd.rollout.template import PLAIN, named, offered, read_by, with_fixed_date
+from unisd.rollout.messages import Prompt, Variables, messages_of
+from unisd.rollout.rendering import ASKED, MARK, Rendering, tried
+from unisd.rollout.template import named
 from unisd.rollout.thoughts import END, closing, last_mark
 from unisd.tasks.turns import THOUGHT, closes, reply_of
 
@@ -19,176 +18,23 @@ __all__ = ["MARK", "Chat", "Prompt", "SystemTurn", "Variables", "messages_of", "
 SystemTurn = Literal["own", "merged", "dropped", "refused"]
 """What becomes of a system message: a turn of its own, a part of the user's, nothing, or an error of the template."""
 
-MARK, _SECOND = "UNISDMARK", "UNISDSECOND"
-_ASKED = [{"role": "user", "content": "a"}]
-_TOOL = {"type": "function", "function": {"name": "a", "description": "a", "parameters": {"type": "object"}}}
+_SECOND = "UNISDSECOND"
 
 
-class Chat:
-    """Turns conversations into token ids with the model's own chat template.
+class Chat(Rendering):
+    """Prompts and replies as the model's chat template writes them, and what is read of the template to write them.
 
-    A tokenizer without a chat template (a base model) gets a plain one, ``User:`` and ``Assistant:`` on lines of their
-    own with the end-of-text token after each reply, and one warning says so. Templates that print the current date
-    get a fixed one, so that prompts do not change from day to day. Special tokens are added once.
-
-    Args:
-        tokenizer: the model's.
-        variables: what the template reads beside the messages, for all prompts (``enable_thinking``, say).
-
-    Raises:
-        UsageError: several chat templates of which none is the default, or variables that are none.
+    Arguments and errors are those of :class:`Rendering`.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, variables: Variables | None = None) -> None:
-        self.tokenizer = tokenizer
-        self.variables = checked_variables(variables or {}, "contexts.template_kwargs")
-        self._templates: dict[tuple[str | None, bool], str] = {}
-        self._headers: dict[str, str] = {}
-        self._turns: dict[str, SystemTurn] = {}
-        self._parted: dict[str, bool] = {}
-        self._known: set[tuple[str, ...]] = set()
-        self.chat_template: str = self._template(self.variables)
-        """The Jinja template in use: the tokenizer's (its date fixed), or the plain one."""
-        self._check_read(self.variables, "contexts.template_kwargs", self.chat_template)
-
-    # -- the template ------------------------------------------------------------------------------------------------
-
-    def _template(self, variables: Variables) -> str:
-        key = (variables.get("chat_template"), bool(variables.get("tools")))
-        if key not in self._templates:
-            self._templates[key] = self._choose_template(*key)
-        return self._templates[key]
-
-    def _choose_template(self, name: str | None, tools: bool) -> str:
-        given: Any = self.tokenizer.chat_template
-        if not given:
-            warn_once(
-                "the tokenizer has no chat template, so a plain 'User: … Assistant: …' format is used; "
-                "choose an instruction-tuned model or set tokenizer.chat_template for another"
-            )
-            adds_bos = self.tokenizer("a")["input_ids"][:1] == [self.tokenizer.bos_token_id]
-            return ("{{ bos_token }}" if adds_bos else "") + PLAIN
-        templates = named(given)
-        if name is not None and name not in templates:
-            has = ", ".join(sorted(templates)) if len(templates) > 1 else "one template, without a name"
-            raise UsageError(f"contexts.template_kwargs: there is no chat_template '{name}'; the tokenizer has {has}")
-        usual = "tool_use" if tools and "tool_use" in templates else "default"
-        template = templates.get(name or usual)
-        if template is None:
-            raise UsageError(
-                f"the tokenizer has several chat templates and no default ({sorted(templates)}); choose one as "
-                "contexts.template_kwargs={chat_template: NAME}, or set tokenizer.chat_template to it"
-            )
-        return with_fixed_date(template)
-
-    def _check_read(self, variables: Variables, place: str, template: str) -> None:
-        """Say which variables the template does not read: they change nothing."""
-        key = (template, *sorted(variables))
-        if key in self._known or not variables:
-            return
-        self._known.add(key)
-        read = read_by(template)
-        for name in sorted(variables.keys() - {"chat_template"}):
-            if read is None or name in read:
-                continue
-            known = ", ".join(offered(template)) or "none"
-            does = "does not show tools" if name == "tools" else f"does not read '{name}'"
-            warn_once(f"{place}: the chat template {does}, so this changes nothing; leave it out (it reads: {known})")
-
-    def text(
-        self, messages: Sequence[dict[str, Any]], variables: Variables | None = None, *, reply: bool = True
-    ) -> str:
-        """Return ``messages`` as the template writes them, special tokens as text.
-
-        Args:
-            messages: as :func:`messages_of` gives them.
-            variables: what the template reads besides; None: what it needs to say anything at all.
-            reply: up to where the assistant's next reply begins, or where its last message breaks off; else to the end.
-
-        Raises:
-            UsageError: the chat template refuses the messages.
-        """
-        given = dict(self._asking if variables is None else variables)
-        template = self._template(given)
-        given.pop("chat_template", None)
-        goes_on = reply and messages[-1]["role"] == "assistant"
-        written = self._render(messages, template, given, reply and not goes_on, goes_on)
-        return written + self._header(template, given) if reply and not goes_on else written
+    @cached_property
+    def _turns(self) -> dict[str, SystemTurn]:
+        return {}
 
     @cached_property
-    def _asking(self) -> Variables:
-        """This object's variables; and a tool, where the template refuses a question without any."""
-        more = {**self.variables, "tools": [_TOOL]}
-        needs_tool = not tried(lambda: self.text(_ASKED, self.variables)) and tried(lambda: self.text(_ASKED, more))
-        return more if needs_tool else self.variables
-
-    def _render(
-        self, messages: Sequence[dict[str, Any]], template: str, given: Variables, reply: bool, goes_on: bool = False
-    ) -> str:
-        if template not in self._parted:
-            self._parted[template] = self._reads_parts(template, given)
-        messages = [in_parts(message) for message in messages] if self._parted[template] else messages
-        return self._written(messages, template, given, reply, goes_on)
-
-    def _written(
-        self, messages: Sequence[dict[str, Any]], template: str, given: Variables, reply: bool, goes_on: bool = False
-    ) -> str:
-        try:
-            return str(
-                self.tokenizer.apply_chat_template(
-                    list(messages),
-                    chat_template=template,
-                    add_generation_prompt=reply,
-                    continue_final_message=goes_on,
-                    tokenize=False,
-                    **given,
-                )
-            )
-        except Exception as error:  # templates raise whatever they like
-            roles = ", ".join(message["role"] for message in messages)
-            why = " ".join(str(error).split())[:200]
-            raise UsageError(
-                f"the chat template refuses messages of the roles {roles} ({why}); use roles that the model knows"
-            ) from error
-
-    def _reads_parts(self, template: str, given: Variables) -> bool:
-        """Return whether a template writes contents that are lists of parts, and not those that are text.
-
-        Raises:
-            UsageError: it writes neither.
-        """
-
-        def shows(message: dict[str, Any]) -> tuple[bool, bool]:
-            written = tried(lambda: self._written([message], template, given, True))  # a refusal is said elsewhere
-            return MARK.lower() in written.lower(), bool(written)
-
-        asked = {"role": "user", "content": MARK}
-        (shown, something), (shown_in_parts, _) = shows(asked), shows(in_parts(asked))
-        if something and not shown and not shown_in_parts:
-            raise UsageError("the chat template does not show what the user says; set tokenizer.chat_template")
-        return shown_in_parts and not shown
-
-    def _header(self, template: str, given: Variables) -> str:
-        """Return how a reply begins where the template knows no ``add_generation_prompt``; else nothing."""
-        if template not in self._headers:
-            told = [*_ASKED, {"role": "assistant", "content": MARK}]
-            plain, found = self._render(_ASKED, template, given, False), ""
-            if plain == self._render(_ASKED, template, given, True):
-                whole = tried(lambda: self._render(told, template, given, False))
-                found = whole[len(plain) :].partition(MARK)[0] if MARK in whole and whole.startswith(plain) else ""
-            mark = THOUGHT.search(found)
-            found = found[: mark.start()] if mark else found.rstrip(" ")
-            self._headers[template] = found if found.strip() else ""
-        return self._headers[template]
-
-    def _ids(self, text: str) -> list[int]:
-        return [int(token) for token in self.tokenizer(text, add_special_tokens=False)["input_ids"]]
-
-    def ids(
-        self, messages: Sequence[dict[str, Any]], variables: Variables | None = None, *, reply: bool = True
-    ) -> list[int]:
-        """Return the token ids of :meth:`text`."""
-        return self._ids(self.text(messages, variables, reply=reply))
+    def _lost(self) -> dict[tuple[Any, ...], tuple[int, ...]]:
+        """By pattern, the places of messages that the template leaves out."""
+        return {}
 
     # -- what the template does --------------------------------------------------------------------------------------
 
@@ -246,15 +92,15 @@ class Chat:
 
     @cached_property
     def _after_reply(self) -> str:
-        """What stands behind an earlier reply, and another user turn; empty where the template refuses it."""
+        """What stands behind an earlier reply, and another user turn; empty where the template refuses or omits it."""
         roles = (("user", "a"), ("assistant", MARK), ("user", _SECOND))
         text = tried(lambda: self.text([{"role": role, "content": said} for role, said in roles], reply=False))
-        return text.rpartition(MARK)[2]
+        return text.rpartition(MARK)[2] if MARK in text else ""
 
     @cached_property
     def _tail(self) -> str:
         """What stands behind the last reply."""
-        text = self.text([*_ASKED, {"role": "assistant", "content": MARK}], reply=False)
+        text = self.text([*ASKED, {"role": "assistant", "content": MARK}], reply=False)
         found = re.split(MARK, text, flags=re.IGNORECASE)
         return found[-1] if len(found) > 1 else ""
 
@@ -266,14 +112,17 @@ class Chat:
         last = [token for token in self._ids(self._tail) if token in self._controls]
         earlier = [t for t in self._ids(self._after_reply.partition(_SECOND)[0]) if t in self._controls]
         both = [a for a, _ in takewhile(lambda pair: pair[0] == pair[1], zip(last, earlier, strict=False))]
-        begun = self.ids(_ASKED)
+        begun = self.ids(ASKED)
         opens = [token for token in begun if token in self._controls][-len(last) :]
-        if last == opens and begun == self.ids(_ASKED, reply=False):  # the next reply is begun unasked, too
+        if last == opens and begun == self.ids(ASKED, reply=False):  # the next reply is begun unasked, too
             both = both[:1]
         for token in [*reversed(both), *(token for token in last if token not in begun)]:
             return token
+        # Without an earlier reply to compare with, it is what comes first, unless that begins the next turn.
+        if last and not self._after_reply and last[0] not in opens[-1:]:
+            return last[0]
         end = self.tokenizer.eos_token_id
-        if end is not None and re.search(r"[<\[|]\S+[>\]|]", self._tail):
+        if end is not None and not last and re.search(r"[<\[|]\S+[>\]|]", self._tail):
             warn_once(
                 f"the chat template ends a reply with {self._tail.strip()!r}, which is no token of this tokenizer: "
                 f"replies end with {self._token(end)!r} instead; add it as a special token for another end"
@@ -319,6 +168,38 @@ class Chat:
                 raise UsageError(f"the chat template leaves out {role} messages; put the text into the user's message")
         return messages
 
+    def _pattern(self, messages: Sequence[dict[str, Any]], variables: Variables) -> tuple[Any, ...]:
+        """Return what decides what a template does with messages, texts aside; roles come first."""
+        roles = tuple((m["role"], bool(str(m["content"]).strip()), "tool_calls" in m) for m in messages)
+        return roles, self._template(variables), repr(sorted((k, v) for k, v in variables.items() if k != "tools"))
+
+    def left_out(self, messages: Sequence[dict[str, Any]], variables: Variables) -> tuple[int, ...]:
+        """Return which of some messages the template does not write in a prompt (read once a pattern of roles).
+
+        Contents are replaced by marks, so that what a template changes in a text (it trims, or cuts thoughts) is no
+        loss. Nothing is left out where the template refuses the marks: it says so itself, or not.
+        """
+        key = self._pattern(messages, variables)
+        if key not in self._lost:
+            marks = [f"{MARK}{number}Q" if there else "" for number, (_, there, _) in enumerate(key[0])]
+            marked = [m | ({"content": mark} if mark else {}) for m, mark in zip(messages, marks, strict=True)]
+            text = tried(lambda: self.text(marked, variables)).lower()
+            self._lost[key] = tuple(n for n, mark in enumerate(marks) if text and mark.lower() not in text)
+        return self._lost[key]
+
+    def _check_whole(self, messages: Sequence[dict[str, Any]], variables: Variables) -> None:
+        """Check that a prompt holds all of its messages.
+
+        Raises:
+            UsageError: the template leaves one out.
+        """
+        if lost := self.left_out(messages, variables):
+            which = ", ".join(f"{n + 1} ({messages[n]['role']})" for n in lost)
+            raise UsageError(
+                f"the chat template leaves out message {which} of the {len(messages)}, so the prompt is not whole; "
+                "write the conversation as one user message, or set tokenizer.chat_template"
+            )
+
     def student_ids(self, prompt: Prompt, variables: Variables | None = None) -> list[int]:
         """Return the token ids of the student's prompt x, up to where the assistant's reply begins or goes on.
 
@@ -329,25 +210,50 @@ class Chat:
         Raises:
             UsageError: the prompt is malformed, or the chat template refuses it, or leaves out a message.
         """
-        return self.ids(self._messages(prompt), self._joined(variables))
+        messages, variables = self._messages(prompt), self._joined(variables)
+        self._check_whole(messages, variables)
+        return self.ids(messages, variables)
 
     def completion_ids(self, text: str, prompt: Prompt, variables: Variables | None = None) -> list[int]:
         """Return the ids of ``text`` as the whole reply to a prompt, as the template writes it.
 
         They go on from :meth:`student_ids`: with the block of an empty thought where the template writes one, or with
-        the end of the thought that the prompt opens; and they end with the end-of-turn token. A thought in ``text`` is
-        kept, except where the prompt says that there is none.
+        the end of the thought that the prompt opens; and they end with the end-of-turn token, once. A thought in
+        ``text`` is kept, except where the prompt says that there is none. Where the template does not write what the
+        assistant says (it is for prompts alone, or reads other messages), the text follows the prompt as it is.
 
         Raises:
-            UsageError: the prompt is malformed, or the chat template refuses it or the reply.
+            UsageError: the prompt is malformed or refused by the template, or the text goes on behind an end of turn.
         """
         messages, variables, end = self._messages(prompt), self._joined(variables), self.end_of_turn_id
+        text = self._without_end(text, self._token(end))
         begun = self.text(messages, variables)
         written = self._continued(messages, begun, text, variables)
+        if not (self._writes_replies(messages, begun, variables) and _holds(written, text)):
+            return [*self._following(begun, text, end), end]
         ids = self._following(begun, written, end)
         if end in ids:
             return ids[: len(ids) - ids[::-1].index(end)]
         return [*self._following(begun, written.removesuffix(self._tail), end), end]
+
+    def _writes_replies(self, messages: list[dict[str, Any]], begun: str, variables: Variables) -> bool:
+        """Return whether the template writes what the assistant says behind such messages (read once a pattern)."""
+        key = ("reply", *self._pattern(messages, variables))
+        if key not in self._lost:
+            written = self._continued(messages, begun, MARK, variables)
+            self._lost[key] = () if MARK.lower() in written.lower() else (0,)
+        return not self._lost[key]
+
+    def _without_end(self, text: str, end: str) -> str:
+        """Return a reply without the tokens that end it: data sets of other trainers have them written out."""
+        ends = {end, str(self.tokenizer.eos_token or end)}
+        while (bare := text.rstrip()).endswith(tuple(ends)):
+            text = bare.removesuffix(next(one for one in ends if bare.endswith(one)))
+        if end in text:
+            raise UsageError(
+                f"the completion goes on behind {end!r}, which ends a reply; cut it there, or put turns into the prompt"
+            )
+        return text
 
     def _following(self, begun: str, written: str, end: int) -> list[int]:
         """Return the ids of ``written`` behind those of ``begun``."""
@@ -399,12 +305,10 @@ class Chat:
         return f"{inner or empty}{closing(last)}\n\n{rest}"
 
 
-def tried(write: Callable[[], str]) -> str:
-    """Return what is written, or nothing where the template refuses."""
-    try:
-        return write()
-    except UsageError:
-        return ""
+def _holds(written: str, text: str) -> bool:
+    """Return whether a template wrote what was said, whatever it does to case and white space."""
+    said, there = (THOUGHT.sub("", part) for part in (reply_of(text) or text, written))
+    return "".join(said.split()).casefold() in "".join(there.split()).casefold()
 
 
 def template_ends(tokenizer: Any) -> frozenset[int]:

@@ -23,6 +23,7 @@ from unisd.rollout.messages import checked_variables
 from unisd.settings import Field, build, check_field, group, plain, unknown
 from unisd.tasks.turns import Thoughts
 from unisd.training.fields import check_environment, check_fields, check_made
+from unisd.training.foreign import foreign, hint
 
 
 @group
@@ -204,9 +205,9 @@ _TAKEN = {"task", "model", "lora", "training", "recipe", "description", "base", 
 
 @functools.cache
 def all_arguments() -> type[Any]:
-    """Return the group by which arguments are checked: `OwnArguments`, and transformers' numbers and switches."""
+    """Return the group by which arguments are checked: `OwnArguments`, and transformers' numbers and texts."""
     own = {field.name for field in dataclasses.fields(OwnArguments)} | {"output_dir"}  # type: ignore[arg-type]
-    plain_kinds: list[Any] = [bool, int, float, bool | None, int | None, float | None]
+    plain_kinds: list[Any] = [bool, int, float, bool | None, int | None, float | None, str | None]
     theirs = [
         (field.name, field.type if field.type in plain_kinds else Any, None)
         for field in dataclasses.fields(TrainingArguments)
@@ -259,11 +260,14 @@ def moved(values: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _in_group(name: str) -> str:
-    """Return which groups have a setting that was given beside them; empty where none has."""
+def _instead(name: str) -> str:
+    """Return what to write for a name that is no argument: in which groups it is, or what another trainer's is here."""
     group, _, field = name.rpartition(".")
     held = {place: cls for place, cls in groups().items() if field in cls.__pydantic_fields__ and group in ("", place)}
-    return "write " + " or ".join(f"{place}={{'{field}': …}}" for place in held) if held else ""
+    row = foreign(name)
+    if held and (row is None or any(f"{place}.{field}" in row.settings for place in held)):
+        return "write " + " or ".join(f"{place}={{'{field}': …}}" for place in held)
+    return hint(name)
 
 
 class UniSDConfig(TrainingArguments):
@@ -296,7 +300,7 @@ class UniSDConfig(TrainingArguments):
         check_environment(values)
         names = ["output_dir", *all_arguments().__pydantic_fields__, *groups()]
         if strange := [name for name in values if name not in names]:
-            raise UsageError(f"{strange[0]}: no such setting; {_in_group(strange[0]) or unknown(strange[0], names)}")
+            raise UsageError(f"{strange[0]}: no such setting; {_instead(strange[0]) or unknown(strange[0], names)}")
         build(all_arguments(), values, "training")
         values = plain(OwnArguments()) | values
         self.tokens_per_row = values.pop("tokens_per_row")
@@ -308,7 +312,9 @@ class UniSDConfig(TrainingArguments):
         try:
             super().__init__(output_dir, **values)
         except Exception as error:  # whatever transformers says of values that were given
-            raise UsageError(f"training: {' '.join(str(error).split())[:300]}") from error
+            cause = " ".join(str(error).split())
+            of = [f".{name}" for name, value in values.items() if cause.startswith(f"{value} is not a valid ")][:1]
+            raise UsageError(f"training{''.join(of)}: {cause[:300]}") from error
         if self.n_gpu > 1:  # transformers would copy the model to all of them, row by row of a batch that has no rows
             all_of_them = f"torchrun --nproc_per_node={self.n_gpu} -m unisd.cli.main …"
             warn(f"{self.n_gpu} devices are seen and one is used; to use all, start with {all_of_them}")

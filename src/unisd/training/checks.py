@@ -15,11 +15,11 @@ _WATCHED = 3
 """Steps in which every tensor is looked at: the first has a learning rate of 0 with warm-up, and moves B before A."""
 
 
-def check_start(model: nn.Module, teacher: TeacherWeights) -> None:
+def check_start(model: nn.Module, teacher: TeacherWeights | None) -> None:
     """Compare teacher and student, on a few tokens, while the student has its initial weights.
 
     Raises:
-        UniSDError: they differ by more than rounding, or the model cannot read.
+        UniSDError: they differ by more than rounding, or the model cannot read, or says no numbers.
     """
     try:
         own = answers(model)
@@ -28,6 +28,13 @@ def check_start(model: nn.Module, teacher: TeacherWeights) -> None:
     except Exception as error:  # whatever the model says: nothing here has touched it yet
         cause = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
         raise UsageError(f"model: it cannot read a few tokens ({cause}); try model(input_ids=…) by itself") from error
+    if bool(own.isnan().any()):
+        raise UsageError(
+            "model: its logits are no numbers before the first step: weights are broken, or overflow in their "
+            "precision; load it anew, or set model.dtype=float32 (or bfloat16 in place of float16)"
+        )
+    if teacher is None:
+        return
     with teacher.weights() as weights:
         taught = answers(weights)
     if not alike(own, taught, next(model.parameters()).dtype):

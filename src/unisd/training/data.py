@@ -15,7 +15,8 @@ from unisd.tasks.sources import file_rows
 STREAMED = 100_000
 """Rows of a stream that are held at most: what has no length may have no end."""
 _TRAIN = ("train", "training")
-_HELD_OUT = ("validation", "valid", "val", "dev", "eval", "test")
+_VALIDATION = ("validation", "valid", "val", "dev", "eval")
+_HELD_OUT = {"eval_dataset": (*_VALIDATION, "test"), "test_dataset": ("test", *_VALIDATION)}
 
 
 def training_rows(given: Any) -> list[Any]:
@@ -32,21 +33,22 @@ def training_rows(given: Any) -> list[Any]:
     return _rows(_split(given, _TRAIN, "train_dataset"), "train_dataset")
 
 
-def evaluation_rows(given: Any) -> list[Any] | dict[str, list[Any]]:
+def evaluation_rows(given: Any, where: str = "eval_dataset") -> list[Any] | dict[str, list[Any]]:
     """Return the rows of an evaluation set, or of several by name.
 
     Args:
         given: as :func:`training_rows` takes it, but that a plain mapping holds sets by name; of a ``DatasetDict`` the
             split for validation is taken, or else the one for tests.
+        where: ``eval_dataset``, or ``test_dataset``, of which the split for tests is taken first.
 
     Raises:
         UsageError: as there.
     """
     if not isinstance(given, Mapping) or _is_dataset_dict(given) or "prompt" in given:
-        return _rows(_split(given, _HELD_OUT, "eval_dataset"), "eval_dataset")
+        return _rows(_split(given, _HELD_OUT[where], where), where)
     if not given or not all(isinstance(name, str) and name for name in given):
-        raise UsageError("eval_dataset: a mapping of names to data sets was expected; give each a name")
-    return {name: _rows(rows, f"eval_dataset[{name!r}]") for name, rows in given.items()}
+        raise UsageError(f"{where}: a mapping of names to data sets was expected; give each a name")
+    return {name: _rows(rows, f"{where}[{name!r}]") for name, rows in given.items()}
 
 
 def _split(given: Any, names: Iterable[str], where: str) -> Any:

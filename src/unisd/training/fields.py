@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import inspect
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -195,40 +196,14 @@ LEAST = {
     "ddp_bucket_cap_mb": 1,
 }
 
-# Names of earlier versions and of other trainers, and what says the same here.
+# Names of earlier versions that have the reason of a field of today; `foreign` has the others.
 _FORMER = {
-    "evaluation_strategy": "it is eval_strategy now",
-    "warmup_ratio": "give the share as warmup_steps: below 1 it is one",
     "group_by_length": _LENGTHS,
-    "no_cuda": "it is use_cpu now",
-    "use_mps_device": "an accelerator is found by itself; leave it out",
-    "use_ipex": "there is no such backend any more; leave it out",
-    "jit_mode_eval": "models run as they are; leave it out",
     "predict_with_generate": _EVALUATION,
-    "generation_max_length": "it is rollout.max_completion_length",
-    "generation_num_beams": "completions are sampled; see rollout",
-    "logging_dir": "set the environment variable TENSORBOARD_LOGGING_DIR; without it, it is runs/ in the run's folder",
-    "overwrite_output_dir": "a run's folder is never overwritten; choose another --output, or --resume",
-    "per_gpu_train_batch_size": "it is per_device_train_batch_size now",
-    "per_gpu_eval_batch_size": "it is per_device_eval_batch_size now",
-    "adafactor": "write optim=adafactor",
-    **dict.fromkeys(("fp16_backend", "half_precision_backend", "fp16_opt_level"), "there is one left; leave it out"),
     "torchdynamo": _COMPILED,
     "include_inputs_for_metrics": _EVALUATION,
-    "include_tokens_per_second": "metrics.jsonl has speeds already; leave it out",
-    "past_index": "it is for models of another kind; leave it out",
     "mp_parameters": _WHOLE,
     "sharded_ddp": _WHOLE,
-    "tpu_num_cores": "TPUs are not supported; leave it out",
-    "save_safetensors": "weights are always saved as safetensors; leave it out",
-    "max_length": "it is contexts.max_prompt_length and rollout.max_completion_length",
-    "max_seq_length": "it is contexts.max_prompt_length and rollout.max_completion_length",
-    "max_prompt_length": "it is contexts.max_prompt_length",
-    "max_completion_length": "it is rollout.max_completion_length",
-    "max_new_tokens": "it is rollout.max_completion_length",
-    "packing": "rows are packed always; leave it out",
-    "beta": "it is divergence.alpha (kind jsd)",
-    "temperature": "it is divergence.temperature, and for sampling rollout.temperature",
 }
 
 # How launchers ask for what `REFUSED` refuses.
@@ -364,6 +339,12 @@ def _needing(args: Any) -> dict[str, tuple[str, bool]]:
 
 def _check_optimizer(args: Any, own: Mapping[str, Any]) -> None:
     kind = args.optim.value
+    for part in str(args.optim_args or "").split(","):
+        if part and not re.fullmatch(r"\s*\w+\s*=[^=()\[\]{}]+", part):
+            raise UsageError(
+                f"training.optim_args: {args.optim_args!r} cannot be read; write name=value, with commas between, each "
+                "value a number or a name (betas are training.adam_beta1 and adam_beta2)"
+            )
     with _named("optim", kind):
         made, values = Trainer.get_optimizer_cls_and_kwargs(args, None)
     # What an optimizer does not read leaves what it is made with as it was.
@@ -382,6 +363,10 @@ def _check_optimizer(args: Any, own: Mapping[str, Any]) -> None:
 
 def _check_schedule(args: Any, optimizer: torch.optim.Optimizer, own: Mapping[str, Any]) -> None:
     kind = args.lr_scheduler_type
+    if not isinstance(args.lr_scheduler_kwargs or {}, Mapping):
+        raise UsageError(
+            f"training.lr_scheduler_kwargs: {_short(args.lr_scheduler_kwargs)} is no mapping; write {{name: value}}"
+        )
     reads = inspect.signature(TYPE_TO_SCHEDULER_FUNCTION[kind]).parameters
     whole = any(parameter.kind is parameter.VAR_KEYWORD for parameter in reads.values())
     for name in args.lr_scheduler_kwargs or {}:
@@ -417,4 +402,10 @@ def _named(field: str, value: Any) -> Iterator[None]:
         yield
     except Exception as error:  # whatever a package says: it is about this value
         cause = " ".join(str(error).split())[:250] or type(error).__name__
+        if missing := re.search(r"missing \d+ required [\w-]+ arguments?: (.+)$", cause):
+            of = "lr_scheduler_kwargs" if field.startswith("lr_scheduler") else "optim_args"
+            names = re.findall(r"'(\w+)'", missing[1])
+            cause = f"it needs {' and '.join(names)}; set training.{of}"
+        elif isinstance(error, AttributeError | KeyError | IndexError):
+            cause = f"it cannot be made with these arguments ({type(error).__name__}: {cause}); leave them out"
         raise UsageError(f"training.{field}: {value}: {cause}") from error

@@ -1,5 +1,6 @@
 """What the trainer does with rows that it does not learn from; and fixed samples, which all rows may need."""
 
+import math
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from torch import nn
 from transformers.trainer_utils import PredictionOutput, speed_metrics
 
 from unisd.contexts import PreparedRow
-from unisd.errors import UsageError
+from unisd.errors import UsageError, warn_once
 from unisd.mechanisms import Mechanisms, TeacherWeights
 from unisd.settings import unknown
 from unisd.training.arguments import UniSDConfig
@@ -44,9 +45,9 @@ class HeldOut(OneLineErrors):
     def _prepare(self, dataset: Any, args: UniSDConfig, model: nn.Module) -> list[PreparedRow]:
         raise NotImplementedError
 
-    def _prepare_held_out(self, dataset: Any, args: UniSDConfig, model: nn.Module) -> Any:
-        """Return the rows of an evaluation set, or of several by name."""
-        found = evaluation_rows(dataset)
+    def _prepare_held_out(self, dataset: Any, args: UniSDConfig, model: nn.Module, where: str = "eval_dataset") -> Any:
+        """Return the rows of an evaluation set, or of several by name; ``where`` is what messages call it."""
+        found = evaluation_rows(dataset, where)
         sets = found if isinstance(found, dict) else {"": found}
         prepared: dict[str, list[PreparedRow]] = {}
         of_training = self.dropped
@@ -54,7 +55,7 @@ class HeldOut(OneLineErrors):
             try:
                 prepared[name] = self._prepare(rows, args, model)
             except UsageError as error:
-                raise UsageError(f"eval_dataset{f'[{name!r}]' if name else ''}: {error}") from error
+                raise UsageError(f"{where}{f'[{name!r}]' if name else ''}: {error}") from error
         self.dropped = of_training
         return prepared if isinstance(found, dict) else prepared[""]
 
@@ -107,22 +108,30 @@ class HeldOut(OneLineErrors):
         return metrics
 
     def predict(self, test_dataset: Any, ignore_keys: Any = None, metric_key_prefix: str = "test") -> PredictionOutput:
-        """Return what the student writes for rows of the training kind, and the objective on it.
+        """Return what the student writes for rows of the training kind, and the objective on such rows.
+
+        Args:
+            test_dataset: rows as :meth:`evaluate` takes them; of a ``DatasetDict`` the split for tests.
+            ignore_keys: no meaning here.
+            metric_key_prefix: what the names of metrics start with.
 
         Returns:
-            ``predictions``: token ids of the completions, ``[rows, longest]`` int64, filled up with -100, for
-            ``processing_class.decode``; ``label_ids``: the gold completions, where ``args`` make use of them, else
-            None; ``metrics`` as :meth:`evaluate` names them.
+            ``predictions``: token ids of the student's completions, whoever writes those that it learns from,
+            ``[rows, longest]`` int64, filled up with -100, for ``processing_class.decode`` (rows times
+            ``rollout.num_generations`` where it samples several to learn from); ``label_ids``: the gold completions,
+            where ``args`` make use of them, else None; ``metrics`` as :meth:`evaluate` names them.
 
         Raises:
             UsageError: rows that are not as training rows must be, several sets, or several processes.
         """
         if self.ranks.count > 1:
             raise UsageError("predict: it runs in one process; start it without a launcher, or use evaluate")
-        rows = self._prepare_held_out(test_dataset, self.args, self.model)
+        rows = self._prepare_held_out(test_dataset, self.args, self.model, "test_dataset")
         if isinstance(rows, dict):
             raise UsageError("predict: one data set at a time; choose one of them")
         metrics, written = self._measured(rows, metric_key_prefix)
+        if self.args.rollout.source != "student":
+            written = [list(completion.ids) for completion in self.planner.writer.by_student(rows, "eval")]
         gold = [row.completion_ids for row in rows if row.completion_ids is not None]
         return PredictionOutput(padded(written), padded(gold) if len(gold) == len(rows) else None, metrics)
 
@@ -136,7 +145,7 @@ class HeldOut(OneLineErrors):
         if writer.once and fixed:
             writer.draw(rows, self.initial)
         size = self.args.per_device_eval_batch_size * self.ranks.count
-        totals: dict[str, float] = {"loss": 0.0}
+        totals: dict[str, float] = {}
         counts = Counter[str]()
         written: list[list[int]] = []
         for first in range(0, len(rows), size):
@@ -153,8 +162,14 @@ class HeldOut(OneLineErrors):
                     totals[name] = totals.get(name, 0.0) + value * len(shared)
                     counts[name] += len(shared)
         speed = speed_metrics(prefix, start, num_samples=len(rows), num_steps=-(-len(rows) // size))
-        means = {f"{prefix}_{name}": total / max(counts[name], 1) for name, total in totals.items()}
-        return means | speed, written
+        means = {f"{prefix}_{name}": total / counts[name] for name, total in totals.items()}
+        if not counts["loss"]:
+            warn_once(
+                f"{prefix}_loss: nothing of these rows counts (all completions were cut off, or are no longer than "
+                "divergence.skip_tokens), so there is no loss; raise rollout.max_completion_length"
+            )
+        # No number: 0 would be the best loss that there is.
+        return {f"{prefix}_loss": math.nan} | means | speed, written
 
     def _draw_once(self, resuming: bool) -> None:
         """Draw the completions that are written once for the whole run, or read those of the run that is resumed."""

@@ -19,6 +19,7 @@ from unisd.errors import UniSDError, UsageError, warn
 from unisd.models import load_model, load_tokenizer
 from unisd.models.load import base_model, placed
 from unisd.training.arguments import OwnArguments, UniSDConfig
+from unisd.training.foreign import hint
 
 _INSTEAD = {
     "data_collator": "rows are joined by the trainer; leave it out",
@@ -56,10 +57,13 @@ def arguments_of(given: Any) -> UniSDConfig:
     for field in dataclasses.fields(given):
         unset = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
         if field.init and field.name not in theirs and getattr(given, field.name, unset) != unset:
-            raise UsageError(
-                f"args: {field.name} of {type(given).__name__} has no effect here; use UniSDConfig, whose settings "
-                "`unisd list settings` shows"
+            known = hint(field.name)
+            todo = (
+                f"use UniSDConfig, where {known}"
+                if known
+                else "use UniSDConfig; `unisd list settings` shows its settings"
             )
+            raise UsageError(f"args: {field.name} of {type(given).__name__} has no effect here; {todo}")
     usual = TrainingArguments(given.output_dir)
     values = {name: getattr(given, name) for name in theirs}
     kept = {field.name for field in dataclasses.fields(OwnArguments)} - _OURS  # type: ignore[arg-type]
@@ -82,7 +86,11 @@ def refuse(known: Iterable[str], **given: Any) -> None:
         if value is None and name in _INSTEAD:
             continue
         near = difflib.get_close_matches(name, list(known), 1)
-        todo = _INSTEAD.get(name) or (f"did you mean '{near[0]}'?" if near else "is it a setting? see UniSDConfig")
+        todo = (
+            _INSTEAD.get(name)
+            or hint(name)
+            or (f"did you mean '{near[0]}'?" if near else "is it a setting? see UniSDConfig")
+        )
         raise UsageError(f"{name}: no argument of UniSDTrainer; {todo}")
 
 

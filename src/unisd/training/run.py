@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from unisd.errors import UsageError
+from unisd.errors import UsageError, warn
 from unisd.files import replacing_folder, write_json, write_text
 from unisd.mechanisms import Acting
 from unisd.models import has_adapter
@@ -25,6 +25,7 @@ from unisd.training.profiling import Profile
 from unisd.training.runfile import RunSettings, assemble, dumped, first_difference
 from unisd.training.telemetry import peak_memory_bytes
 from unisd.training.trainer import UniSDTrainer
+from unisd.training.unread import unread_of_run
 
 CONFIG_FILE = "config.yaml"
 SUMMARY_FILE = "summary.json"
@@ -108,6 +109,8 @@ def train_run(
     config.disable_tqdm = quiet
     config.about = settings.about()
     data = prepare(settings, config, loaded, progress=not quiet)
+    for message in unread_of_run(settings):
+        warn(message)
     model, peft_config = settings.lora.begin(data.model)
     trainer = UniSDTrainer(
         model,

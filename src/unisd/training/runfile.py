@@ -20,6 +20,7 @@ from unisd.models.load import is_adapter, weights_folder
 from unisd.settings import Field, build, group, plain, unknown
 from unisd.training.arguments import OwnArguments, UniSDConfig, all_arguments, groups, moved
 from unisd.training.fields import check_fields
+from unisd.training.foreign import hint
 
 
 @group
@@ -192,7 +193,8 @@ def parse_override(text: str) -> dict[str, Any]:
     name, equals, value = text.partition("=")
     parts = name.strip().split(".")
     if not equals or len(parts) != 2 or not all(parts):
-        raise UsageError(f"--set {text}: write group.field=value, for example --set rollout.top_p=0.9")
+        other = hint(name.strip())
+        raise UsageError(f"--set {text}: {other or 'write group.field=value, for example --set rollout.top_p=0.9'}")
     try:
         read = yaml.load(value, _Loader)
     except yaml.YAMLError as error:
@@ -249,9 +251,12 @@ def _checked(values: dict[str, Any]) -> RunSettings:
     known = all_groups() | {"training": all_arguments()}
     if isinstance(values.get("training"), Mapping):
         check_fields(values["training"], [plain(OwnArguments())], "training.")
+        for name in values["training"]:
+            if name not in known["training"].__pydantic_fields__ and (other := hint(str(name))):
+                raise UsageError(f"training.{name}: no such setting; {other}")
     for name in values:
         if name not in known and name not in _NOT_SETTINGS:
-            raise UsageError(f"unknown settings group '{name}'; {unknown(name, known)}")
+            raise UsageError(f"unknown settings group '{name}'; {hint(name) or unknown(name, known)}")
     built = {name: build(cls, values.get(name, {}), name) for name, cls in known.items()}
     if built["model"].quantization != "none" and not built["lora"].enabled:
         raise UsageError("model.quantization: weights in few bits cannot be trained; leave lora.enabled=false out")

@@ -46,6 +46,7 @@ from unisd.training.ranks import Ranks
 from unisd.training.speed import Work
 from unisd.training.telemetry import METRICS_FILE, MetricsLog, peak_memory_bytes, step_metrics
 from unisd.training.trackers import name_runs
+from unisd.training.unread import unread
 from unisd.training.window import RepeatedWindows, Window
 
 
@@ -156,8 +157,7 @@ class UniSDTrainer(HeldOut):
     def _prepare_steps(self, args: UniSDConfig, sampler: Sampler | None, grader: Grader | None) -> None:
         """Make what plans, learns and describes a step."""
         self.ranks = Ranks(self.accelerator)
-        if isinstance(self.teacher, LiveTeacher):
-            check_start(self.model, self.teacher)
+        check_start(self.model, self.teacher if isinstance(self.teacher, LiveTeacher) else None)
         self._watch = GradientWatch(self.ranks.sum)
         self.sampler = sampler or make_sampler(self.model, self._tokenizer, args.rollout.batch_size)
         if not getattr(self.sampler, "end_tokens", True):
@@ -201,8 +201,9 @@ class UniSDTrainer(HeldOut):
         for mechanism in self.mechanisms:
             for need in mechanism.needs():
                 if not any(row.contexts.get(need.slot) for row in rows):
+                    kept = " that could be kept (see the warning)" if report.absent else ""
                     raise UsageError(
-                        f"{mechanism.name}: no row has a {need.slot}_context; "
+                        f"{mechanism.name}: no row has a {need.slot}_context{kept}; "
                         f"add the column or switch {mechanism.name} off"
                     )
         return rows
@@ -218,7 +219,7 @@ class UniSDTrainer(HeldOut):
                 f"{checkpoint} holds the model alone (save_only_model): no run goes on from it; start anew"
             )
         steps = self.args.max_steps if self.args.max_steps > 0 else None
-        for message in self.mechanisms.inert(steps):
+        for message in [*unread(self.args), *self.mechanisms.inert(steps)]:
             warn(message)
         if self.planner.writer.once:
             self._draw_once(resuming=checkpoint is not None)

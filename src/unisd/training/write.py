@@ -76,6 +76,10 @@ class Writer:
             for row, sampled in zip(rows, fresh, strict=True)
         ]
 
+    def by_student(self, rows: Sequence[PreparedRow], step: int | str) -> list[Completion]:
+        """Return what the student as it is writes for each row, whoever writes what is learned from."""
+        return self._sample([Request(row.student_ids, (step, row.id, 0)) for row in rows], None)
+
     def _samples(self, row: PreparedRow, step: int | str) -> bool:
         """Return whether somebody samples at this step, rather than that the demonstration is taken."""
         rollout = self.config.rollout

@@ -23,6 +23,7 @@ class Negative(ContextKind):
     name, summary, about = "negative", "a wrong demonstration, written by the model and verified", "item"
     # The very words of gold, whatever a user makes of them: no sign of format may tell right from wrong.
     words = "gold"
+    wrong = True
 
     def make(self, need: Need, making: Making) -> Made:
         """Return a negative for each example that has a verified one.
