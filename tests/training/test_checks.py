@@ -240,7 +240,7 @@ def test_switching_off_for_a_while_leaves_what_is_trained():
         ({"learning_rate": 1e-30}, "every trained weight is as it was: .*model.dtype=float32"),
         (
             {"learning_rate": 1e6},
-            "are no numbers any more|the loss is no number any more|logits are not finite",
+            "is no number|logits are not finite",
         ),
     ],
 )

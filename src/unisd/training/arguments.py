@@ -170,6 +170,18 @@ class ContextsSettings:
 
 
 @group
+class GuardSettings:
+    """What stops a run that goes wrong."""
+
+    skip_nonfinite: int = Field(default=0, ge=0)
+    """Steps whose loss or gradient is no number that are left out, each with a warning, before the run stops. It stops
+    before anything of such a step is kept, and writes down what was seen (``nonfinite-step-N-rank-R.json``)."""
+    on_collapse: Literal["warn", "stop"] = "warn"
+    """What to do where the student's own words narrow down (entropy, length, repetition, share cut off, distance to the
+    teacher; the means of the latest five steps against those of the first): warn, or save and stop."""
+
+
+@group
 class OwnArguments:
     """Arguments of the trainer: those whose default is not transformers', and one more."""
 
@@ -196,6 +208,7 @@ _CORE: dict[str, type[Any]] = {
     "divergence": DivergenceSettings,
     "rollout": RolloutSettings,
     "contexts": ContextsSettings,
+    "guard": GuardSettings,
 }
 # What leaves the distribution that is sampled from as it is.
 _UNBENT = {"top_p": (1.0,), "top_k": (0,), "min_p": (0.0,), "repetition_penalty": (1.0,)}
@@ -288,6 +301,7 @@ class UniSDConfig(TrainingArguments):
     divergence: DivergenceSettings
     rollout: RolloutSettings
     contexts: ContextsSettings
+    guard: GuardSettings
     tokens_per_row: int
     about: Mapping[str, Any] = MappingProxyType({})
     """What else is to be said of the run where its settings are kept: in trackers and beside the weights."""

@@ -68,22 +68,17 @@ class GradientWatch:
         """Count a step of which no token carries a loss, which has said so."""
         self.passed += 1
 
-    def look(self, model: nn.Module, loss: Tensor, asks: Callable[[], bool], step: int) -> None:
+    def look(self, model: nn.Module, asks: Callable[[], bool], step: int) -> None:
         """Name what got no gradient, and stop at a gradient that is zero though the loss asks for a change.
 
         Args:
             model: the student, its gradients those of the whole step.
-            loss: this rank's part of the step's loss.
             asks: whether the loss has a gradient in the student's hidden states.
             step: the optimizer step, from 1, for messages.
 
         Raises:
-            UniSDError: the whole gradient is exactly zero, and the loss asks for a change; or the loss is no number.
+            UniSDError: the whole gradient is exactly zero, and the loss asks for a change.
         """
-        if not math.isfinite(float(self._total(loss.detach()))):
-            raise UniSDError(
-                f"step {step}: the loss is no number any more; lower training.learning_rate, or set model.dtype=float32"
-            )
         named = trained(model)
         self.looked += 1
         if self.looked <= _WATCHED:

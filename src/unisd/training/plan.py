@@ -24,6 +24,7 @@ from unisd.rollout import Completion, Sampler
 from unisd.tasks.turns import reply_of
 from unisd.teacher import ReadRequest, score
 from unisd.training.arguments import UniSDConfig
+from unisd.training.collapse import repeated
 from unisd.training.ranks import Ranks
 from unisd.training.window import Window
 from unisd.training.write import Writer
@@ -268,12 +269,14 @@ class Planner:
 
     def _describe(self, plan: Plan, total: Tensor) -> None:
         unfinished = sum(not done.finished for done in plan.completions)
-        counts = torch.tensor([float(unfinished)], device=total.device)
-        _, items, tokens, cut = torch.cat([total, self.ranks.sum(counts)]).tolist()
+        again = repeated(done.ids for done in plan.completions)
+        counts = torch.tensor([float(unfinished), *map(float, again)], device=total.device)
+        _, items, tokens, cut, before, runs = torch.cat([total, self.ranks.sum(counts)]).tolist()
         plan.metrics |= {
             "completions/tokens": tokens,
             "completions/mean_length": tokens / items,
             "completions/unfinished": cut / items,
+            "completions/repetition": before / max(runs, 1.0),
         }
         if self.config.rollout.mask_truncated_completions:
             plan.metrics["completions/left_out"] = cut

@@ -3,6 +3,7 @@
 import json
 import resource
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from unisd.files import named_write_errors, read_jsonl, write_jsonl
-from unisd.mechanisms import Mean, Mechanisms
+from unisd.mechanisms import Acting, Mean, Mechanisms, Run
 from unisd.training.plan import Plan
 
 METRICS_FILE = "metrics.jsonl"
@@ -36,6 +37,18 @@ def step_metrics(loss: Tensor, plan: Plan, mechanisms: Mechanisms) -> dict[str, 
         metrics["divergence/p95"] = float(torch.quantile(spread, 0.95))
         metrics["divergence/max"] = float(spread.max())
     return metrics | plan.metrics
+
+
+def acting(mechanisms: Mechanisms, file: Path) -> list[Acting]:
+    """Return, for each mechanism that is on, whether it acted in the run of a ``metrics.jsonl``.
+
+    None does in a run of which no step had a gradient.
+    """
+    run = Run(read_jsonl(file))
+    found = [found for mechanism in mechanisms if (found := mechanism.acting(run)) is not None]
+    if any(step.get("grad_norm") for step in run.steps):
+        return found
+    return [replace(each, acts=False, remedy="no step had a gradient, so nothing was learned") for each in found]
 
 
 def peak_memory_bytes() -> int:

@@ -6,7 +6,6 @@ are exact over the step however it is cut into micro-batches, rows or ranks.
 
 import gc
 import inspect
-import json
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -23,7 +22,7 @@ from unisd.contexts import PreparedRow, prepare_rows
 from unisd.errors import UniSDError, UsageError, warn
 from unisd.fast.merged import return_free_memory
 from unisd.files import named_write_errors, replacing_folder, write_json
-from unisd.mechanisms import Acting, InitialTeacher, LiveTeacher, Mechanisms, Run
+from unisd.mechanisms import Acting, InitialTeacher, LiveTeacher, Mechanisms
 from unisd.models import attach, has_adapter, max_positions
 from unisd.models.adapters import check_adapters
 from unisd.models.load import base_model
@@ -35,22 +34,22 @@ from unisd.rollout import Sampler, make_sampler
 from unisd.training.arguments import UniSDConfig
 from unisd.training.checkpoints import checkpoint_folder, mark_complete, to_resume
 from unisd.training.checks import GradientWatch, check_start
-from unisd.training.completions import CompletionsLog, completion_lines
+from unisd.training.completions import CompletionsLog
 from unisd.training.data import training_rows
-from unisd.training.heldout import HeldOut
+from unisd.training.guarded import Guarded
 from unisd.training.interop import arguments_of, bare_model, check_optimizer, check_parts, refuse, tokenizer_of
 from unisd.training.learn import Learner
 from unisd.training.plan import Grader, Plan, Planner
 from unisd.training.progress import CalmProgress
 from unisd.training.ranks import Ranks
 from unisd.training.speed import Work
-from unisd.training.telemetry import METRICS_FILE, MetricsLog, peak_memory_bytes, step_metrics
+from unisd.training.telemetry import METRICS_FILE, MetricsLog, acting, peak_memory_bytes, step_metrics
 from unisd.training.trackers import name_runs
 from unisd.training.unread import unread
 from unisd.training.window import RepeatedWindows, Window
 
 
-class UniSDTrainer(HeldOut):
+class UniSDTrainer(Guarded):
     """Adapts a causal language model by unified self-distillation (docs/method.md).
 
     Arguments stand in the order of transformers' trainer; those that have no meaning here are refused in one line.
@@ -159,6 +158,7 @@ class UniSDTrainer(HeldOut):
         self.ranks = Ranks(self.accelerator)
         check_start(self.model, self.teacher if isinstance(self.teacher, LiveTeacher) else None)
         self._watch = GradientWatch(self.ranks.sum)
+        self._prepare_guards()
         self.sampler = sampler or make_sampler(self.model, self._tokenizer, args.rollout.batch_size)
         if not getattr(self.sampler, "end_tokens", True):
             warn("no token ends a completion, so each is written to its full length; set tokenizer.eos_token")
@@ -258,7 +258,9 @@ class UniSDTrainer(HeldOut):
             batches.append(batch)
         if not batches:
             return [], None
-        plan = self.planner.plan([row for batch in batches for row in batch], self.state.global_step)
+        lower = "lower rollout.batch_size, training.tokens_per_row"
+        with self._memory_named("wrote or scored", lower):
+            plan = self.planner.plan([row for batch in batches for row in batch], self.state.global_step)
         return [None] * (len(batches) - 1) + [plan], None
 
     def training_step(self, model: nn.Module, inputs: Plan | None, num_items_in_batch: Any = None) -> Tensor:
@@ -267,17 +269,20 @@ class UniSDTrainer(HeldOut):
         if inputs is None:
             return torch.zeros((), device=self.args.device)
         return_free_memory()
-        with inputs.timing("learn"):
+        lower = "lower training.tokens_per_row, or set training.gradient_checkpointing=true"
+        with inputs.timing("learn"), self._memory_named("learned", lower):
             loss = self.learner.learn(model, inputs)
         return_free_memory()
-        if inputs.counted:
-            self._watch.look(self.model, loss, self.learner.asks, self.state.global_step + 1)
+        taken = self._takes(model, loss, inputs)
+        if inputs.counted and taken:
+            self._watch.look(self.model, self.learner.asks, self.state.global_step + 1)
         else:
             self._watch.pass_over()
         self._learned_at = time.perf_counter()
-        self._step_metrics = step_metrics(loss, inputs, self.mechanisms) | {
-            f"time/{phase}": seconds for phase, seconds in inputs.seconds.items()
-        }
+        self._step_metrics = {f"time/{phase}": seconds for phase, seconds in inputs.seconds.items()}
+        if not taken:
+            return torch.zeros((), device=self.args.device)
+        self._step_metrics |= step_metrics(loss, inputs, self.mechanisms)
         self._step_work = inputs.work
         self._tell(inputs, self.state.global_step + 1)
         return loss * self.ranks.count
@@ -291,8 +296,7 @@ class UniSDTrainer(HeldOut):
                 "or no longer than divergence.skip_tokens; raise rollout.max_completion_length, or skip fewer tokens"
             )
         if self.completions_log.due(step):
-            own = completion_lines(plan, step, self.processing_class.decode, self.sampler.decode)
-            lines = [line for lines in self.ranks.objects(own) for line in lines]
+            lines = [line for lines in self.ranks.objects(self._lines(plan, step)) for line in lines]
             if self.is_world_process_zero():
                 self.completions_log.add(lines, step, self.callback_handler.callbacks)
 
@@ -317,6 +321,7 @@ class UniSDTrainer(HeldOut):
         metrics = self._step_metrics
         metrics["grad_norm"] = float(grad_norm) if grad_norm is not None else 0.0
         metrics["learning_rate"] = float(learning_rate or 0.0)
+        metrics |= {"skipped": 1.0} if self._left_out else {}
         metrics |= self._follow.metrics
         metrics["time/other"] = elapsed - phases
         metrics["time/step"] = elapsed
@@ -326,6 +331,7 @@ class UniSDTrainer(HeldOut):
         self._step_metrics = metrics
         if self.is_world_process_zero():
             self.metrics_log.append({"step": self.state.global_step, "epoch": self.state.epoch} | metrics)
+        self._guard(metrics)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Send the last step's metrics to the trackers, too."""
@@ -335,9 +341,7 @@ class UniSDTrainer(HeldOut):
 
     def acting(self) -> list[Acting]:
         """Return, for each mechanism that is on, whether it acted, from the run's ``metrics.jsonl``."""
-        with self.metrics_log.path.open(encoding="utf-8") as file:
-            run = Run([json.loads(line) for line in file])
-        return [found for mechanism in self.mechanisms if (found := mechanism.acting(run)) is not None]
+        return acting(self.mechanisms, self.metrics_log.path)
 
     # -- checkpoints -------------------------------------------------------------------------------------------------
 
