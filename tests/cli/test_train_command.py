@@ -244,7 +244,11 @@ def test_resume_with_the_same_settings_takes_those_of_the_run_and_audits_nothing
             "contexts.count",
             "needs 2 or more",
         ),
-        (["--recipe", "core", "--dry-run", "--set", "training.lr_scheduler_type=zzz"], "training.lr_scheduler_type:", "zzz"),
+        (
+            ["--recipe", "core", "--dry-run", "--set", "training.lr_scheduler_type=zzz"],
+            "training.lr_scheduler_type:",
+            "zzz",
+        ),
         (["--recipe", "core", "--profile", "-1"], "--profile -1", "use 1 step or more"),
         (["--recipe", "core", "--audit", "1"], "--audit", "use 2 items or more"),
         (["--recipe", "core", "--audit", "-5"], "--audit", "use 2 items or more"),
