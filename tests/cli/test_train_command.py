@@ -244,7 +244,11 @@ def test_resume_with_the_same_settings_takes_those_of_the_run_and_audits_nothing
             "contexts.count",
             "needs 2 or more",
         ),
-        (["--recipe", "core", "--dry-run", "--set", "training.lr_scheduler_type=zzz"], "training:", "zzz"),
+        (
+            ["--recipe", "core", "--dry-run", "--set", "training.lr_scheduler_type=zzz"],
+            "training.lr_scheduler_type:",
+            "zzz",
+        ),
         (["--resume", "--plan"], "--plan", "give --recipe NAME or a run file"),
         (["--recipe", "core", "--plan", "--memory", "0"], "--memory 0", "in GiB"),
         (["--recipe", "core", "--plan", "--ranks", "0"], "--ranks 0", "use 1 or more"),
