@@ -84,6 +84,11 @@ def test_a_run_knows_its_base_and_its_task(folders, tmp_path):
     with (run / "config.yaml").open("a", encoding="utf-8") as file:
         file.write("contexts: {template_kwargs: {enable_thinking: false}}\n")
     assert find_model(str(run)).template_kwargs == {"enable_thinking": False}
+    whole = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(whole.replace("float32", "flo"))
+    with pytest.raises(UsageError, match=r"config.yaml: model.dtype is 'flo'; is the file cut off"):
+        find_model(str(run))
+    (run / "config.yaml").write_text(whole)
     (run / "adapter").rmdir()
     with pytest.raises(UsageError, match="no adapter yet"):
         find_model(str(run))

@@ -28,6 +28,19 @@ def test_adapter_folder_loads_on_its_base(tmp_path, tokenizer):
     assert load_tokenizer(str(tmp_path / "adapter")).chat_template == tokenizer.chat_template
 
 
+@pytest.mark.parametrize("length", [1, 3])
+def test_adapters_that_belong_on_each_other_are_refused(length, tmp_path):
+    folders = [str(tmp_path / str(number)) for number in range(length)]
+    for folder, base in zip(folders, folders[1:] + folders[:1], strict=True):
+        adapted = tiny.lora(tiny.model())
+        adapted.peft_config["default"].base_model_name_or_path = base
+        adapted.save_pretrained(folder)
+    for load in (load_model, load_tokenizer):
+        with pytest.raises(UniSDError, match="it is its own base") as refused:
+            load(folders[0])
+        assert len(str(refused.value).splitlines()) == 1
+
+
 def test_missing_model_is_one_line():
     with pytest.raises(UniSDError) as raised:
         load_model("/nowhere/at/all")

@@ -180,3 +180,17 @@ def test_the_store_in_the_cache(monkeypatch, tmp_path):
     monkeypatch.setenv("UNISD_CACHE", str(tmp_path))
     path = tmp_path / "contexts" / "cos_e.jsonl"
     assert CompletionStore.in_cache("contexts", "cos_e", "m") == CompletionStore(path, "m")
+
+
+@pytest.mark.parametrize("bad", ["[-1]", "[100000]", "[Infinity]"])
+def test_ids_that_no_model_wrote_are_written_again(bad, store):
+    """Below zero, beyond the sampler's vocabulary, or no number at all."""
+    store.completions(FakeSampler(echo), requests(2), PARAMS)
+    first, second = store.path.read_text().splitlines()
+    entry = json.loads(first)
+    broken = json.dumps(entry | {"ids": []}).replace("[]", bad)
+    store.path.write_text(f"{broken}\n{second}\n")
+    sampler = FakeSampler(echo)
+    sampler.vocabulary = 100000
+    store.completions(sampler, requests(2), PARAMS)
+    assert len(sampler.asked) == 1

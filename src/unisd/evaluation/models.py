@@ -14,7 +14,7 @@ from unisd.devices import chosen_device
 from unisd.errors import UsageError
 from unisd.fast import Mode
 from unisd.models import load_model, load_tokenizer
-from unisd.models.load import STARTS, base_of, is_adapter, load_on_base, weights_fingerprint
+from unisd.models.load import DTYPES, STARTS, base_of, is_adapter, load_on_base, weights_fingerprint
 from unisd.training.runfile import model_presets, read_run_file
 
 
@@ -55,6 +55,8 @@ def find_model(name: str) -> Found:
             raise UsageError(
                 f"{folder / 'config.yaml'}: it does not say which model was adapted; name the adapter itself"
             )
+        if model["dtype"] not in DTYPES:
+            raise UsageError(f"{folder / 'config.yaml'}: model.dtype is {model['dtype']!r}; is the file cut off?")
         for part in ("adapter", "model"):
             if (folder / part).is_dir():
                 weights = str(folder / part)

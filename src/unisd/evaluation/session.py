@@ -287,8 +287,10 @@ def regrade_file(task: Task, path: Path, thoughts: Thoughts = "cut") -> dict[str
     Raises:
         UsageError: the files are missing, damaged, or another task's.
     """
-    kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     evaluation = regrade(task, read_evaluation(path), thoughts)
+    kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if not isinstance(kept.get("asked") or {}, dict):
+        raise UsageError(f"{path}: 'asked' is no mapping; the file is damaged, evaluate again")
     before = evaluation.summary()
     if asked := kept.get("asked"):
         asked.pop("thoughts", None)

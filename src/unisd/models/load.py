@@ -296,11 +296,15 @@ def weights_fingerprint(model: nn.Module, adapter: bool = True) -> str:
 _NOT_OF_THE_MODEL = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures", "use_cache")
 
 
-def base_of(adapter: str) -> str:
+def base_of(adapter: str, above: tuple[str, ...] = ()) -> str:
     """Return the name of the model that a saved adapter belongs on.
 
+    Args:
+        adapter: its folder.
+        above: adapters that were found to belong on this one.
+
     Raises:
-        ValueError: the adapter names none.
+        ValueError: the adapter names none, or, through others or not, itself.
         OSError: it cannot be read.
     """
     folder = Path(adapter)
@@ -310,7 +314,12 @@ def base_of(adapter: str) -> str:
         raise ValueError("adapter_config.json names no base model; write it there as base_model_name_or_path")
     # A run that began by merging keeps its base beside the adapter, and may have been moved.
     beside = folder.resolve().parent / "base"
-    return str(beside if not Path(name).exists() and Path(name).name == "base" and beside.is_dir() else name)
+    found = str(beside if not Path(name).exists() and Path(name).name == "base" and beside.is_dir() else name)
+    if weights_folder(found) in (*above, adapter):
+        raise ValueError("by its adapter_config.json it is its own base; write there what it belongs on")
+    if is_adapter(found):
+        base_of(weights_folder(found), (*above, adapter))  # raises where the chain has no end
+    return found
 
 
 @contextlib.contextmanager

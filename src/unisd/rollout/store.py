@@ -58,7 +58,7 @@ class CompletionStore:
             UniSDError: the file cannot be read or written, or the sampler returns a wrong number of completions.
         """
         keys = [self.key(request, params) for request in requests]
-        known = self._read()
+        known = self._read(getattr(sampler, "vocabulary", None))
         missing = {key: request for key, request in zip(keys, requests, strict=True) if key not in known}
         # Prompts of like length together: the sampler pads to the longest of a batch.
         todo = sorted(missing.items(), key=lambda item: len(item[1].prompt_ids))
@@ -80,7 +80,7 @@ class CompletionStore:
         """Return the text of each completion (see :meth:`completions`)."""
         return [sampler.decode(done) for done in self.completions(sampler, requests, params, progress)]
 
-    def _read(self) -> dict[str, Completion]:
+    def _read(self, vocabulary: int | None) -> dict[str, Completion]:
         try:
             lines = self.path.read_bytes().split(b"\n")
         except FileNotFoundError:
@@ -91,11 +91,11 @@ class CompletionStore:
         for line in lines:
             try:
                 entry = json.loads(line)
-                known.setdefault(
-                    str(entry["key"]), Completion([int(i) for i in entry["ids"]], entry["finished"] is True)
-                )
-            except (ValueError, TypeError, KeyError):  # torn by a kill, or not ours
+                done = Completion([int(i) for i in entry["ids"]], entry["finished"] is True)
+            except (ValueError, TypeError, KeyError, OverflowError):  # torn by a kill, or not ours
                 continue
+            if all(0 <= i < (vocabulary or i + 1) for i in done.ids):  # else no model wrote it
+                known.setdefault(str(entry["key"]), done)
         return known
 
     def _append(self, fresh: dict[str, Completion]) -> None:

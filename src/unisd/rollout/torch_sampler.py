@@ -11,6 +11,7 @@ from unisd.devices import has_float64
 from unisd.errors import UniSDError, UsageError
 from unisd.fast.merged import merged_weights
 from unisd.files import stable_integer
+from unisd.models.load import base_model
 from unisd.models.trust import trusted_reader
 from unisd.models.vocabulary import check_ids
 from unisd.rollout.base import Completion, Request, SamplingParams
@@ -40,6 +41,7 @@ class TorchSampler:
         self.batch_size = batch_size
         # A base model may not declare the token with which the chat template ends a turn.
         self.end_tokens = end_tokens(model, tokenizer) | template_ends(tokenizer)
+        self.vocabulary: int = base_model(model).get_input_embeddings().weight.shape[0]  # type: ignore[operator, index]
 
     def sample(
         self, requests: Sequence[Request], params: SamplingParams, progress: str | None = None
