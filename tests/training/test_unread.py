@@ -19,6 +19,7 @@ ALIKE = {
     "contrast.per_item": "what is written before training",
     "hint_gap.per_item": "what is written before training",
     "contexts.encoder": "what is drawn before training",
+    "guard.on_collapse": "read once something shows",
     "contexts.words": "for kinds of one's own",
     "contexts.template_kwargs": "the template says whether it reads them",
 }
