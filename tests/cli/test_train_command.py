@@ -207,6 +207,7 @@ def test_resume_with_the_same_settings_takes_those_of_the_run_and_audits_nothing
     canned, finished, tmp_path, model_folder
 ):
     shutil.copytree(finished, tmp_path / "run")
+    (tmp_path / "run/finished.json").unlink()
     assert main(words(model_folder, tmp_path / "run", "--resume", "--audit", "5", "--quiet")) == 0
     assert canned.resume
     assert canned.audit is None
