@@ -72,13 +72,14 @@ def read_mark(checkpoint: Path) -> dict[str, Any]:
 
 
 def damage(checkpoint: Path) -> str | None:
-    """Return why no run can go on from a checkpoint that is marked, or None if one can. Every file is read."""
+    """Return why no run can go on from a marked checkpoint, as what it does, or None. Every file is read."""
     mark = read_mark(checkpoint)
     if not mark:
-        return f"its {MARK} is damaged, or of an earlier version"
+        return f"does not verify (its {MARK} is damaged, or of an earlier version)"
     if not mark["resumable"]:
         return _ALONE
-    return first_damage(checkpoint, mark["files"])
+    why = first_damage(checkpoint, mark["files"])
+    return None if why is None else f"does not verify ({why})"
 
 
 def to_resume(given: str | Path | bool | None, output_dir: str | Path) -> Path | None:
@@ -97,7 +98,7 @@ def to_resume(given: str | Path | bool | None, output_dir: str | Path) -> Path |
     folder = Path(output_dir if given is True else given).expanduser()
     if (folder / MARK).is_file():
         if (why := damage(folder)) is not None:
-            raise UsageError(f"{folder}: {why}; name another checkpoint, or start without resuming")
+            raise UsageError(f"{folder} {why}; name another checkpoint, or start without resuming")
         return folder
     marked = [path for _, path in found_checkpoints(checkpoint_folder(folder)) if (path / MARK).is_file()]
     if not marked:
@@ -108,7 +109,7 @@ def to_resume(given: str | Path | bool | None, output_dir: str | Path) -> Path |
             if passed:
                 warn(f"{'; '.join(passed)}; the run goes on from {path.name}")
             return path
-        passed.append(f"{path.name}: {why}")
+        passed.append(f"{path.name} {why}")
     raise UsageError(f"{folder} holds no checkpoint to go on from ({'; '.join(passed)}); start anew in another folder")
 
 

@@ -55,6 +55,7 @@ def identity(
         "tokenizer": _tokenizer(tokenizer),
         "model": _weights(model),
         "step": {"rows": per_step, "processes": args.world_size, "parts": _parts(args, model, len(rows), per_step)},
+        "length": {"max_steps": args.max_steps, "num_train_epochs": args.num_train_epochs},
         "versions": versions(),
     }
     return json.loads(json.dumps(found, default=str))  # type: ignore[no-any-return]
@@ -90,6 +91,12 @@ def check_same(kept: Mapping[str, Any], own: Mapping[str, Any], checkpoint: Path
                     f"{checkpoint} was written by {before['processes']} processes and {now['processes']} resume, which "
                     f"is not exact: {why}; resume with {before['processes']}"
                 )
+    for name, was in kept["length"].items():
+        if was != own["length"][name]:
+            warn(
+                f"training.{name} is {own['length'][name]} and was {was} when {checkpoint.name} was written: schedules "
+                "are those of the new length from here on"
+            )
     changed = [f"{name} {was} (now {own['versions'].get(name)})" for name, was in kept["versions"].items()
                if own["versions"].get(name) != was]  # fmt: skip
     if changed:

@@ -3,7 +3,7 @@
 import contextlib
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,14 @@ from transformers import TrainerCallback
 
 from unisd.errors import UniSDError, UsageError, warn
 from unisd.files import content_hash, named_write_errors, remove_partial
+from unisd.models.default import silent_bars
 from unisd.training.checkpoints import MARK, checkpoint_folder, mark_complete, read_mark, retire, rotate, to_resume
 from unisd.training.heldout import HeldOut
 from unisd.training.identity import check_same, identity
 from unisd.training.lock import run_lock
 from unisd.training.ranks import Ranks
 from unisd.training.signals import STOP
+from unisd.training.telemetry import METRICS_FILE, MetricsLog
 from unisd.training.window import Window
 
 
@@ -68,12 +70,22 @@ class Resumable(HeldOut):
             raise UsageError(
                 f"training.max_steps is {self.args.max_steps}, and {found} is at step {mark['step']} already; raise it"
             )
+        self._check_beside(mark)
+        return found
+
+    def _check_beside(self, mark: dict[str, Any]) -> None:
+        """Compare files of the run that lie beside its checkpoints: what was drawn once, and what was measured."""
         for name, before in mark["beside"].items():
             path = Path(self.args.output_dir) / name
-            if path.is_file() and content_hash(path) != before:
+            if name == METRICS_FILE:
+                log, step = MetricsLog(path), mark["step"]
+                if path.parent == Path(self.args.output_dir) and log.hash(step) != before:
+                    lost = log.missing(step)
+                    what = f"the lines of steps {ranges(lost)} are lost" if lost else "lines have changed"
+                    warn(f"{path}: {what}; the run goes on, and what is told of it at its end leaves them out")
+            elif path.is_file() and content_hash(path) != before:
                 warn(f"{path} is not what the run wrote; it is made again")
                 path.unlink()
-        return found
 
     # -- saving ------------------------------------------------------------------------------------------------------
 
@@ -98,7 +110,7 @@ class Resumable(HeldOut):
                 if self.args.should_save:
                     retire(folder)  # of a course that was given up, or torn
                 self.ranks.wait()
-                with self._without_rotation():
+                with self._without_rotation(), silent_bars():
                     super()._save_checkpoint(model, trial)
                 if self.planner.window is not None and self.state.global_step % self.mechanisms.uses:
                     self.planner.window.save(folder, self.ranks, self.args.should_save)
@@ -118,20 +130,24 @@ class Resumable(HeldOut):
             torch.save(self.args, arguments)  # with the limit that was set aside
         drawn = Path(self.args.output_dir) / f"{self.args.rollout.source}_samples.jsonl"
         beside = {drawn.name: content_hash(drawn)} if self.planner.writer.once and drawn.is_file() else {}
+        if self.is_world_process_zero():
+            beside[METRICS_FILE] = MetricsLog(Path(self.args.output_dir) / METRICS_FILE).hash(self.state.global_step)
         resumable = not self.args.save_only_model
         mark_complete(folder, self.state.global_step, self._note_identity(), resumable, beside)
         self._rotate(folder)
 
-    def _rotate(self, newest: Path, limit: int | None = None) -> None:
+    def _rotate(self, newest: Path) -> None:
         best = [Path(self.state.best_model_checkpoint)] if self.state.best_model_checkpoint else []
-        rotate(newest.parent, newest, limit or self.args.save_total_limit, best)
+        rotate(newest.parent, newest, self.args.save_total_limit, best)
 
     def _finalize_training(self, *args: Any, **kwargs: Any) -> Any:
         with self._without_rotation():
             result = super()._finalize_training(*args, **kwargs)
         best = self.state.best_model_checkpoint
         if self.args.should_save and best is not None and self.args.save_total_limit == 1:
-            self._rotate(Path(best), 1)  # as transformers does: of one, it is the best that stays
+            self._rotate(Path(best))  # as transformers does: of one, it is the best that stays
+        elif self.args.should_save and self._saved is not None:
+            self._rotate(self._saved)  # what a run that was killed meanwhile left undone
         return result
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
@@ -140,6 +156,17 @@ class Resumable(HeldOut):
         self.planner.window = Window.load(Path(resume_from_checkpoint), rank, self.ranks, device)
         for mechanism in self.mechanisms:
             mechanism.load(Path(resume_from_checkpoint))
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """Return rising numbers as text: ``1–3, 7``."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return ", ".join(str(first) if first == last else f"{first}–{last}" for first, last in runs)
 
 
 class Stopping(TrainerCallback):

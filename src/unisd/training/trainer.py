@@ -25,6 +25,7 @@ from unisd.files import replacing_folder, write_json
 from unisd.mechanisms import Acting, InitialTeacher, LiveTeacher, Mechanisms, Run
 from unisd.models import attach, has_adapter, max_positions
 from unisd.models.adapters import check_adapters
+from unisd.models.default import silent_bars
 from unisd.models.load import base_model
 from unisd.models.quantised import check_adapter_trains
 from unisd.models.saved import check_saved, check_trainable, finish_adapter, moved_weights
@@ -357,7 +358,8 @@ class UniSDTrainer(Resumable):
         """
         first = self.is_world_process_zero()
         with replacing_folder(folder, owner=first) as temporary:
-            self.save_model(str(temporary))
+            with silent_bars():
+                self.save_model(str(temporary))
             if first:
                 if has_adapter(self.model):
                     finish_adapter(self.model, temporary, self._moved)
