@@ -185,8 +185,12 @@ def content_hash(path: Path) -> str:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
-def contents(folder: Path, leave_out: Collection[str] = ()) -> dict[str, dict[str, Any]]:
-    """Return size and hash of every file in a folder, by its path there."""
+def contents(
+    folder: Path, leave_out: Collection[str] = (), names: Sequence[str] | None = None
+) -> dict[str, dict[str, Any]]:
+    """Return size and hash of every file in a folder, or of those named, by its path there."""
+    if names is not None:
+        return _contents(folder, names)
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     return _contents(folder, [name for name in names if name not in leave_out and not is_partial(Path(name))])
 

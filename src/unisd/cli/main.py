@@ -12,7 +12,7 @@ import warnings
 
 from unisd import __version__
 from unisd.errors import Stopped, UniSDError, UsageError
-from unisd.training.signals import listening
+from unisd.training.signals import STOP, listening, seconds_of
 
 COMMANDS = {
     "demo": "adapt a small real model on real questions, start to end, in minutes",
@@ -81,6 +81,8 @@ def _run(arguments: list[str] | None) -> int:
     try:
         chosen = parser().parse_args(arguments)
         command = chosen.command
+        if getattr(chosen, "max_time", None) is not None:
+            STOP.within(seconds_of(chosen.max_time))
         code: int = chosen.run(chosen)
         return code
     except Stopped as stopped:

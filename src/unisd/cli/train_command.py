@@ -18,9 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_run_arguments(parser)
     parser.add_argument("--output", type=Path, help="the run's folder")
     parser.add_argument("--resume", action="store_true", help="go on with the run in the folder, bit for bit")
-    parser.add_argument(
-        "--max-time", metavar="TIME", help="stop after the last step that fits, saved: 90m, 2h30m, or seconds"
-    )
+    parser.add_argument("--max-time", metavar="TIME", help="stop after the last step that fits: 90m, 2h30m, seconds")
     parser.add_argument(
         "--audit", type=int, metavar="N", help="first measure on N training items what the teacher has to teach"
     )
@@ -56,7 +54,6 @@ def run(arguments: argparse.Namespace) -> int:
     from unisd.errors import UsageError, warn
     from unisd.training.lock import run_lock
     from unisd.training.runfile import assemble
-    from unisd.training.signals import STOP, seconds_of
 
     given = given_settings(arguments)
     chosen = bool(arguments.file or arguments.recipe)
@@ -73,15 +70,14 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.profile < 0:
         raise UsageError(f"--profile {arguments.profile}: use 1 step or more")
-    STOP.within(None if arguments.max_time is None else seconds_of(arguments.max_time))
     output = arguments.output
     claim_folder(output, arguments.resume)
     if arguments.resume:
         settings = settings_to_resume(output, settings or _asked(arguments, given))
         if arguments.audit is not None:
             warn("--audit: a run that goes on is not audited; unisd audit measures by itself")
-        if (output / "config.yaml").is_file() and not is_longer(output, settings) and finished(output) is not None:
-            return _is_finished(arguments, finished(output))
+        if (steps := finished(output)) is not None and not is_longer(output, settings):
+            return _is_finished(arguments, steps)
     assert settings is not None
     with run_lock(output, owner=os.environ.get("RANK", "0") == "0"):
         return _train(settings, arguments)
@@ -99,7 +95,7 @@ def _asked(arguments: argparse.Namespace, given: dict[str, Any]) -> Any:
     )
 
 
-def _is_finished(arguments: argparse.Namespace, steps: int | None) -> int:
+def _is_finished(arguments: argparse.Namespace, steps: int) -> int:
     if os.environ.get("RANK", "0") == "0":
         summary = arguments.output / "summary.json"
         if arguments.json and summary.is_file():

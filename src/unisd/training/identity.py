@@ -77,10 +77,10 @@ def check_same(kept: Mapping[str, Any], own: Mapping[str, Any], checkpoint: Path
     """
     for part, what in _PARTS.items():
         before, now = kept.get(part, {}), own[part]
-        # What one of the versions does not know cannot be compared.
-        for name in before if len(before) == len(now) else [*(n for n in before if n in now)]:
-            if before[name] != now.get(name):
-                raise _other(checkpoint, what.format(name), before[name], now.get(name))
+        # What one of two versions does not know cannot be compared; contexts that one of two runs has not can.
+        for name in {**before, **now} if part == "rows" else [name for name in before if name in now]:
+            if before.get(name) != now.get(name):
+                raise _other(checkpoint, what.format(name), before.get(name), now.get(name))
     before, now = kept["step"], own["step"]
     if before["rows"] != now["rows"]:
         raise _other(checkpoint, "rows of a step (batch × accumulation × processes)", before["rows"], now["rows"])
@@ -135,6 +135,7 @@ def _settings(args: UniSDConfig) -> Iterator[tuple[str, Any]]:
 
 def _adapter(model: nn.Module) -> Iterator[tuple[str, Any]]:
     configs: Any = getattr(model, "peft_config", {})
+    yield "method", ", ".join(str(getattr(configs[name], "peft_type", name)) for name in active_names(model)) or "none"
     for adapter in active_names(model):
         for name, value in vars(configs[adapter]).items():
             if name not in _PLACE:

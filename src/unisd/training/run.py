@@ -25,7 +25,7 @@ from unisd.training.prepare import prepare
 from unisd.training.profiling import Profile
 from unisd.training.runfile import RunSettings, assemble, differences, dumped, read_run_file
 from unisd.training.signals import STOP
-from unisd.training.telemetry import peak_memory_bytes
+from unisd.training.telemetry import METRICS_FILE, peak_memory_bytes
 from unisd.training.trainer import UniSDTrainer
 
 CONFIG_FILE = "config.yaml"
@@ -101,20 +101,25 @@ def finished(folder: Path) -> int | None:
     """Return how many steps a finished run took, or None: it is not finished, or its weights are not what it saved."""
     try:
         said = json.loads((folder / FINISHED_FILE).read_text(encoding="utf-8"))
-        return None if first_damage(folder / said["weights"], said["files"]) else int(said["steps"])
+        if first_damage(folder / said["weights"], said["files"]):
+            return None
+        for name, entry in said["beside"].items():
+            if (why := first_damage(folder, {name: entry})) is not None:
+                warn(f"{folder}: {why} since the run was finished; its weights are as they were")
+        return int(said["steps"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
 def is_longer(folder: Path, settings: RunSettings) -> bool:
-    """Return whether ``settings`` ask for more steps or epochs than the run in a folder was started with.
+    """Return whether ``settings`` ask for more steps or epochs than the finished run in a folder was started with.
 
     Raises:
-        UsageError: the run was finished and kept no checkpoint to go on from.
+        UsageError: they do, and the run kept no checkpoint to go on from.
     """
     kept = assemble(file=folder / CONFIG_FILE).training
     found = any(settings.training.get(n) != kept.get(n) for n in (name.partition(".")[2] for name in _LONGER))
-    if found and finished(folder) is not None and not has_marked(checkpoint_folder(folder)):
+    if found and not has_marked(checkpoint_folder(folder)):
         raise UsageError(f"--resume: the run in {folder} is finished and kept no checkpoint; start a longer one anew")
     return found
 
@@ -200,10 +205,14 @@ def _train(
             "mechanisms": [vars(found) for found in acting],
         }
         write_json(folder / SUMMARY_FILE, summary)
-        kept = {"steps": steps, "weights": weights.name, "files": contents(weights, ["README.md"])}
-        write_json(folder / FINISHED_FILE, kept)
+        write_json(folder / FINISHED_FILE, _finish(folder, weights, steps))
     trainer.leave_ranks()
     return result
+
+
+def _finish(folder: Path, weights: Path, steps: int) -> dict[str, Any]:
+    beside = contents(folder, names=[CONFIG_FILE, METRICS_FILE, SUMMARY_FILE])
+    return {"steps": steps, "weights": weights.name, "files": contents(weights, ["README.md"]), "beside": beside}
 
 
 def _keep_settings(

@@ -12,6 +12,7 @@ from typing import Any
 from unisd.errors import UsageError
 
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
+_ALARM: int | None = getattr(signal, "SIGALRM", None)  # Windows has none: there a run looks at the clock at its steps
 _ONE_REQUEST = 2.0
 """Seconds within which a launcher repeats what the terminal has told its processes already."""
 
@@ -33,9 +34,12 @@ class Stop:
         self._came = 0.0
         self._finishes = False
 
-    def within(self, seconds: float | None) -> None:
-        """Ask for an end so many seconds from now; None: no limit."""
-        self.deadline = None if seconds is None else time.monotonic() + seconds
+    def within(self, seconds: float) -> None:
+        """Ask for an end so many seconds from now."""
+        self.deadline = time.monotonic() + seconds
+        if _ALARM is not None and threading.current_thread() is threading.main_thread():
+            # And again: what is raised inside of a destructor is lost.
+            signal.setitimer(signal.ITIMER_REAL, seconds, 10.0)
 
     def reason(self, needed: float = 0.0) -> str:
         """Return why work is to end now, or an empty text.
@@ -55,6 +59,15 @@ class Stop:
             yield
         finally:
             self._finishes = before
+
+    def over(self, number: int, frame: Any = None) -> None:
+        """Take the alarm at the end of the time, where nothing has to be finished first.
+
+        Raises:
+            Interrupted: so it is.
+        """
+        if not self._finishes and self.deadline is not None:
+            raise Interrupted("--max-time")
 
     def come(self, number: int, frame: Any = None) -> None:
         """Take a signal: the first asks for an end, a second one ends the process at once.
@@ -86,7 +99,7 @@ def listening() -> Iterator[Stop]:
     if threading.current_thread() is not threading.main_thread():
         yield STOP
         return
-    before = {}
+    before: dict[int, Any] = {} if _ALARM is None else {_ALARM: signal.signal(_ALARM, STOP.over)}
     for name in NAMES:
         number = getattr(signal, name, None)  # Windows has no SIGHUP
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # nohup's choice stays
@@ -94,6 +107,8 @@ def listening() -> Iterator[Stop]:
     try:
         yield STOP
     finally:
+        if _ALARM is not None:
+            signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in before.items():
             signal.signal(number, handler)
 

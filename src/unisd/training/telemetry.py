@@ -80,8 +80,10 @@ class MetricsLog:
 
 
 def _readable(path: Path, step: int) -> tuple[list[tuple[int, str]], int]:
-    """Return the lines of a log up to a step, each with its step, and how many are damaged. A last line that a kill tore
-    is none of either."""
+    """Return the lines of a log up to a step, each with its step, and how many are damaged.
+
+    A last line that a kill tore is neither.
+    """
     if not path.is_file():
         return [], 0
     kept, broken = [], 0
