@@ -19,16 +19,14 @@ from unisd.files import fingerprint
 from unisd.models.adapters import active_names, bare_names
 from unisd.models.load import base_model
 from unisd.training.arguments import UniSDConfig, groups
+from unisd.training.fields import LEAVES, REFUSED
 
-# Arguments that change speed, memory, how long a run is, or what is told of it, and never what a step does.
+# What changes how long a run is, where it lies, or what is told and kept of it, and never what a step does; beside what
+# leaves results as they are (`LEAVES`). Rows of a step are compared by themselves; task and model by what they give.
 _FREE = re.compile(
-    r"output_dir|overwrite_output_dir|logging_.*|log_.*|report_to|run_name|project|trackio_.*|disable_tqdm|save_.*|"
-    r"eval_.*|do_.*|per_device_.*|gradient_accumulation_steps|max_steps|num_train_epochs|resume_from_checkpoint|"
-    r"load_best_model_at_end|metric_for_best_model|greater_is_better|push_to_hub.*|hub_.*|ddp_.*|use_cpu|debug|"
-    r"dataloader_(num_workers|pin_memory|prefetch_factor|persistent_workers)|gradient_checkpointing.*|torch_compile.*|"
-    r"tokens_per_row|include_.*|skip_memory_metrics|torch_empty_cache_steps|restore_callback_states_from_checkpoint|"
-    r"ignore_data_skip|bf16_full_eval|fp16_full_eval|prediction_loss_only|auto_find_batch_size|batch_eval_metrics|"
-    r"enable_jit_checkpoint|local_rank|fsdp.*|parallelism_config|remove_unused_columns|_n_gpu|"
+    r"output_dir|logging_.*|report_to|run_name|project|trackio_.*|disable_tqdm|save_.*|eval_.*|per_device_.*|use_cpu|"
+    r"gradient_accumulation_steps|max_steps|num_train_epochs|load_best_model_at_end|metric_for_best_model|"
+    r"greater_is_better|ignore_data_skip|restore_callback_states_from_checkpoint|tokens_per_row|"
     r"recipe|task|model|lora|rollout\.(batch_size|log_completions_steps)"
 )
 _PLACE = ("base_model_name_or_path", "revision", "inference_mode", "task_type", "auto_mapping", "peft_version")
@@ -129,7 +127,7 @@ def _settings(args: UniSDConfig) -> Iterator[tuple[str, Any]]:
     for name, value in args.to_dict().items():
         if name in known:
             yield from ((f"{name}.{n}", v) for n, v in value.items() if not _FREE.fullmatch(f"{name}.{n}"))
-        elif not _FREE.fullmatch(name):
+        elif name not in LEAVES and name not in REFUSED and not _FREE.fullmatch(name):
             yield f"training.{name}", value
 
 

@@ -40,7 +40,7 @@ def run_lock(folder: Path, owner: bool = True) -> Iterator[None]:
         UsageError: another process writes there; the line names it.
         UniSDError: the folder cannot be written.
     """
-    path = folder.absolute() / LOCK_FILE
+    path = folder.resolve() / LOCK_FILE
     if not owner or path in _held:
         yield
         return
