@@ -6,6 +6,7 @@
 # make gpu-check  show on a GPU what tests cannot show without one; DEVICE=cpu: the short form; PART=name: one part
 # make gpu-wheels  fetch, with a network, what an ordinary CUDA image lacks, to be carried along in build/gpu-wheels
 # make test-oldest  core tests and the short form of gpu-check, in an environment of constraints-oldest.txt
+# make test-kill  kill runs at file events and at random, damage their files: they end as if nothing had been (an hour)
 # make bench  the short forms of the benchmarks; with TRL installed (pip install --no-deps 'trl==1.16.*') beside it
 
 PYTHON ?= python3
@@ -19,7 +20,7 @@ OLDEST_PYTHON ?= python3.12
 GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 GPU_WHEELS := build/gpu-wheels
 
-.PHONY: install demo test test-fast test-oldest gpu-check gpu-wheels format bench clean
+.PHONY: install demo test test-fast test-oldest test-kill gpu-check gpu-wheels format bench clean
 
 install: $(VENV)/.installed
 
@@ -48,6 +49,9 @@ test-fast: $(VENV)/.installed-dev
 test-oldest: $(OLDEST)/.installed
 	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest -n 2 -m "not slow and not gpu" $(addprefix tests/,$(CORE))
 	$(OLDEST)/bin/python benchmarks/gpu_check.py --device cpu
+
+test-kill: $(VENV)/.installed-dev
+	$(BIN)/python tests/training/kills.py
 
 CORE := objective mechanisms teacher rollout models contexts training
 

@@ -1,4 +1,4 @@
-"""The two ways in which something can go wrong, as the command line tells them apart, and warnings."""
+"""The ways in which something can go wrong, as the command line tells them apart, and warnings."""
 
 import functools
 import os
@@ -11,6 +11,10 @@ class UniSDError(Exception):
 
 class UsageError(UniSDError):
     """Something wrong was asked for (a setting, a name, a file's content). Exit code 2."""
+
+
+class Stopped(UniSDError):  # noqa: N818 - nothing went wrong
+    """Work ended before its end because it was asked to; what was done is kept. Exit code 3."""
 
 
 def warn(message: str) -> None:

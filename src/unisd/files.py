@@ -2,12 +2,16 @@
 
 import contextlib
 import dataclasses
+import errno
+import glob
 import hashlib
 import json
 import os
 import shutil
+import socket
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +55,9 @@ def _write_failure(error: Exception) -> str | None:
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success it replaces ``path`` atomically, on failure it is removed.
 
+    What came to lie there is on the disk: the file first, then its name. What a killed process left of an earlier try
+    is removed.
+
     Raises:
         UniSDError: the file cannot be written (no space, no permission).
     """
@@ -58,14 +65,15 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         with named_write_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
+            _remove_left(path)
+            handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.{_writer()}.", suffix=_PARTIAL)
             os.close(handle)
             temporary = Path(name)
             yield temporary
-            with temporary.open("rb") as written:
-                os.fsync(written.fileno())
+            to_disk(temporary)
             temporary.chmod(0o644)
             temporary.replace(path)
+            to_disk(path.parent)
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
@@ -82,17 +90,131 @@ def replacing_folder(path: Path, owner: bool = True) -> Iterator[Path]:
     Raises:
         UniSDError: it cannot be written (no space, no permission).
     """
-    temporary = path.with_name(f".{path.name}.partial")
+    temporary, former = (path.with_name(f".{path.name}{part}{_PARTIAL}") for part in ("", ".former"))
     try:
         with named_write_errors(path):
-            temporary.mkdir(parents=True, exist_ok=True)
+            if owner:  # what a killed process left must not get in among what is written now
+                for left in (temporary, former):
+                    shutil.rmtree(left, ignore_errors=True)
+                temporary.mkdir(parents=True)
             yield temporary
             if owner:
-                shutil.rmtree(path, ignore_errors=True)
+                tree_to_disk(temporary)
+                if path.exists():
+                    path.replace(former)
                 temporary.replace(path)
+                to_disk(path.parent)
     finally:
         if owner:
-            shutil.rmtree(temporary, ignore_errors=True)
+            for left in (temporary, former):
+                shutil.rmtree(left, ignore_errors=True)
+
+
+_PARTIAL = ".partial"
+
+
+def _writer() -> str:
+    """Return the name of this process among all that may write into a folder: its machine, and its number there."""
+    machine = hashlib.blake2b(socket.gethostname().encode(), digest_size=4).hexdigest()
+    return f"{machine}-{os.getpid()}"
+
+
+def _remove_left(path: Path) -> None:
+    """Remove what processes of this machine that live no more left when they wrote ``path``."""
+    machine = _writer().split("-")[0]
+    for left in path.parent.glob(f".{glob.escape(path.name)}.{machine}-*{_PARTIAL}"):
+        number = left.name.removeprefix(f".{path.name}.{machine}-").split(".")[0]
+        if number.isdigit() and not process_lives(int(number)):
+            left.unlink(missing_ok=True)
+
+
+def process_lives(number: int) -> bool:
+    """Return whether there is a process of this number on this machine."""
+    try:
+        os.kill(number, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # somebody else's, or a number that no process can have
+        return True
+    return True
+
+
+def is_partial(path: Path) -> bool:
+    """Return whether a file or folder has the name of something half written, by this or an earlier version."""
+    return path.name.startswith(".") and path.name.endswith(_PARTIAL)
+
+
+def remove_partial(folder: Path) -> None:
+    """Remove everything half written from a folder that this process alone writes into."""
+    for left in filter(is_partial, list(folder.iterdir()) if folder.is_dir() else []):
+        if left.is_dir() and not left.is_symlink():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
+
+
+def to_disk(path: Path) -> None:
+    """Wait until a file's content, or a folder's names, are on the disk."""
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except OSError:
+        if path.is_dir():  # Windows opens no folders
+            return
+        raise
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        # Some file systems cannot do this for folders: they have no other way.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF) or not path.is_dir():
+            raise
+    finally:
+        os.close(handle)
+
+
+def tree_to_disk(folder: Path) -> None:
+    """Wait until everything in a folder is on the disk: files first, then the folders that name them."""
+    for place, _, names in os.walk(folder, topdown=False):
+        for name in names:
+            to_disk(Path(place) / name)
+        to_disk(Path(place))
+
+
+def content_hash(path: Path) -> str:
+    """Return a hash (32 hexadecimal characters) of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
+def contents(
+    folder: Path, leave_out: Collection[str] = (), names: Sequence[str] | None = None
+) -> dict[str, dict[str, Any]]:
+    """Return size and hash of every file in a folder, or of those named, by its path there."""
+    if names is not None:
+        return _contents(folder, names)
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return _contents(folder, [name for name in names if name not in leave_out and not is_partial(Path(name))])
+
+
+def _contents(folder: Path, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    with ThreadPoolExecutor(4) as pool:  # hashing lets other threads work
+        hashes = list(pool.map(lambda name: content_hash(folder / name), names))
+    sizes = [(folder / name).stat().st_size for name in names]
+    return {name: {"bytes": size, "hash": found} for name, size, found in zip(names, sizes, hashes, strict=True)}
+
+
+def first_damage(folder: Path, expected: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """Return what is wrong with the first file of a folder that is not as `contents` found it, or None."""
+    for name, entry in expected.items():
+        path = folder / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if path.stat().st_size != entry["bytes"]:
+            return f"{name} has {path.stat().st_size} bytes and had {entry['bytes']}"
+    try:
+        found = _contents(folder, list(expected))
+    except OSError as error:
+        return f"{Path(error.filename or folder).name} cannot be read ({error.strerror})"
+    return next((f"{name} has changed" for name, entry in expected.items() if found[name] != entry), None)
 
 
 def check_writable(path: Path, option: str, folder: bool) -> None:

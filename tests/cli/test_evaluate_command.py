@@ -1,5 +1,8 @@
 import json
+import os
 import shutil
+import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -127,6 +130,19 @@ def test_answers_are_kept_between_calls_unless_fresh_ones_are_wanted(model_folde
     assert len(written) == 1
     assert found(capsys, *words, "--fresh") == first
     assert len(written) == 2
+
+
+def test_a_signal_says_what_is_kept_and_a_time_that_is_over_too(model_folder, refused, monkeypatch):
+    def stopped(*_, **__):
+        os.kill(os.getpid(), signal.SIGHUP)
+        time.sleep(5)
+
+    words = ["evaluate", model_folder, *COS_E, "--limit", "4", "--max-new-tokens", "5", "--quiet"]
+    kept = "answers that were written are kept: the same command asks for the others alone"
+    monkeypatch.setattr("unisd.rollout.TorchSampler.sample", stopped)
+    assert refused(*words, code=3) == f"unisd: stopped by SIGHUP; {kept}"
+    monkeypatch.setattr("unisd.rollout.TorchSampler.sample", lambda *_, **__: time.sleep(5))
+    assert refused(*words, "--max-time", "1", code=3) == f"unisd: stopped by --max-time; {kept}"
 
 
 def test_all_asks_what_lies_in_a_folder_and_says_what_it_leaves_out(tmp_path, model_folder, capsys, wide):

@@ -12,7 +12,8 @@ import pytest
 import unisd
 from unisd.cli import list_command
 from unisd.cli.main import COMMANDS, main, parser
-from unisd.errors import UniSDError, UsageError
+from unisd.errors import Stopped, UniSDError, UsageError
+from unisd.training.signals import Interrupted
 
 HERE = Path(__file__).parent
 
@@ -67,7 +68,9 @@ def test_done_is_the_code_of_the_command(monkeypatch):
         (OSError(28, "No space left", "/full/x"), 1, "No space left: /full/x", "free space or check the path"),
         (OSError("broken"), 1, "broken", "free space or check the path"),
         (MemoryError(), 1, "out of memory", "lower training.tokens_per_row or rollout.batch_size"),
-        (KeyboardInterrupt(), 1, "stopped", "run the command again to go on (unisd train: with --resume)"),
+        (KeyboardInterrupt(), 3, "stopped", "run the command again"),
+        (Interrupted("SIGTERM"), 3, "stopped by SIGTERM", "run the command again"),
+        (Stopped("stopped after step 3; to go on: x"), 3, "stopped after step 3", "to go on: x"),
     ],
 )
 def test_each_way_to_fail_has_its_code_and_one_line(error, code, what, remedy, monkeypatch, refused):

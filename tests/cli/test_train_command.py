@@ -1,6 +1,11 @@
 import json
+import os
+import re
 import resource
 import shutil
+import signal
+import threading
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -207,10 +212,79 @@ def test_resume_with_the_same_settings_takes_those_of_the_run_and_audits_nothing
     canned, finished, tmp_path, model_folder
 ):
     shutil.copytree(finished, tmp_path / "run")
+    (tmp_path / "run/finished.json").unlink()
     assert main(words(model_folder, tmp_path / "run", "--resume", "--audit", "5", "--quiet")) == 0
     assert canned.resume
     assert canned.audit is None
     assert canned.settings.plain() == assemble(file=tmp_path / "run/config.yaml").plain()
+
+
+def test_a_stopped_run_goes_on_ends_and_goes_on_longer(tmp_path, model_folder, capsys, refused):
+    run = tmp_path / "run"
+
+    def ask():
+        while not (run / "metrics.jsonl").is_file() or not (run / "metrics.jsonl").read_text():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    assert train(model_folder, run, "--set", "training.max_steps=9", "--set", "training.save_strategy=no") == 3
+    asking.join()
+    said = capsys.readouterr().err.splitlines()
+    found = re.fullmatch(r"unisd: stopped by SIGTERM after step (\d) of 9, which is saved; to go on: (.*)", said[-1])
+    assert found[2] == f"unisd train --output {run} --resume"
+    assert (run / f"checkpoints/checkpoint-{found[1]}").is_dir()
+    assert not {"adapter", "finished.json", "run.lock"} & {path.name for path in run.iterdir()}
+    resume = ["train", "--output", str(run), "--resume"]
+    # Without a recipe, too, what is asked for is compared.
+    for more, named in ((["--set", "lora.r=8"], "lora.r is 8"), (["--task", "mbpp"], "task.name is 'mbpp'"),
+                        (["--set", "training.max_steps=5"], "training.max_steps is 5")):  # fmt: skip
+        assert f"--resume: {named} but the run in {run} has" in refused(*resume, *more)
+    assert main([*resume, "--quiet"]) == 0
+    before = {name: (run / name).read_bytes() for name in files(run)}
+    capsys.readouterr()
+    assert main(resume) == 0
+    assert f"{run} is finished (9 steps): nothing was changed; to go on" in capsys.readouterr().out
+    assert main([*resume, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["steps"] == 9
+    assert {name: (run / name).read_bytes() for name in files(run)} == before
+    assert main([*resume, "--quiet", "--set", "training.max_steps=10"]) == 0
+    assert "training.max_steps is 10 and was 9" in capsys.readouterr().err
+    assert json.loads((run / "summary.json").read_text())["steps"] == 10
+    assert yaml.safe_load((run / "config.yaml").read_text())["training"]["max_steps"] == 10
+
+
+def test_finished_weights_that_were_damaged_are_saved_again(tmp_path, finished):
+    shutil.copytree(finished, tmp_path / "run")
+    file = tmp_path / "run/adapter/adapter_model.safetensors"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-7] + bytes(7))
+    assert main(["train", "--output", str(tmp_path / "run"), "--resume", "--quiet"]) == 0
+    assert file.read_bytes() == whole
+
+
+@pytest.mark.parametrize("more", [[], ["--resume"]])
+def test_a_kill_before_the_settings_were_kept_blocks_nothing(canned, tmp_path, more, refused):
+    run = tmp_path / "run"
+    run.mkdir()
+    for name in (".config.yaml.1a2b3c4d-999999.x.partial", "run.lock", "rows.json"):
+        (run / name).write_text("{}")
+    (run / ".adapter.partial").mkdir()
+    if more:
+        assert "give --recipe as at first" in refused("train", "--output", run, "--resume")
+    assert main(["train", "--recipe", "core", "--output", str(run), "--quiet", *more]) == 0
+    (run / "notes.txt").write_text("x")
+    assert "no config.yaml" in refused("train", "--recipe", "core", "--output", run, "--resume")
+
+
+def test_a_time_that_is_over_before_a_step_leaves_nothing(tmp_path, model_folder, refused):
+    assert "--max-time soon: write a time above 0" in refused(
+        *words(model_folder, tmp_path / "x", "--max-time", "soon")
+    )
+    line = refused(*words(model_folder, tmp_path / "run", "--max-time", "0.05"), code=3)
+    assert line.startswith("unisd: stopped by --max-time; before a step was finished: run the command again")
+    assert not (tmp_path / "run").exists()
 
 
 # -- what is refused --------------------------------------------------------------------------------------------------

@@ -7,8 +7,8 @@ from unisd.mechanisms import known
 from unisd.training.runfile import (
     all_groups,
     assemble,
+    differences,
     dumped,
-    first_difference,
     load_recipe,
     merge,
     model_presets,
@@ -149,8 +149,8 @@ def test_what_is_written_is_read_back(name, tmp_path):
 def test_the_first_difference_is_named(tmp_path):
     kept, asked = (assemble("ema", overrides=[text]) for text in ("teacher.decay=0.8", "teacher.decay=0.7"))
     values = [settings.opened(tmp_path)[1] for settings in (kept, asked)]
-    assert first_difference(*values) == ("teacher.decay", 0.8, 0.7)
-    assert first_difference(values[0], values[0] | {"versions": {}, "recipe": None}) is None
+    assert next(differences(*values)) == ("teacher.decay", 0.8, 0.7)
+    assert list(differences(values[0], values[0] | {"versions": {}, "recipe": None})) == []
 
 
 def test_all_linear(tmp_path):

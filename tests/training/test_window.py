@@ -10,6 +10,7 @@ import tiny
 from mechanisms.steps import trainer_of
 from unisd.errors import UniSDError
 from unisd.training import plan as plan_module
+from unisd.training.checkpoints import mark_complete, read_mark
 from unisd.training.window import RepeatedWindows, Window
 
 REUSE = {"reuse": {"steps": 3, "cap": 1.5}, "dtype": torch.float32}
@@ -175,5 +176,6 @@ def test_a_window_that_is_not_there_is_said(tmp_path, tokenizer):
     with pytest.raises(UniSDError, match="was written by 2 processes and 1 resume"):
         Window.load(file.parent, 0, trainer.ranks, torch.device("cpu"))
     file.unlink()
+    mark_complete(file.parent, 2, read_mark(file.parent)["identity"])
     with pytest.raises(UniSDError, match="is not in the checkpoint; resume from one at a step that 3 divides"):
         trainer.train(resume_from_checkpoint=str(file.parent))

@@ -55,6 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", type=Path, help="a folder, or FILE.json for one model and task; default for a run: its evaluation/"
     )
+    parser.add_argument("--max-time", metavar="TIME", help="stop then, with answers kept: 90m, 2h30m, or seconds")
     parser.add_argument("--quiet", action="store_true", help="no progress bars and no table")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
 

@@ -1,4 +1,8 @@
-"""``unisd``: the entry point, its commands and exit codes (0 done, 1 failed while working, 2 asked something wrong)."""
+"""``unisd``: the entry point, its commands and exit codes.
+
+0 done, 1 failed while working, 2 asked something wrong, 3 stopped by a signal or at the end of its time with what was
+done kept, 128 + n ended at once by signal n, which came a second time.
+"""
 
 import argparse
 import importlib
@@ -7,7 +11,8 @@ import sys
 import warnings
 
 from unisd import __version__
-from unisd.errors import UniSDError, UsageError
+from unisd.errors import Stopped, UniSDError, UsageError
+from unisd.training.signals import STOP, listening, seconds_of
 
 COMMANDS = {
     "demo": "adapt a small real model on real questions, start to end, in minutes",
@@ -17,6 +22,15 @@ COMMANDS = {
     "prepare": "build the contexts of a run ahead",
     "list": "list recipes, tasks or models",
     "doctor": "check this machine and installation",
+}
+
+
+_STOPPED = {
+    "train": "before a step was finished: run the command again (with --resume, where the folder holds the run)",
+    "evaluate": "answers that were written are kept: the same command asks for the others alone",
+    "audit": "answers that were written are kept: the same command asks for the others alone",
+    "prepare": "contexts that were written are kept: the same command writes the others alone",
+    "demo": "start it again with another --output, or remove the folder",
 }
 
 
@@ -58,10 +72,22 @@ def main(arguments: list[str] | None = None) -> int:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     for library in ("transformers", "peft", "torch", "accelerate"):
         warnings.filterwarnings("ignore", module=library)
+    with listening():
+        return _run(arguments)
+
+
+def _run(arguments: list[str] | None) -> int:
+    command = ""
     try:
         chosen = parser().parse_args(arguments)
+        command = chosen.command
+        if getattr(chosen, "max_time", None) is not None:
+            STOP.within(seconds_of(chosen.max_time))
         code: int = chosen.run(chosen)
         return code
+    except Stopped as stopped:
+        print(f"unisd: {stopped}", file=sys.stderr)
+        return 3
     except UsageError as error:
         print(f"unisd: {error}", file=sys.stderr)
         return 2
@@ -78,9 +104,10 @@ def main(arguments: list[str] | None = None) -> int:
     except MemoryError:
         print("unisd: out of memory; lower training.tokens_per_row or rollout.batch_size", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("unisd: stopped; run the command again to go on (unisd train: with --resume)", file=sys.stderr)
-        return 1
+    except KeyboardInterrupt as stopped:
+        why = f" by {stopped}" if str(stopped) else ""
+        print(f"unisd: stopped{why}; {_STOPPED.get(command, 'run the command again')}", file=sys.stderr)
+        return 3
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     add_run_arguments(parser)
     parser.add_argument("--output", type=Path, help="also write the training rows here (JSONL), to look at or to share")
+    parser.add_argument("--max-time", metavar="TIME", help="stop then, with what was written kept: 90m, 2h30m, seconds")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
     parser.add_argument("--json", action="store_true", help="print the counts as JSON")
 

@@ -18,6 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_run_arguments(parser)
     parser.add_argument("--output", type=Path, help="the run's folder")
     parser.add_argument("--resume", action="store_true", help="go on with the run in the folder, bit for bit")
+    parser.add_argument("--max-time", metavar="TIME", help="stop after the last step that fits: 90m, 2h30m, seconds")
     parser.add_argument(
         "--audit", type=int, metavar="N", help="first measure on N training items what the teacher has to teach"
     )
@@ -51,7 +52,8 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train."""
-    from unisd.errors import UsageError
+    from unisd.errors import UsageError, warn
+    from unisd.training.lock import run_lock
     from unisd.training.runfile import assemble
 
     given = given_settings(arguments)
@@ -67,14 +69,49 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError("--output: a run needs a folder of its own; name one, for example --output runs/first")
     if arguments.dry_run:
         return _dry_run(settings, arguments.output)
-    from unisd.training.run import claim_folder, settings_to_resume, train_run
+    from unisd.training.run import claim_folder, finished, is_longer, settings_to_resume
 
     if arguments.profile < 0:
         raise UsageError(f"--profile {arguments.profile}: use 1 step or more")
-    claim_folder(arguments.output, arguments.resume)
+    output = arguments.output
+    claim_folder(output, arguments.resume)
     if arguments.resume:
-        settings = settings_to_resume(arguments.output, settings)
+        settings = settings_to_resume(output, settings or _asked(arguments, given))
+        if arguments.audit is not None:
+            warn("--audit: a run that goes on is not audited; unisd audit measures by itself")
+        if (steps := finished(output)) is not None and not is_longer(output, settings):
+            return _is_finished(arguments, steps)
     assert settings is not None
+    with run_lock(output, owner=os.environ.get("RANK", "0") == "0"):
+        return _train(settings, arguments)
+
+
+def _asked(arguments: argparse.Namespace, given: dict[str, Any]) -> Any:
+    """Return what was asked for beside ``--resume``, laid over the run's own settings; None: nothing."""
+    from unisd.training.runfile import assemble
+
+    kept = arguments.output / "config.yaml"
+    return (
+        assemble(file=kept, overrides=arguments.set, given=given)
+        if (arguments.set or given) and kept.is_file()
+        else None
+    )
+
+
+def _is_finished(arguments: argparse.Namespace, steps: int) -> int:
+    if os.environ.get("RANK", "0") == "0":
+        summary = arguments.output / "summary.json"
+        if arguments.json and summary.is_file():
+            print(summary.read_text(encoding="utf-8"), end="")
+        elif not arguments.quiet:
+            print(f"{arguments.output} is finished ({steps} steps): nothing was changed; to go on, ask for more steps, "
+                  "for example --set training.max_steps=N")  # fmt: skip
+    return 0
+
+
+def _train(settings: Any, arguments: argparse.Namespace) -> int:
+    from unisd.training.run import train_run
+
     first = os.environ.get("RANK", "0") == "0"
     quiet = arguments.quiet or arguments.json or not first
     loaded = audit = None

@@ -194,10 +194,7 @@ def fit_rows(trainer: Any, settings: RunSettings, folder: Path, resume: bool) ->
         What was chosen, for ``rows.json``; None where nothing was.
     """
     args, kept = trainer.args, folder / ROWS_FILE
-    if resume:
-        chosen = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else None
-    else:
-        chosen = None if args.tokens_per_row else _chosen(trainer, settings)
+    chosen = _chosen_before(kept) if resume else None if args.tokens_per_row else _chosen(trainer, settings)
     if chosen is None:
         return None
     args.tokens_per_row = chosen["tokens_per_row"]
@@ -228,6 +225,22 @@ def _chosen(trainer: Any, settings: RunSettings) -> dict[str, Any] | None:
         warn(f"a step needs about {plan.forecast.peak / GIB:.1f} GiB, and {free / GIB:.1f} are free; see unisd train "
              "--plan, and use shorter completions, a smaller batch or model.quantization=4bit")  # fmt: skip
     return {"tokens_per_row": plan.tokens_per_row, "checkpointing": plan.checkpointing, "free_bytes": free}
+
+
+def _chosen_before(file: Path) -> dict[str, Any] | None:
+    if not file.is_file():
+        return None
+    try:
+        chosen: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        return {
+            "tokens_per_row": int(chosen["tokens_per_row"]),
+            "checkpointing": bool(chosen["checkpointing"]),
+        } | chosen
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(
+            f"{file} is damaged ({' '.join(str(error).split())}); remove it and set training.tokens_per_row in "
+            "config.yaml"
+        ) from error
 
 
 def lines(plan: Planned, name: str) -> list[str]:

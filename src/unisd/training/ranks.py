@@ -1,10 +1,15 @@
 """Sums and joins over all ranks; the identity where there is one."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 from accelerate.utils import gather_object
 from torch import Tensor
+
+from unisd.errors import UniSDError
+
+T = TypeVar("T")
 
 
 class Ranks:
@@ -24,6 +29,30 @@ class Ranks:
     def objects(self, value: Any) -> list[Any]:
         """Return the values of all ranks, plain Python ones, in the order of the ranks; every rank must call it."""
         return list(gather_object([value])) if self.count > 1 else [value]
+
+    def first(self, work: Callable[[], T]) -> T:
+        """Let the first rank do something and return what it gave on all of them; every rank must call it.
+
+        Raises:
+            UniSDError: the first rank met it; all of them raise it.
+        """
+        if self.count == 1:
+            return work()
+        done: tuple[Any, UniSDError | None] | None = None
+        if self._accelerator.is_main_process:
+            try:
+                done = work(), None
+            except UniSDError as error:
+                done = None, error
+        value, failed = self.objects(done)[0]
+        if failed is not None:
+            raise failed
+        return value  # type: ignore[no-any-return]
+
+    def wait(self) -> None:
+        """Wait until all ranks are here."""
+        if self.count > 1:
+            self._accelerator.wait_for_everyone()
 
     def join(self, values: Tensor) -> Tensor:
         """Return the concatenation over ranks of one-dimensional tensors that may differ in length."""

@@ -10,26 +10,33 @@ from typing import Any
 
 from torch import nn
 
-from unisd.errors import UsageError, warn
-from unisd.files import replacing_folder, write_json, write_text
+from unisd.errors import Stopped, UniSDError, UsageError, warn
+from unisd.files import contents, first_damage, is_partial, remove_partial, replacing_folder, write_json, write_text
 from unisd.mechanisms import Acting
 from unisd.models import has_adapter
 from unisd.models.adapters import active_names, bare_names
 from unisd.models.default import silent_bars
 from unisd.models.load import base_model, is_adapter, weights_folder
 from unisd.training.card import model_card
-from unisd.training.checkpoints import checkpoint_folder, last_complete
+from unisd.training.checkpoints import checkpoint_folder, has_marked
+from unisd.training.lock import LOCK_FILE, run_lock
 from unisd.training.planning import ROWS_FILE, fit_rows
 from unisd.training.prepare import prepare
 from unisd.training.profiling import Profile
-from unisd.training.runfile import RunSettings, assemble, dumped, first_difference
-from unisd.training.telemetry import peak_memory_bytes
+from unisd.training.runfile import RunSettings, assemble, differences, dumped, read_run_file
+from unisd.training.signals import STOP
+from unisd.training.telemetry import METRICS_FILE, peak_memory_bytes
 from unisd.training.trainer import UniSDTrainer
 from unisd.training.unread import unread_of_run
 
 CONFIG_FILE = "config.yaml"
 SUMMARY_FILE = "summary.json"
 AUDIT_FILE = "audit.json"
+FINISHED_FILE = "finished.json"
+"""The last file of a run: its steps, and hashes of the weights that it gave."""
+_BEFORE = (LOCK_FILE, ROWS_FILE, AUDIT_FILE)
+"""What a run may have left that was killed before its ``config.yaml`` was there: nothing that would be missed."""
+_LONGER = ("training.max_steps", "training.num_train_epochs")
 
 
 @dataclass
@@ -48,16 +55,20 @@ class RunResult:
 def claim_folder(folder: Path, resume: bool | None) -> None:
     """Make sure that ``folder`` is free, or, to resume, that a run lies in it. None: who asks cannot resume.
 
+    What a run left that was killed before its settings were kept is free, too, and begins anew with ``resume``.
+
     Raises:
         UsageError: the folder is in use, or holds no run to resume, or cannot be written.
     """
-    if resume:
-        if not (folder / CONFIG_FILE).is_file():
-            raise UsageError(f"--resume: {folder} holds no {CONFIG_FILE}, so there is no run to resume; check --output")
-        return
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--output {folder}: a file of that name exists; choose another folder")
-    if folder.is_dir() and any(folder.iterdir()):
+    there = list(folder.iterdir()) if folder.is_dir() else []
+    foreign = [path for path in there if path.name not in _BEFORE and not is_partial(path)]
+    if resume:
+        if not (folder / CONFIG_FILE).is_file() and (foreign or not there):
+            raise UsageError(f"--resume: {folder} holds no {CONFIG_FILE}, so there is no run to resume; check --output")
+        return
+    if foreign:
         instead = "" if resume is None else ", or add --resume to go on with its run"
         raise UsageError(f"--output {folder}: the folder is in use; choose another{instead}")
     parent = next(p for p in [folder, *folder.parents] if p.exists())
@@ -66,18 +77,52 @@ def claim_folder(folder: Path, resume: bool | None) -> None:
 
 
 def settings_to_resume(folder: Path, asked: RunSettings | None) -> RunSettings:
-    """Return the settings that a run was started with; those asked for now must be the same.
+    """Return the settings that a run goes on with: those it was started with, with more steps or epochs if asked for.
 
     Raises:
-        UsageError: they differ; the message names the first difference.
+        UsageError: others are asked for; the message names the first difference.
     """
-    kept = assemble(file=folder / CONFIG_FILE)
+    file = folder / CONFIG_FILE
+    if not file.is_file():
+        if asked is None:
+            raise UsageError(f"--resume: {folder} was left before its settings were kept; give --recipe as at first")
+        return asked
+    kept = assemble(file=file)
+    longer = {}
     if asked is not None:
-        found = first_difference(kept.opened(folder)[1], asked.opened(folder)[1])
-        if found is not None:
-            name, was, now = found
-            raise UsageError(f"--resume: {name} is {now!r} but the run in {folder} has {was!r}; leave it out")
+        for name, was, now in differences(kept.opened(folder)[1], asked.opened(folder)[1]):
+            if name not in _LONGER or not isinstance(was, int | float) or not now > was > 0:
+                raise UsageError(f"--resume: {name} is {now!r} but the run in {folder} has {was!r}; leave it out")
+            longer[name.partition(".")[2]] = now
+    kept.training |= longer
     return kept
+
+
+def finished(folder: Path) -> int | None:
+    """Return how many steps a finished run took, or None: it is not finished, or its weights are not what it saved."""
+    try:
+        said = json.loads((folder / FINISHED_FILE).read_text(encoding="utf-8"))
+        if first_damage(folder / said["weights"], said["files"]):
+            return None
+        for name, entry in said["beside"].items():
+            if (why := first_damage(folder, {name: entry})) is not None:
+                warn(f"{folder}: {why} since the run was finished; its weights are as they were")
+        return int(said["steps"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def is_longer(folder: Path, settings: RunSettings) -> bool:
+    """Return whether ``settings`` ask for more steps or epochs than the finished run in a folder was started with.
+
+    Raises:
+        UsageError: they do, and the run kept no checkpoint to go on from.
+    """
+    kept = assemble(file=folder / CONFIG_FILE).training
+    found = any(settings.training.get(n) != kept.get(n) for n in (name.partition(".")[2] for name in _LONGER))
+    if found and not has_marked(checkpoint_folder(folder)):
+        raise UsageError(f"--resume: the run in {folder} is finished and kept no checkpoint; start a longer one anew")
+    return found
 
 
 def train_run(
@@ -103,8 +148,26 @@ def train_run(
     Raises:
         UniSDError: with one line that says what is wrong and what to do.
     """
-    started = time.perf_counter()
+    first = os.environ.get("RANK", "0") == "0"
     claim_folder(folder, resume)
+    with run_lock(folder, owner=first):
+        if first:
+            claim_folder(folder, resume)  # nobody else writes there from here on
+            remove_partial(folder)
+        resume = resume and (folder / CONFIG_FILE).is_file()
+        return _train(settings, folder, resume, quiet, loaded, audit, profiled_steps)
+
+
+def _train(
+    settings: RunSettings,
+    folder: Path,
+    resume: bool,
+    quiet: bool,
+    loaded: tuple[nn.Module, Any] | None,
+    audit: dict[str, Any] | None,
+    profiled_steps: int,
+) -> RunResult:
+    started = time.perf_counter()
     config, values = settings.opened(folder)
     config.disable_tqdm = quiet
     config.about = settings.about()
@@ -122,16 +185,13 @@ def train_run(
         grader=data.grades,
     )
     rows = fit_rows(trainer, settings, folder, resume)
-    if trainer.is_world_process_zero() and not resume:
-        # Only now: whatever was wrong with settings, data or model has been said, and nothing lies in the folder.
-        write_text(folder / CONFIG_FILE, dumped(values))
-        if rows is not None:
-            write_json(folder / ROWS_FILE, rows)
-        if audit is not None:
-            write_json(folder / AUDIT_FILE, audit)
     if trainer.is_world_process_zero():
+        _keep_settings(folder, values, rows, audit)
         keep_start(trainer.model, settings, folder)
-    trainer.train(resume_from_checkpoint=bool(resume and last_complete(checkpoint_folder(folder))))
+    with STOP.finishing():
+        trainer.train(resume_from_checkpoint=resume and has_marked(checkpoint_folder(folder)))
+    if trainer.stopping.reason:
+        raise _stopped(trainer, folder)
     acting, steps = trainer.acting(), trainer.state.global_step
     weights = folder / ("adapter" if has_adapter(trainer.model) else "model")
     trainer.save_weights(weights)
@@ -148,8 +208,39 @@ def train_run(
             "mechanisms": [vars(found) for found in acting],
         }
         write_json(folder / SUMMARY_FILE, summary)
+        write_json(folder / FINISHED_FILE, _finish(folder, weights, steps))
     trainer.leave_ranks()
     return result
+
+
+def _finish(folder: Path, weights: Path, steps: int) -> dict[str, Any]:
+    beside = contents(folder, names=[CONFIG_FILE, METRICS_FILE, SUMMARY_FILE])
+    return {"steps": steps, "weights": weights.name, "files": contents(weights, ["README.md"]), "beside": beside}
+
+
+def _keep_settings(
+    folder: Path, values: dict[str, Any], rows: dict[str, Any] | None, audit: dict[str, Any] | None
+) -> None:
+    """Write what a run is into its folder, where it does not stand there: only now, when whatever was wrong with
+    settings, data or model has been said. The settings come last, for with them the folder is a run's."""
+    (folder / FINISHED_FILE).unlink(missing_ok=True)
+    if rows is not None and not (folder / ROWS_FILE).is_file():
+        write_json(folder / ROWS_FILE, rows)
+    if audit is not None:
+        write_json(folder / AUDIT_FILE, audit)
+    file = folder / CONFIG_FILE
+    if not file.is_file() or read_run_file(file).get("training") != values["training"]:
+        write_text(file, dumped(values))
+
+
+def _stopped(trainer: UniSDTrainer, folder: Path) -> UniSDError:
+    """Say where a run was left, and how it goes on; the ranks are left."""
+    step, of, why = trainer.state.global_step, trainer.state.max_steps, trainer.stopping.reason
+    saved = "the model alone, as save_only_model asks, so no run goes on from it"
+    if not trainer.args.save_only_model:
+        saved = f"to go on: unisd train --output {folder} --resume"
+    trainer.leave_ranks()
+    return Stopped(f"stopped by {why} after step {step} of {of}, which is saved; {saved}")
 
 
 def keep_start(model: nn.Module, settings: RunSettings, folder: Path) -> None:
@@ -175,4 +266,10 @@ def keep_start(model: nn.Module, settings: RunSettings, folder: Path) -> None:
 
 def _audit_notes(folder: Path) -> str:
     path = folder / AUDIT_FILE
-    return str(json.loads(path.read_text(encoding="utf-8")).get("markdown", "")) if path.is_file() else ""
+    if not path.is_file():
+        return ""
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["markdown"])
+    except (ValueError, KeyError, TypeError):
+        warn(f"{path} is damaged; the model card says nothing of the audit")
+        return ""

@@ -3,7 +3,7 @@
 import contextlib
 import importlib.metadata
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -216,14 +216,13 @@ def dumped(values: Mapping[str, Any]) -> str:
     return str(yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120))
 
 
-def first_difference(kept: Mapping[str, Any], asked: Mapping[str, Any]) -> tuple[str, Any, Any] | None:
-    """Return the first setting that differs between two mappings by `opened`: its name, and its value in each."""
+def differences(kept: Mapping[str, Any], asked: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """Yield the settings that differ between two mappings by `opened`: their names, and their values in each."""
     for name in [name for name in asked if name not in _NOT_SETTINGS]:
         for field, value in asked[name].items():
             before = kept.get(name, {}).get(field)
             if before != value:
-                return f"{name}.{field}", before, value
-    return None
+                yield f"{name}.{field}", before, value
 
 
 def _with_preset(values: dict[str, Any]) -> dict[str, Any]:

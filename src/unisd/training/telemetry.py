@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unisd.files import named_write_errors, read_jsonl, write_jsonl
+from unisd.errors import warn
+from unisd.files import fingerprint, named_write_errors, write_text
 from unisd.mechanisms import Acting, Mean, Mechanisms, Run
 from unisd.training.plan import Plan
 
@@ -44,7 +45,7 @@ def acting(mechanisms: Mechanisms, file: Path) -> list[Acting]:
 
     None does in a run of which no step had a gradient.
     """
-    run = Run(read_jsonl(file))
+    run = Run([json.loads(line) for _, line in _readable(file, sys.maxsize)[0]])
     found = [found for mechanism in mechanisms if (found := mechanism.acting(run)) is not None]
     if any(step.get("grad_norm") for step in run.steps):
         return found
@@ -67,9 +68,23 @@ class MetricsLog:
         self.path = path
 
     def start(self, step: int) -> None:
-        """Keep the lines up to ``step`` (0: none) and drop what a stopped run wrote after its last checkpoint."""
-        kept = [row for row in _complete_lines(self.path) if row.get("step", 0) <= step] if step else []
-        write_jsonl(self.path, kept)
+        """Keep the lines up to ``step`` (0: none) and drop what a stopped run wrote after its last checkpoint.
+
+        What is lost or cannot be read is said: the run goes on without it.
+        """
+        kept, broken = _readable(self.path, step) if step else ([], 0)
+        if broken:
+            warn(f"{self.path}: {broken} lines are damaged; they are left out")
+        write_text(self.path, "".join(line for _, line in kept))
+
+    def missing(self, step: int) -> list[int]:
+        """Return which of the steps from 1 to ``step`` have no line that can be read."""
+        seen = {number for number, _ in _readable(self.path, step)[0]}
+        return [number for number in range(1, step + 1) if number not in seen]
+
+    def hash(self, step: int) -> str:
+        """Return a hash of the lines up to ``step``."""
+        return fingerprint([line for _, line in _readable(self.path, step)[0]])
 
     def append(self, *rows: dict[str, Any]) -> None:
         """Add the lines of one step."""
@@ -77,11 +92,21 @@ class MetricsLog:
             file.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
-def _complete_lines(path: Path) -> list[dict[str, Any]]:
-    """Read the log; a last line torn by a kill is left out."""
+def _readable(path: Path, step: int) -> tuple[list[tuple[int, str]], int]:
+    """Return the lines of a log up to a step, each with its step, and how many are damaged.
+
+    A last line that a kill tore is neither.
+    """
     if not path.is_file():
-        return []
-    text = path.read_text(encoding="utf-8")
-    if not text.endswith("\n"):
-        path.write_text(text[: text.rfind("\n") + 1], encoding="utf-8")
-    return read_jsonl(path)
+        return [], 0
+    kept, broken = [], 0
+    for line in path.read_bytes().split(b"\n")[:-1]:
+        try:
+            text = line.decode()
+            number = int(json.loads(text)["step"])
+        except (ValueError, TypeError, KeyError, RecursionError):
+            broken += 1
+            continue
+        if number <= step:
+            kept.append((number, text + "\n"))
+    return kept, broken

@@ -6,7 +6,6 @@ are exact over the step however it is cut into micro-batches, rows or ranks.
 
 import gc
 import inspect
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from itertools import chain
@@ -19,12 +18,13 @@ from transformers import TrainerCallback, TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from unisd.contexts import PreparedRow, prepare_rows
-from unisd.errors import UniSDError, UsageError, warn
+from unisd.errors import UsageError, warn
 from unisd.fast.merged import return_free_memory
-from unisd.files import named_write_errors, replacing_folder, write_json
+from unisd.files import replacing_folder, write_json
 from unisd.mechanisms import Acting, InitialTeacher, LiveTeacher, Mechanisms
 from unisd.models import attach, has_adapter, max_positions
 from unisd.models.adapters import check_adapters
+from unisd.models.default import silent_bars
 from unisd.models.load import base_model
 from unisd.models.quantised import check_adapter_trains
 from unisd.models.saved import check_saved, check_trainable, finish_adapter, moved_weights
@@ -32,7 +32,6 @@ from unisd.models.targets import unadapted_experts
 from unisd.models.vocabulary import check_ids
 from unisd.rollout import Sampler, make_sampler
 from unisd.training.arguments import UniSDConfig
-from unisd.training.checkpoints import checkpoint_folder, mark_complete, to_resume
 from unisd.training.checks import GradientWatch, check_start
 from unisd.training.completions import CompletionsLog
 from unisd.training.data import training_rows
@@ -42,14 +41,15 @@ from unisd.training.learn import Learner
 from unisd.training.plan import Grader, Plan, Planner
 from unisd.training.progress import CalmProgress
 from unisd.training.ranks import Ranks
+from unisd.training.resumable import Resumable, Stopping
 from unisd.training.speed import Work
 from unisd.training.telemetry import METRICS_FILE, MetricsLog, acting, peak_memory_bytes, step_metrics
 from unisd.training.trackers import name_runs
 from unisd.training.unread import unread
-from unisd.training.window import RepeatedWindows, Window
+from unisd.training.window import RepeatedWindows
 
 
-class UniSDTrainer(Guarded):
+class UniSDTrainer(Guarded, Resumable):
     """Adapts a causal language model by unified self-distillation (docs/method.md).
 
     Arguments stand in the order of transformers' trainer; those that have no meaning here are refused in one line.
@@ -156,6 +156,8 @@ class UniSDTrainer(Guarded):
     def _prepare_steps(self, args: UniSDConfig, sampler: Sampler | None, grader: Grader | None) -> None:
         """Make what plans, learns and describes a step."""
         self.ranks = Ranks(self.accelerator)
+        self.stopping = Stopping(self.ranks)
+        self.add_callback(self.stopping)
         check_start(self.model, self.teacher if isinstance(self.teacher, LiveTeacher) else None)
         self._watch = GradientWatch(self.ranks.sum)
         self._prepare_guards()
@@ -211,13 +213,17 @@ class UniSDTrainer(Guarded):
     # -- training: sample, score, weigh ----------------------------------------------------------------------------
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> Any:
-        """Train; ``resume_from_checkpoint=True`` goes on from the last complete checkpoint and gives the same bits."""
+        """Train; ``resume_from_checkpoint=True`` goes on from the last whole checkpoint and gives the same bits.
+
+        Raises:
+            UsageError: another process writes into the folder; or no checkpoint is whole, or it is of another run.
+            UniSDError: nothing was trained, or a step went wrong.
+        """
         self.train_dataset = self._rows_to_train()
-        checkpoint = to_resume(resume_from_checkpoint, self.args.output_dir)
-        if checkpoint and not list(Path(checkpoint).glob("optimizer*")):
-            raise UsageError(
-                f"{checkpoint} holds the model alone (save_only_model): no run goes on from it; start anew"
-            )
+        with self._writing(resume_from_checkpoint) as checkpoint:
+            return self._train(checkpoint, **kwargs)
+
+    def _train(self, checkpoint: str | None, **kwargs: Any) -> Any:
         steps = self.args.max_steps if self.args.max_steps > 0 else None
         for message in [*unread(self.args), *self.mechanisms.inert(steps)]:
             warn(message)
@@ -225,6 +231,8 @@ class UniSDTrainer(Guarded):
             self._draw_once(resuming=checkpoint is not None)
         self._watch.begin(self.model)
         result = super().train(resume_from_checkpoint=checkpoint, **kwargs)
+        if self.stopping.reason:
+            return result
         if checkpoint is None:  # else earlier steps may have learned
             self._watch.finish(self.model)
         if self.is_world_process_zero():
@@ -249,6 +257,9 @@ class UniSDTrainer(Guarded):
 
     def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: Any) -> tuple[list[Any], None]:
         """Plan the whole accumulation window; its last micro-batch carries the plan, the others are empty."""
+        if self.state.global_step >= self.state.max_steps:  # resumed at its end, where transformers would go beyond it
+            self.control.should_training_stop = True
+            return [], None
         self._step_started = time.perf_counter()
         batches = []
         for _ in range(num_batches):
@@ -345,31 +356,6 @@ class UniSDTrainer(Guarded):
 
     # -- checkpoints -------------------------------------------------------------------------------------------------
 
-    def _get_output_dir(self, trial: Any) -> str:
-        return str(checkpoint_folder(super()._get_output_dir(trial)))
-
-    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        folder = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
-        try:
-            with named_write_errors(folder):
-                super()._save_checkpoint(model, trial)
-                if self.planner.window is not None and self.state.global_step % self.mechanisms.uses:
-                    self.planner.window.save(folder, self.ranks, self.args.should_save)
-                if self.args.should_save:
-                    for mechanism in self.mechanisms:
-                        mechanism.save(folder)
-                    mark_complete(folder, self.state.global_step)
-        except UniSDError:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
-        rank, device = self.args.process_index, self.args.device
-        self.planner.window = Window.load(Path(resume_from_checkpoint), rank, self.ranks, device)
-        for mechanism in self.mechanisms:
-            mechanism.load(Path(resume_from_checkpoint))
-
     def save_weights(self, folder: Path) -> None:
         """Save what was trained (adapter or whole model) with the tokenizer, loadable by PEFT or transformers.
 
@@ -378,7 +364,8 @@ class UniSDTrainer(Guarded):
         """
         first = self.is_world_process_zero()
         with replacing_folder(folder, owner=first) as temporary:
-            self.save_model(str(temporary))
+            with silent_bars():
+                self.save_model(str(temporary))
             if first:
                 if has_adapter(self.model):
                     finish_adapter(self.model, temporary, self._moved)

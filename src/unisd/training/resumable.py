@@ -1,0 +1,200 @@
+"""The part of the trainer that keeps a run: its checkpoints, how it goes on from them, and how it is stopped."""
+
+import contextlib
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import TrainerCallback
+
+from unisd.errors import UniSDError, UsageError, warn
+from unisd.files import content_hash, named_write_errors, remove_partial
+from unisd.models.default import silent_bars
+from unisd.training.checkpoints import MARK, checkpoint_folder, mark_complete, read_mark, retire, rotate, to_resume
+from unisd.training.heldout import HeldOut
+from unisd.training.identity import check_same, identity
+from unisd.training.lock import run_lock
+from unisd.training.ranks import Ranks
+from unisd.training.signals import STOP
+from unisd.training.telemetry import METRICS_FILE, MetricsLog
+from unisd.training.window import Window
+
+
+class Resumable(HeldOut):
+    """Saves checkpoints that are whole and never lost, and goes on from those of the same run alone."""
+
+    _identity: dict[str, Any] | None = None
+    _saved: Path | None = None
+    """The checkpoint that holds the run as it is: the last one that was written, or gone on from."""
+
+    @contextlib.contextmanager
+    def _writing(self, checkpoint: str | bool | None) -> Iterator[str | None]:
+        """Be the only one that writes into the run's folder; yield the checkpoint to go on from.
+
+        Raises:
+            UsageError: another process writes there, no checkpoint verifies, or it is of another run.
+        """
+        folder = Path(self.args.output_dir)
+        with contextlib.ExitStack() as held:
+
+            def begin() -> Path | None:
+                held.enter_context(run_lock(folder))
+                remove_partial(folder)
+                return self._to_resume(checkpoint)
+
+            found = self.ranks.first(begin)
+            if self.args.should_save:
+                self._note_identity()
+            self._saved = found
+            yield None if found is None else str(found)
+
+    def _note_identity(self) -> dict[str, Any]:
+        """Return what the run is, taken once: before anything has moved."""
+        if self._identity is None:
+            optimizer: Any = self.optimizer_cls_and_kwargs or (self.optimizer and (type(self.optimizer), {}))
+            named = f"{optimizer[0].__name__} {optimizer[1]}" if optimizer else ""
+            self._identity = identity(self.args, self.model, self._tokenizer, self.train_dataset, named)
+        return self._identity
+
+    def _to_resume(self, given: str | bool | None) -> Path | None:
+        found = to_resume(given, self.args.output_dir)
+        if found is None:
+            return None
+        mark = read_mark(found)
+        check_same(mark["identity"], self._note_identity(), found)
+        if 0 < self.args.max_steps < mark["step"]:
+            raise UsageError(
+                f"training.max_steps is {self.args.max_steps}, and {found} is at step {mark['step']} already; raise it"
+            )
+        self._check_beside(mark)
+        return found
+
+    def _check_beside(self, mark: dict[str, Any]) -> None:
+        """Compare files of the run that lie beside its checkpoints: what was drawn once, and what was measured."""
+        for name, before in mark["beside"].items():
+            path = Path(self.args.output_dir) / name
+            if name == METRICS_FILE:
+                log, step = MetricsLog(path), mark["step"]
+                if path.parent == Path(self.args.output_dir) and log.hash(step) != before:
+                    lost = log.missing(step)
+                    what = f"the lines of steps {ranges(lost)} are lost" if lost else "lines have changed"
+                    warn(f"{path}: {what}; the run goes on, and what is told of it at its end leaves them out")
+            elif path.is_file() and content_hash(path) != before:
+                warn(f"{path} is not what the run wrote; it is made again")
+                path.unlink()
+
+    # -- saving ------------------------------------------------------------------------------------------------------
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return str(checkpoint_folder(super()._get_output_dir(trial)))
+
+    @contextlib.contextmanager
+    def _without_rotation(self) -> Iterator[None]:
+        """Keep transformers from removing checkpoints: it does so before a new one is complete, and by dates."""
+        limit, self.args.save_total_limit = self.args.save_total_limit, None
+        try:
+            yield
+        finally:
+            self.args.save_total_limit = limit
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        folder = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
+        if folder == self._saved:
+            return
+        try:
+            with named_write_errors(folder):
+                if self.args.should_save:
+                    retire(folder)  # of a course that was given up, or torn
+                self.ranks.wait()
+                with self._without_rotation(), silent_bars():
+                    super()._save_checkpoint(model, trial)
+                if self.planner.window is not None and self.state.global_step % self.mechanisms.uses:
+                    self.planner.window.save(folder, self.ranks, self.args.should_save)
+                self.ranks.wait()  # for the random states of all
+                if self.args.should_save:
+                    self._complete(folder)
+        except UniSDError:
+            if not (folder / MARK).is_file():
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
+        self._saved = folder
+
+    def _complete(self, folder: Path) -> None:
+        for mechanism in self.mechanisms:
+            mechanism.save(folder)
+        if (arguments := folder / "training_args.bin").is_file():
+            torch.save(self.args, arguments)  # with the limit that was set aside
+        drawn = Path(self.args.output_dir) / f"{self.args.rollout.source}_samples.jsonl"
+        beside = {drawn.name: content_hash(drawn)} if self.planner.writer.once and drawn.is_file() else {}
+        if self.is_world_process_zero():
+            beside[METRICS_FILE] = MetricsLog(Path(self.args.output_dir) / METRICS_FILE).hash(self.state.global_step)
+        resumable = not self.args.save_only_model
+        mark_complete(folder, self.state.global_step, self._note_identity(), resumable, beside)
+        self._rotate(folder)
+
+    def _rotate(self, newest: Path) -> None:
+        best = [Path(self.state.best_model_checkpoint)] if self.state.best_model_checkpoint else []
+        rotate(newest.parent, newest, self.args.save_total_limit, best)
+
+    def _finalize_training(self, *args: Any, **kwargs: Any) -> Any:
+        with self._without_rotation():
+            result = super()._finalize_training(*args, **kwargs)
+        best = self.state.best_model_checkpoint
+        if self.args.should_save and best is not None and self.args.save_total_limit == 1:
+            self._rotate(Path(best))  # as transformers does: of one, it is the best that stays
+        elif self.args.should_save and self._saved is not None:
+            self._rotate(self._saved)  # what a run that was killed meanwhile left undone
+        return result
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        rank, device = self.args.process_index, self.args.device
+        self.planner.window = Window.load(Path(resume_from_checkpoint), rank, self.ranks, device)
+        for mechanism in self.mechanisms:
+            mechanism.load(Path(resume_from_checkpoint))
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """Return rising numbers as text: ``1–3, 7``."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return ", ".join(str(first) if first == last else f"{first}–{last}" for first, last in runs)
+
+
+class Stopping(TrainerCallback):
+    """Ends training after a step, saved, when a signal came or the time is up: after the same step on all ranks."""
+
+    def __init__(self, ranks: Ranks) -> None:
+        self.ranks = ranks
+        self.reason = ""
+        self._began = time.monotonic()
+        self._longest = 0.0
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Begin to measure."""
+        self.reason, self._began, self._longest = "", time.monotonic(), 0.0
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Look whether the run is to end here."""
+        now = time.monotonic()
+        self._began, self._longest = now, max(self._longest, now - self._began)
+        reason = STOP.reason(self._longest)
+        if self.ranks.count > 1:
+            asked = self.ranks.sum(torch.tensor([float(bool(reason))], device=args.device))
+            reason = reason or ("another rank" if float(asked) else "")
+        if reason and state.global_step < state.max_steps:
+            self.reason = reason
+            control.should_save = control.should_training_stop = True
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Do nothing more where an epoch was broken off."""
+        if self.reason:
+            control.should_save = control.should_evaluate = False
