@@ -27,7 +27,7 @@ _FREE = re.compile(
     r"output_dir|logging_.*|report_to|run_name|project|trackio_.*|disable_tqdm|save_.*|eval_.*|per_device_.*|use_cpu|"
     r"gradient_accumulation_steps|max_steps|num_train_epochs|load_best_model_at_end|metric_for_best_model|"
     r"greater_is_better|ignore_data_skip|restore_callback_states_from_checkpoint|tokens_per_row|"
-    r"recipe|task|model|lora|rollout\.(batch_size|log_completions_steps)"
+    r"recipe|task|model|lora|rollout\.(batch_size|log_completions_steps)|guard\..*"
 )
 _PLACE = ("base_model_name_or_path", "revision", "inference_mode", "task_type", "auto_mapping", "peft_version")
 _CHUNK = 2**22
