@@ -53,6 +53,7 @@ def trainer_of(recipe, folder, tokenizer, lora=True, dropout=0.05, **training):
     settings = assemble(recipe)
     settings.training |= {
         "max_steps": 1,
+        "tokens_per_row": 512,  # else rows are planned, by memory that there is not
         "per_device_train_batch_size": 3,
         "learning_rate": 1e-2,
         "warmup_steps": 0,
@@ -156,7 +157,13 @@ def test_every_command_runs_there(device, tmp_path, tokenizer, monkeypatch, caps
     tokenizer.save_pretrained(folder)
     task = ["--task", "cos_e", "--source", "sample"]
     tuned = ["training.max_steps=1", "training.per_device_train_batch_size=2", "rollout.max_completion_length=2"]
-    tuned += ["task.limit=4", "contexts.kind=random", "contexts.count=2", "contexts.layout=turn"]
+    tuned += [
+        "training.tokens_per_row=512",
+        "task.limit=4",
+        "contexts.kind=random",
+        "contexts.count=2",
+        "contexts.layout=turn",
+    ]
     words = [word for setting in tuned for word in ("--set", setting)]
     train = ["train", "--recipe", "agreement_token", *task, "--model", str(folder), *words, "--quiet"]
     assert main([*train, "--output", str(tmp_path / "run")]) == 0

@@ -1,21 +1,21 @@
 """A plan from a configuration alone, and the rows that a run gets by it."""
 
 import json
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+from peft import IA3Config, get_peft_model
 
 import tiny
 from unisd.contexts import PreparedRow
 from unisd.errors import UniSDError, UsageError
-from unisd.models import ModelSettings, reading
+from unisd.models import LoraSettings, ModelSettings, reading
 from unisd.models.shapes import shape_of
 from unisd.training import planning
 from unisd.training.dry import dry, dry_copy
 from unisd.training.forecast import Lengths
-from unisd.training.planning import GIB, Planned, fit_rows, kept_a_token, lines, model_config, planned
+from unisd.training.planning import GIB, Planned, fit_rows, kept_a_token, lines, made_of, model_config, planned
 from unisd.training.runfile import assemble
 
 SMALL = [
@@ -93,23 +93,28 @@ def test_kept_bytes_grow_with_the_row_alone():
 # -- the rows of a run ------------------------------------------------------------------------------------------------
 
 
-def trainer_of(tokens=0):
+def trainer_of(folder, tokens=0):
     """What is asked of a trainer."""
     asked = []
     model = tiny.model()
     model.enable_input_require_grads = lambda: asked.append(True)
     args = SimpleNamespace(
-        tokens_per_row=tokens, gradient_checkpointing=False, device=torch.device("cuda"), world_size=1
+        tokens_per_row=tokens,
+        gradient_checkpointing=False,
+        device=torch.device("cuda"),
+        world_size=1,
+        output_dir=str(folder),
     )
     rows = [PreparedRow("a", [0] * 10, {"gold": [[0] * 25]}, None), PreparedRow("b", [0] * 7, {}, None)]
-    return SimpleNamespace(args=args, model=model, train_dataset=rows, asked=asked)
+    first = {"is_world_process_zero": lambda: True}
+    return SimpleNamespace(args=args, model=model, train_dataset=rows, asked=asked, **first)
 
 
 def plan_of(monkeypatch, tokens, checkpointing):
     """Let the plan be given, and keep what it was asked with."""
     asked = []
 
-    def made(config, settings, of_model, device, memory, ranks, lengths):
+    def made(config, model, lora, of_model, device, memory, ranks, lengths):
         asked.append((memory, lengths))
         return Planned(SimpleNamespace(peak=1), tokens, checkpointing, {}, memory, lengths, ranks)
 
@@ -119,35 +124,50 @@ def plan_of(monkeypatch, tokens, checkpointing):
 
 
 def test_a_run_gets_rows_by_its_memory_and_a_resumed_one_the_same(tmp_path, monkeypatch):
-    asked, first = plan_of(monkeypatch, 2048, True), trainer_of()
-    chosen = fit_rows(first, assemble("core"), tmp_path, resume=False)
+    asked, first = plan_of(monkeypatch, 2048, True), trainer_of(tmp_path)
+    fit_rows(first, resume=False)
     assert asked == [(7 * GIB, Lengths(10, 15))]
     assert (first.args.tokens_per_row, first.args.gradient_checkpointing, first.asked) == (2048, True, [True])
-    Path(tmp_path / planning.ROWS_FILE).write_text(json.dumps(chosen))
     plan_of(monkeypatch, 512, False)
-    again = trainer_of()
-    assert fit_rows(again, assemble("core"), tmp_path, resume=True) == chosen
+    again = trainer_of(tmp_path)
+    fit_rows(again, resume=True)
     assert (again.args.tokens_per_row, again.args.gradient_checkpointing) == (2048, True)
+    (tmp_path / planning.ROWS_FILE).write_text("{")
+    with pytest.raises(UsageError, match=r"rows.json is damaged"):
+        fit_rows(again, resume=True)
 
 
 def test_rows_that_were_asked_for_stay_and_a_cpu_chooses_nothing(tmp_path, monkeypatch):
     asked = plan_of(monkeypatch, 2048, True)
-    given = trainer_of(tokens=1000)
-    assert fit_rows(given, assemble("core"), tmp_path, resume=False) is None
+    given = trainer_of(tmp_path, tokens=1000)
+    fit_rows(given, resume=False)
     assert (given.args.tokens_per_row, given.args.gradient_checkpointing) == (1000, False)
     monkeypatch.undo()
-    on_cpu = trainer_of()
+    on_cpu = trainer_of(tmp_path)
     on_cpu.args.device = torch.device("cpu")
-    assert fit_rows(on_cpu, assemble("core"), tmp_path, resume=False) is None
+    fit_rows(on_cpu, resume=False)
     assert on_cpu.args.tokens_per_row == 0
     assert asked == []
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_family_that_cannot_be_planned_trains_all_the_same(tmp_path, monkeypatch, capsys):
     plan_of(monkeypatch, 0, False)
     monkeypatch.setattr(planning, "_planned", lambda *args: 1 / 0)
-    assert fit_rows(trainer_of(), assemble("core"), tmp_path, resume=False) is None
+    trainer = trainer_of(tmp_path)
+    fit_rows(trainer, resume=False)
+    assert trainer.args.tokens_per_row == 0
     assert "its memory cannot be planned (division by zero)" in capsys.readouterr().err
+
+
+def test_what_a_model_is_made_of_is_read_from_it():
+    settings, lora = made_of(tiny.lora(tiny.model().bfloat16(), dropout=0.1))
+    assert (settings.dtype, settings.quantization, settings.attention) == ("bfloat16", "none", "sdpa")
+    assert (lora.r, lora.alpha, lora.dropout) == (4, 8, 0.1)
+    assert lora.target_modules == ["q_proj", "up_proj", "v_proj"]
+    assert made_of(tiny.model())[1] is None
+    other = get_peft_model(tiny.model(), IA3Config(task_type="CAUSAL_LM"))
+    assert made_of(other)[1] == LoraSettings()
 
 
 def test_shapes_are_planned_without_a_file():

@@ -15,18 +15,19 @@ from unisd.training.completions import completion_lines
 from unisd.training.finite import FiniteWatch, gradient_norm
 from unisd.training.heldout import HeldOut
 from unisd.training.plan import Plan
+from unisd.training.telemetry import MetricsLog
 
 
 class Guarded(HeldOut):
     """The part of `UniSDTrainer` that looks at every step before the optimizer takes it and before it is kept."""
 
     sampler: Sampler
-    collapse: CollapseWatch
+    metrics_log: MetricsLog
+    _collapse: CollapseWatch | None = None
 
     def _prepare_guards(self) -> None:
         args = self.args
         self._finite = FiniteWatch(Path(args.output_dir), args.guard.skip_nonfinite, args.process_index, self._lines)
-        self.collapse = CollapseWatch()
         self._left_out = False
 
     def _lines(self, plan: Plan, step: int) -> list[dict[str, Any]]:
@@ -58,7 +59,9 @@ class Guarded(HeldOut):
         self._finite.weights(self.model, step, metrics["learning_rate"])
         if self.args.rollout.source not in ("student", "mix"):
             return
-        for sign in self.collapse.look(metrics):
+        if self._collapse is None:  # a run that goes on has a beginning, too
+            self._collapse = CollapseWatch(self.metrics_log.rows(step - 1))
+        for sign in self._collapse.look(metrics):
             warn(f"step {step}: {sign}")
             if self.args.guard.on_collapse == "stop":
                 self.control.should_save = self.control.should_training_stop = True

@@ -13,9 +13,12 @@ from torch import nn
 
 from unisd.errors import UniSDError, UsageError, warn
 from unisd.fast.lean import lean_adapters
-from unisd.models import ModelSettings
+from unisd.files import write_json
+from unisd.models import LoraSettings, ModelSettings, has_adapter
+from unisd.models.adapters import active_names, kinds
 from unisd.models.load import DTYPES, base_model, resolve
 from unisd.models.packed import PackedSequence
+from unisd.models.quantised import quantization_of
 from unisd.models.reading import completion_states
 from unisd.models.shapes import SHAPES, shape_of
 from unisd.training.arguments import UniSDConfig
@@ -131,23 +134,21 @@ def planned(
         raise UsageError("--plan: 8-bit weights cannot be counted; plan with model.quantization=4bit or none")
     lengths = lengths or Lengths()
     config, of_model = settings.config("plan"), model_config(settings.model)
-    return _planned(config, settings, of_model, device, memory, ranks, lengths)
+    return _planned(config, settings.model, settings.lora, of_model, device, memory, ranks, lengths)
 
 
 def _planned(
     config: UniSDConfig,
-    settings: RunSettings,
+    model: ModelSettings,
+    lora: LoraSettings | None,
     of_model: Any,
     device: str,
     memory: int | None,
     ranks: int,
     lengths: Lengths,
 ) -> Planned:
-    model = settings.model
-
     def make(checkpointing: bool) -> nn.Module:
-        dtype = DTYPES[model.dtype]
-        return dry_copy(of_model, dtype, settings.lora, model.quantization, checkpointing, model.attention)
+        return dry_copy(of_model, DTYPES[model.dtype], lora, model.quantization, checkpointing, model.attention)
 
     with dry(device):
         kept = {"plain": kept_a_token(make(False)), "checkpointed": kept_a_token(make(True))}
@@ -179,35 +180,61 @@ def free_bytes(device: torch.device) -> int | None:
     return int(torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device))
 
 
-def fit_rows(trainer: Any, settings: RunSettings, folder: Path, resume: bool) -> dict[str, Any] | None:
+def fit_rows(trainer: Any, resume: bool) -> None:
     """Choose rows, and checkpointing, by the memory of the trainer's accelerator, and let it use them.
 
-    A CPU keeps its small rows, and rows that were asked for stay. A resumed run takes what it chose before.
+    A CPU keeps its small rows, and rows that were asked for stay. What was chosen is kept in the run's folder
+    (``rows.json``), and a resumed run takes it from there.
 
     Args:
         trainer: before it trains; the lengths are those of its rows.
-        settings: the whole run.
-        folder: the run's.
         resume: whether the run goes on.
 
-    Returns:
-        What was chosen, for ``rows.json``; None where nothing was.
+    Raises:
+        UsageError: the file is damaged.
     """
-    args, kept = trainer.args, folder / ROWS_FILE
-    chosen = _chosen_before(kept) if resume else None if args.tokens_per_row else _chosen(trainer, settings)
+    args, kept = trainer.args, Path(trainer.args.output_dir) / ROWS_FILE
+    chosen = _chosen_before(kept) if resume else None if args.tokens_per_row else _chosen(trainer)
     if chosen is None:
-        return None
+        return
+    if not resume and trainer.is_world_process_zero():
+        write_json(kept, chosen)
     args.tokens_per_row = chosen["tokens_per_row"]
     if chosen["checkpointing"] and not args.gradient_checkpointing:
         args.gradient_checkpointing = True
         trainer.model.enable_input_require_grads()
-    return dict(chosen)
 
 
-def _chosen(trainer: Any, settings: RunSettings) -> dict[str, Any] | None:
+def made_of(model: nn.Module) -> tuple[ModelSettings, LoraSettings | None]:
+    """Return what a model is made of, as settings: how its weights are kept, and its adapter, None without one.
+
+    An adapter of another kind counts as LoRA by the default settings.
+    """
+    inner: Any = base_model(model)
+    dtype = {kind: name for name, kind in DTYPES.items()}.get(inner.dtype, "float32")
+    few_bits = quantization_of(inner)
+    settings = ModelSettings(
+        dtype=dtype,
+        quantization=few_bits if few_bits in ("4bit", "8bit") else "none",  # type: ignore[arg-type]
+        attention=inner.config._attn_implementation,
+    )
+    if not has_adapter(model):
+        return settings, None
+    config: Any = model.peft_config[active_names(model)[0]]  # type: ignore[index, union-attr]
+    if kinds(model) != ["LORA"]:
+        return settings, LoraSettings()
+    targets = config.target_modules
+    names = targets if isinstance(targets, str) else sorted(targets or ())
+    return settings, LoraSettings(
+        r=config.r, alpha=config.lora_alpha, dropout=config.lora_dropout, target_modules=names or None
+    )
+
+
+def _chosen(trainer: Any) -> dict[str, Any] | None:
     args, rows = trainer.args, trainer.train_dataset
     free, of_model = free_bytes(args.device), base_model(trainer.model).config
-    if free is None or settings.model.quantization == "8bit":
+    settings, lora = made_of(trainer.model)
+    if free is None or settings.quantization == "8bit":
         return None
     if args.world_size > 1:
         free = min(gather_object([free]))
@@ -215,7 +242,7 @@ def _chosen(trainer: Any, settings: RunSettings) -> dict[str, Any] | None:
     context = max((len(ids) for row in rows for part in row.contexts.values() for ids in part), default=prompt)
     lengths = Lengths(prompt, max(0, context - prompt))
     try:
-        plan = _planned(copy.copy(args), settings, of_model, "cuda", free, args.world_size, lengths)
+        plan = _planned(copy.copy(args), settings, lora, of_model, "cuda", free, args.world_size, lengths)
     except Exception as error:  # a family that cannot be run dry trains all the same
         cause = " ".join(str(error).split())[:120]
         warn(f"tokens_per_row: its memory cannot be planned ({cause}), so rows have {ROW_TOKENS} tokens; set it if "

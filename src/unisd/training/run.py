@@ -20,7 +20,7 @@ from unisd.models.load import base_model, is_adapter, weights_folder
 from unisd.training.card import model_card
 from unisd.training.checkpoints import checkpoint_folder, has_marked
 from unisd.training.lock import LOCK_FILE, run_lock
-from unisd.training.planning import ROWS_FILE, fit_rows
+from unisd.training.planning import ROWS_FILE
 from unisd.training.prepare import prepare
 from unisd.training.profiling import Profile
 from unisd.training.runfile import RunSettings, assemble, differences, dumped, read_run_file
@@ -184,9 +184,8 @@ def _train(
         callbacks=[Profile(folder, profiled_steps)] if profiled_steps else None,
         grader=data.grades,
     )
-    rows = fit_rows(trainer, settings, folder, resume)
     if trainer.is_world_process_zero():
-        _keep_settings(folder, values, rows, audit)
+        _keep_settings(folder, values, audit)
         keep_start(trainer.model, settings, folder)
     with STOP.finishing():
         trainer.train(resume_from_checkpoint=resume and has_marked(checkpoint_folder(folder)))
@@ -218,14 +217,10 @@ def _finish(folder: Path, weights: Path, steps: int) -> dict[str, Any]:
     return {"steps": steps, "weights": weights.name, "files": contents(weights, ["README.md"]), "beside": beside}
 
 
-def _keep_settings(
-    folder: Path, values: dict[str, Any], rows: dict[str, Any] | None, audit: dict[str, Any] | None
-) -> None:
+def _keep_settings(folder: Path, values: dict[str, Any], audit: dict[str, Any] | None) -> None:
     """Write what a run is into its folder, where it does not stand there: only now, when whatever was wrong with
     settings, data or model has been said. The settings come last, for with them the folder is a run's."""
     (folder / FINISHED_FILE).unlink(missing_ok=True)
-    if rows is not None and not (folder / ROWS_FILE).is_file():
-        write_json(folder / ROWS_FILE, rows)
     if audit is not None:
         write_json(folder / AUDIT_FILE, audit)
     file = folder / CONFIG_FILE

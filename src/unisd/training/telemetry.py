@@ -45,7 +45,7 @@ def acting(mechanisms: Mechanisms, file: Path) -> list[Acting]:
 
     None does in a run of which no step had a gradient.
     """
-    run = Run([json.loads(line) for _, line in _readable(file, sys.maxsize)[0]])
+    run = Run(MetricsLog(file).rows())
     found = [found for mechanism in mechanisms if (found := mechanism.acting(run)) is not None]
     if any(step.get("grad_norm") for step in run.steps):
         return found
@@ -76,6 +76,10 @@ class MetricsLog:
         if broken:
             warn(f"{self.path}: {broken} lines are damaged; they are left out")
         write_text(self.path, "".join(line for _, line in kept))
+
+    def rows(self, step: int = sys.maxsize) -> list[dict[str, Any]]:
+        """Return the lines up to ``step`` that can be read."""
+        return [json.loads(line) for _, line in _readable(self.path, step)[0]]
 
     def missing(self, step: int) -> list[int]:
         """Return which of the steps from 1 to ``step`` have no line that can be read."""

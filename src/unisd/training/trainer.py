@@ -39,6 +39,7 @@ from unisd.training.guarded import Guarded
 from unisd.training.interop import arguments_of, bare_model, check_optimizer, check_parts, refuse, tokenizer_of
 from unisd.training.learn import Learner
 from unisd.training.plan import Grader, Plan, Planner
+from unisd.training.planning import fit_rows
 from unisd.training.progress import CalmProgress
 from unisd.training.ranks import Ranks
 from unisd.training.resumable import Resumable, Stopping
@@ -227,6 +228,7 @@ class UniSDTrainer(Guarded, Resumable):
         steps = self.args.max_steps if self.args.max_steps > 0 else None
         for message in [*unread(self.args), *self.mechanisms.inert(steps)]:
             warn(message)
+        fit_rows(self, resume=checkpoint is not None)
         if self.planner.writer.once:
             self._draw_once(resuming=checkpoint is not None)
         self._watch.begin(self.model)
