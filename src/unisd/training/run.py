@@ -172,9 +172,9 @@ def _train(
     config.disable_tqdm = quiet
     config.about = settings.about()
     data = prepare(settings, config, loaded, progress=not quiet)
+    model, peft_config = settings.lora.begin(data.model)
     for message in unread_of_run(settings):
         warn(message)
-    model, peft_config = settings.lora.begin(data.model)
     trainer = UniSDTrainer(
         model,
         config,
