@@ -57,7 +57,7 @@ def test_what_the_model_writes_is_not_written_again(tmp_path, model_folder, caps
 def test_a_time_that_is_over_says_what_is_kept(model_folder, refused, monkeypatch):
     monkeypatch.setattr("unisd.rollout.TorchSampler.sample", lambda *_, **__: time.sleep(5))
     words = ["prepare", "--recipe", "contrast", *COS_E, "--model", model_folder, *TWO, "--set", "contrast.per_item=1"]
-    line = refused(*words, "--set", "rollout.max_completion_length=7", "--max-time", "1", code=3)
+    line = refused(*words, "--set", "rollout.max_completion_length=7", "--max-time", "1", "--quiet", code=3)
     assert line.startswith("unisd: stopped by --max-time; contexts that were written are kept: the same command")
 
 

@@ -81,7 +81,10 @@ def check_same(kept: Mapping[str, Any], own: Mapping[str, Any], checkpoint: Path
                 raise _other(checkpoint, what.format(name), before.get(name), now.get(name))
     before, now = kept["step"], own["step"]
     if before["rows"] != now["rows"]:
-        raise _other(checkpoint, "rows of a step (batch × accumulation × processes)", before["rows"], now["rows"])
+        raise UsageError(
+            f"{checkpoint}: a step had {before['rows']} rows and has {now['rows']} here (batch × accumulation × processes); "
+            "set training.per_device_train_batch_size or training.gradient_accumulation_steps so that it has as many"
+        )
     if before["processes"] != now["processes"]:
         for why in (now["parts"], before["parts"]):
             if why:
