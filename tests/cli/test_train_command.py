@@ -283,7 +283,7 @@ def test_a_time_that_is_over_before_a_step_leaves_nothing(tmp_path, model_folder
         *words(model_folder, tmp_path / "x", "--max-time", "soon")
     )
     line = refused(*words(model_folder, tmp_path / "run", "--max-time", "0.05"), code=3)
-    assert line.startswith("unisd: stopped by --max-time; before a step was finished: run the command again")
+    assert line.startswith("unisd: stopped by --max-time; what was saved is kept: run the command again")
     assert not (tmp_path / "run").exists()
 
 

@@ -26,7 +26,7 @@ COMMANDS = {
 
 
 _STOPPED = {
-    "train": "before a step was finished: run the command again (with --resume, where the folder holds the run)",
+    "train": "what was saved is kept: run the command again (with --resume, where the folder holds the run)",
     "evaluate": "answers that were written are kept: the same command asks for the others alone",
     "audit": "answers that were written are kept: the same command asks for the others alone",
     "prepare": "contexts that were written are kept: the same command writes the others alone",

@@ -30,7 +30,8 @@ _FREE = re.compile(
     r"recipe|task|model|lora|rollout\.(batch_size|log_completions_steps)|guard\..*"
 )
 _PLACE = ("base_model_name_or_path", "revision", "inference_mode", "task_type", "auto_mapping", "peft_version")
-_CHUNK = 2**22
+_CHUNK = 2**16
+"""Words that are added up at a time: on a CPU they stay in its cache."""
 
 
 def identity(
@@ -81,7 +82,11 @@ def check_same(kept: Mapping[str, Any], own: Mapping[str, Any], checkpoint: Path
                 raise _other(checkpoint, what.format(name), before.get(name), now.get(name))
     before, now = kept["step"], own["step"]
     if before["rows"] != now["rows"]:
-        raise _other(checkpoint, "rows of a step (batch × accumulation × processes)", before["rows"], now["rows"])
+        raise UsageError(
+            f"{checkpoint}: a step had {before['rows']} rows and has {now['rows']} here (batch × accumulation × "
+            "processes); set training.per_device_train_batch_size or training.gradient_accumulation_steps "
+            "so that it has as many"
+        )
     if before["processes"] != now["processes"]:
         for why in (now["parts"], before["parts"]):
             if why:
@@ -199,15 +204,20 @@ def _silent(model: nn.Module) -> set[str]:
 
 
 def _sums(tensor: Tensor) -> list[int]:
-    """Return two sums over a tensor's bits, plain and by place: whole numbers, so that no order of adding matters."""
-    width = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[tensor.element_size()]
-    bits = tensor.contiguous().flatten().view(width)
-    total = torch.zeros(2, dtype=torch.int64, device=tensor.device)
-    for start in range(0, bits.numel(), _CHUNK):
-        part = bits[start : start + _CHUNK].long()
-        places = torch.arange(start + 1, start + 1 + len(part), device=part.device)
-        total += torch.stack([part.sum(), (part * places).sum()])
-    return [int(value) for value in total.tolist()]
+    """Return two sums over a tensor's bits, plain and by place: whole numbers, so that no order of adding matters.
+
+    The bits are read as words of 8 bytes, and sums wrap around at 64 bits.
+    """
+    raw = tensor.contiguous().flatten().view(torch.uint8)
+    words = nn.functional.pad(raw, (0, -len(raw) % 8)).view(torch.int64) if len(raw) % 8 else raw.view(torch.int64)
+    size = _CHUNK if tensor.device.type == "cpu" else 64 * _CHUNK
+    places = torch.arange(1, min(size, len(words)) + 1, device=tensor.device)
+    plain = placed = torch.zeros((), dtype=torch.int64, device=tensor.device)
+    for start in range(0, len(words), size):
+        part = words[start : start + size]
+        total = part.sum()
+        plain, placed = plain + total, placed + (part * places[: len(part)]).sum() + start * total
+    return [int(value) for value in torch.stack([plain, placed]).tolist()]
 
 
 def _parts(args: UniSDConfig, model: nn.Module, rows: int, per_step: int) -> str:

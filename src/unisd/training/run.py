@@ -37,6 +37,8 @@ FINISHED_FILE = "finished.json"
 _BEFORE = (LOCK_FILE, ROWS_FILE, AUDIT_FILE)
 """What a run may have left that was killed before its ``config.yaml`` was there: nothing that would be missed."""
 _LONGER = ("training.max_steps", "training.num_train_epochs")
+_SPLIT = ("training.per_device_train_batch_size", "training.gradient_accumulation_steps")
+"""How a step's rows are shared out, for another number of processes: the checkpoint knows how many they must be."""
 
 
 @dataclass
@@ -77,7 +79,7 @@ def claim_folder(folder: Path, resume: bool | None) -> None:
 
 
 def settings_to_resume(folder: Path, asked: RunSettings | None) -> RunSettings:
-    """Return the settings that a run goes on with: those it was started with, with more steps or epochs if asked for.
+    """Return the settings that a run goes on with: those it was started with, with what may be changed if asked for.
 
     Raises:
         UsageError: others are asked for; the message names the first difference.
@@ -88,13 +90,14 @@ def settings_to_resume(folder: Path, asked: RunSettings | None) -> RunSettings:
             raise UsageError(f"--resume: {folder} was left before its settings were kept; give --recipe as at first")
         return asked
     kept = assemble(file=file)
-    longer = {}
+    changed = {}
     if asked is not None:
         for name, was, now in differences(kept.opened(folder)[1], asked.opened(folder)[1]):
-            if name not in _LONGER or not isinstance(was, int | float) or not now > was > 0:
+            higher = name in _LONGER and isinstance(was, int | float) and now > was > 0
+            if not higher and name not in _SPLIT:
                 raise UsageError(f"--resume: {name} is {now!r} but the run in {folder} has {was!r}; leave it out")
-            longer[name.partition(".")[2]] = now
-    kept.training |= longer
+            changed[name.partition(".")[2]] = now
+    kept.training |= changed
     return kept
 
 

@@ -111,6 +111,7 @@ def listening() -> Iterator[Stop]:
             signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in before.items():
             signal.signal(number, handler)
+        STOP.clear()
 
 
 def seconds_of(text: str) -> float:
