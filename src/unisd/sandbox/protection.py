@@ -128,16 +128,21 @@ _TRIAL: dict[str, float] = {
 
 
 def start(shield: Protection, sources: dict[str, Any], limits: dict[str, float]) -> dict[str, Any]:
-    """Run one job (``program``, ``tests``, ``setup``) in a launcher and return its ``passed`` and ``reason``.
+    """Run one job (``program``, ``tests``, ``setup``) in a launcher and return ``passed``, ``reason``, ``separable``.
 
     Raises:
         UniSDError: the sandbox could not be set up.
     """
     with _folder(shield.mode) as folder:
-        job = {**sources, "mode": shield.mode, "landlock": shield.landlock > 0, "seccomp": shield.seccomp}
+        tests = json.dumps(sources["tests"])
+        job = {"program": sources["program"], "setup": sources["setup"], "mode": shield.mode, "landlock": shield.landlock > 0, "seccomp": shield.seccomp}
         readable, importable = _python_paths()
         job |= {"limits": limits, "readable": [*readable, folder], "path": importable}
-        answer = _ask([], json.dumps(job), limits["seconds"], folder)
+        for together in (False, True):
+            head = json.dumps({**job, "together": together})
+            answer = _ask([], f"{len(head):016x}{head}{tests}", limits["seconds"], folder)
+            if "together" not in answer:
+                break
     if "error" in answer:
         raise UniSDError(f"the sandbox cannot be set up: {answer['error']}; see what `unisd doctor` says of it")
     return answer

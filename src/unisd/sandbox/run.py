@@ -68,6 +68,8 @@ class Outcome:
     """Whether every test ran to its end and every assertion held."""
     reason: str
     """Why not, in one line; empty if passed."""
+    separable: bool = True
+    """Whether the judge alone decided; otherwise types or functions of the program's own may have had a say."""
 
 
 def run_tests(
@@ -99,7 +101,7 @@ def run_tests(
     shield = protection()
     sources = {"program": program, "tests": list(tests), "setup": setup}
     answer = start(shield, sources, dataclasses.asdict(limits))
-    return Outcome(passed=answer["passed"] is True, reason=answer["reason"])
+    return Outcome(passed=answer["passed"] is True, reason=answer["reason"], separable=answer["separable"])
 
 
 def require_protection(allow_unprotected: bool = False) -> None:
