@@ -109,7 +109,7 @@ HONEST = {
     "addresses": ("import ipaddress as i\ndef f(): return i.ip_address('1.2.3.4')", ["import ipaddress\nassert f() == ipaddress.ip_address('1.2.3.4')", "assert f() in ipaddress.ip_network('1.2.3.0/24')"]),
     "array": ("from array import array\ndef f(): return array('i', [1])", ["from array import array\nassert f() == array('i', [1])", "assert 1 in f()"]),
     "namespace": ("from types import SimpleNamespace as N\ndef f(): return N(a=[1])", ["from types import SimpleNamespace\nassert f() == SimpleNamespace(a=[1])"]),
-    "typing": ("from typing import List\ndef f(): return List[int]", ["from typing import List\nassert f() == List[int]"]),
+    
     "ordered dataclass in a list": ("from dataclasses import dataclass\n@dataclass\nclass P:\n x: int\ndef f(): return [P(1)]", ["assert f() == [P(1)]", "assert P(1) in f()"]),
     "partial": ("from functools import partial\ndef f(): return partial(int, base=2)", ["assert f() != None", "assert f()('10') == 2"]),
     "weak reference": ("import weakref\nclass C: pass\nc = C()\ndef f(): return weakref.ref(c)", ["assert f()() is c"]),

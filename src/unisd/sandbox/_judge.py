@@ -31,9 +31,9 @@ _APART = frozenset(
 # What of these modules, or of the language, does reach it.
 _TOGETHER = frozenset(
     "mock patch redirect_stdout redirect_stderr seed setstate getcontext setcontext localcontext modules stdout stderr"
-    " stdin argv path settrace setprofile setrecursionlimit _getframe monkeypatch capsys Path"
-    " globals locals vars eval exec __import__ compile open input breakpoint".split()
+    " stdin settrace setprofile setrecursionlimit _getframe".split()
 )
+_TOGETHER_NAMES = frozenset("globals locals vars eval exec __import__ compile open input breakpoint Path".split())
 
 
 class RejectedError(Exception):
@@ -156,8 +156,9 @@ def shared_process(trees: Sequence[ast.Module]) -> bool:
                 named = [*(node.module or "").split("."), *(alias.name for alias in node.names)]
                 outside = bool(node.level) or named[0] not in _APART
             else:
-                named = [getattr(node, "attr", ""), getattr(node, "id", "")]
-                outside = isinstance(node, ast.Await | ast.AsyncFunctionDef | ast.AsyncFor | ast.AsyncWith)
+                named = [getattr(node, "attr", getattr(node, "id", ""))]
+                outside = isinstance(node, ast.Name) and node.id in _TOGETHER_NAMES - bound
+                outside |= isinstance(node, ast.Await | ast.AsyncFunctionDef | ast.AsyncFor | ast.AsyncWith)
             if isinstance(node, ast.ClassDef):
                 bases = set().union(*map(loaded_names, [*node.bases, *node.keywords]))
                 outside = bool(bases - bound - _BUILTINS)
@@ -195,7 +196,7 @@ def judge(job: dict[str, Any], reading: int, writing: int, end: End) -> NoReturn
     if shared_process(tests.trees) or any(isinstance(node, ast.ClassDef) for node in ast.walk(tests.trees[0])):
         end("together")
     methods = special_methods(wire, tests.record)
-    wire.remote, wire.kept = remote_factory(methods), kept_factory(methods)
+    wire.remote, wire.kept = remote_factory(methods), kept_factory(wire, methods)
     wire.foreign, wire.operations = _lender(wire, end)
     wire.module, wire.derives = _module, False
     scope: dict[str, Any] = {"__name__": "tests", tests.report: tests.reporter()}

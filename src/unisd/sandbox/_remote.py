@@ -123,22 +123,30 @@ def remote_factory(methods: dict[str, Callable[..., Any]]) -> Callable[[int, str
     return make
 
 
-def kept_factory(methods: dict[str, Callable[..., Any]]) -> Callable[[str, type, Iterable[str]], type]:
+def kept_factory(wire: Wire, methods: dict[str, Callable[..., Any]]) -> Callable[[str, type, Iterable[str]], type]:
     """Return what makes a type for values of the type ``name``, which the program derived from ``base``."""
     never = {*(f"__{name}__" for name in (*_COMPARED, "hash", "getattr", "setattr")), "__class__"}
 
+    def get(self: Any, name: str) -> Any:
+        if id(self) not in wire.numbers:  # a copy that the tests made
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return methods["__getattr__"](self, name)
+
+    def put(self: Any, name: str, value: Any) -> None:
+        if id(self) in wire.numbers:
+            methods["__setattr__"](self, name, value)
+        else:  # its constructor does
+            object.__setattr__(self, name, value)
+
     def attribute(name: str) -> property:
-        return property(
-            lambda self: methods["__getattr__"](self, name),
-            lambda self, value: methods["__setattr__"](self, name, value),
-        )
+        return property(lambda self: get(self, name), lambda self, value: put(self, name, value))
 
     def make(name: str, base: type, own: Iterable[str]) -> type:
         members: dict[str, Any] = {key: attribute(key) for key in own if not key.startswith("__")}
         members |= {key: method for key, method in methods.items() if key in set(own) - never and key[2:-2] in _FORWARDED}
-        members |= {"__getattr__": methods["__getattr__"], "_unisd_kept": True}
+        members |= {"__getattr__": get, "_unisd_kept": True}
         if not issubclass(base, BaseException):
-            members["__setattr__"] = methods["__setattr__"]
+            members["__setattr__"] = put
         return type(str(name), (base,), members)
 
     return make

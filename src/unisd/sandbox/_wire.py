@@ -22,6 +22,7 @@ from typing import Any
 ATOMS = frozenset([type(None), bool, int, float, str])
 _PLUS = {int: int.__pos__, float: float.__pos__, str: str.__str__, tuple: lambda v: tuple.__getitem__(v, slice(None))}
 MUTABLE = {kind.__name__: kind for kind in (list, dict, set, deque, Counter, OrderedDict, defaultdict, bytearray)}
+_LONG_BITS = 1 << 13  # longer numbers would take long to write in decimal digits
 _MAPPINGS = (dict, Counter, OrderedDict, defaultdict)
 _VIEWS: dict[type, Callable[[Any], dict[Any, Any]]] = {
     type({}.keys()): dict.fromkeys,
@@ -74,7 +75,8 @@ def _type_key(cls: type) -> str | None:
         _keys[cls] = None
         for module in dict.fromkeys([*_TYPES, *(key.partition(".")[0] for key in VALUES)]):
             members = vars(sys.modules[module]) if module in sys.modules else {}
-            name = next((name for name, member in members.items() if member is cls), None)
+            names = [cls.__name__, *(members if module == "types" else ())]
+            name = next((name for name in names if members.get(name) is cls), None)
             if name is not None:
                 _keys[cls] = f"{module}.{name}"
                 break
@@ -109,6 +111,8 @@ class Wire:
         self.operations = operations
         self.objects: dict[int, Any] = {}
         self.numbers: dict[int, int] = {}
+        self._types: dict[type, int] = {}
+        self._made_types: dict[int, type] = {}
         self.remote: Callable[[int, str, bool], Any]
         """Makes what stands here for an object of the other end, from its number, its type's name, if it is callable."""
         self.kept: Callable[[str, type, Iterable[str]], type]
@@ -238,7 +242,7 @@ class Wire:
         def one(value: Any) -> Any:
             cls = type(value)
             if cls in ATOMS:
-                return value
+                return ["i", hex(value)] if cls is int and value.bit_length() > _LONG_BITS else value
             if cls is tuple:
                 return ["t", *map(one, value)]
             base = standard_base(cls)
@@ -257,7 +261,7 @@ class Wire:
                 if key is not None:
                     return ["T", key]
                 if issubclass(value, BaseException):
-                    return ["C", *derived(value)]
+                    return ["C", self.keep(value), *derived(value)]
                 return self.foreign(value)
             if cls.__module__ == "numpy" and hasattr(value, "dtype") and (array := _array(value)):
                 return [array[0], *(array[1:] if array[0] == "N" else map(one, array[1:]))]
@@ -283,8 +287,8 @@ class Wire:
         def derived(cls: type) -> list[Any]:
             base = standard_base(cls) or object
             own = {name for parent in cls.__mro__[: cls.__mro__.index(base)] for name in vars(parent)}
-            number = self.numbers.get(id(cls))
-            return [self.keep(cls) if number is None else number, cls.__name__, _type_key(base), sorted(own)]
+            number = self._types.setdefault(cls, len(self._types))
+            return [number, cls.__name__, _type_key(base), sorted(own)]
 
         def contents(value: Any) -> list[Any]:
             cls = type(value)
@@ -350,6 +354,8 @@ class Wire:
         tag, *parts = value
         if tag == "@":
             return self.objects[parts[0]]
+        if tag == "i":
+            return int(parts[0], 16)
         if tag == "t":
             return tuple(map(self._one, parts))
         if tag == "v" and parts[0] in VALUES:
@@ -363,7 +369,8 @@ class Wire:
         if tag == "x":
             return _exception(_standard_type(parts[0]), [*map(self._one, parts[1:])])
         if tag == "C":
-            return self._derived(*parts)
+            self.keep(cls := self._derived(*parts[1:]), parts[0])
+            return cls
         if tag in ("N", "n"):
             return _from_array(tag, *map(self._one, parts))
         if tag == "h":
@@ -381,10 +388,9 @@ class Wire:
         raise ValueError(f"no tag {tag!r}")
 
     def _derived(self, number: int, name: str, key: str, own: list[str]) -> type:
-        if number not in self.objects:
-            self.keep(self.kept(name, _standard_type(key), own), number)
-        cls: type = self.objects[number]
-        return cls
+        if number not in self._made_types:
+            self._made_types[number] = self.kept(name, _standard_type(key), own)
+        return self._made_types[number]
 
 
 def standard_base(cls: type) -> type | None:
