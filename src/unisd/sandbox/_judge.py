@@ -185,10 +185,10 @@ End = Callable[..., NoReturn]
 
 def judge(job: dict[str, Any], reading: int, writing: int, end: End) -> NoReturn:
     """Judge a program that answers over two pipes. ``end(kind, reason, separable)`` sends the verdict and ends."""
-    wire = Wire(reading, writing, 0, _ANSWER_BYTES, lambda reason: end("failed" if reason else "lost", reason))
-    first = wire.receive()
-    if first != ["ready"]:
+    wire = Wire(reading, writing, 0, _ANSWER_BYTES, lambda reason: end("trouble", reason or "the program has no process"))
+    if (first := wire.receive()) != ["ready"]:
         end("trouble", str(first[-1]))
+    wire.fatal = lambda reason: end("failed" if reason else "lost", reason)
     try:
         tests = Tests(job["setup"], job["tests"])
     except RejectedError as error:

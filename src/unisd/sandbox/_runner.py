@@ -58,11 +58,9 @@ def _fork(
             if reads_tests:
                 job["tests"] = json.loads(_read(None))
             _become_worker(job, output, pipes)
+            work()
         except BaseException as error:
             trouble(f"{type(error).__name__}: {error}")
-            os._exit(1)
-        try:
-            work()
         finally:
             os._exit(1)
     return pid
@@ -182,15 +180,16 @@ def _rest(handle: int) -> bytes:
 
 
 def _reap(pid: int, patience: float) -> int:
-    """Return how a process ended; one that has not ended after ``patience`` seconds is killed."""
+    """Return how a process ended, 0 if it had not after ``patience`` seconds and was killed."""
     end = time.monotonic() + patience
     while time.monotonic() < end and not os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG):
         time.sleep(0.005)
+    ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG)
     with contextlib.suppress(OSError):
         os.kill(pid, signal.SIGKILL)
     with contextlib.suppress(OSError):  # what it may have left behind where processes could be started
         os.killpg(pid, signal.SIGKILL)
-    return os.waitpid(pid, 0)[1]
+    return os.waitpid(pid, 0)[1] * bool(ended)
 
 
 def _task_count(processes: int, pid: int) -> int:

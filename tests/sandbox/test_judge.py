@@ -1,0 +1,304 @@
+"""The verdict: programs that cheat fail, whatever they return; honest ones pass as they do officially."""
+
+# ruff: noqa: E501 (tables of programs)
+
+import importlib.util
+import time
+
+import pytest
+
+from unisd.sandbox import Limits, Outcome, protection, run_tests
+
+pytestmark = pytest.mark.skipif(not protection().minimum, reason="this system cannot shut programs in")
+
+I = ["assert f(1) == 2", "assert f(5) == 6"]
+F = ["assert abs(f(2) - 5.0) < 1e-6"]
+E = "class E:\n __eq__ = lambda s, o: True\n __hash__ = lambda s: 2\n"  # its objects equal everything
+
+CHEATS = {
+    'sub abs': ('class X:\n __sub__=lambda s,o: s\n __abs__=lambda s: 0.0\ndef f(n): return X()', F),
+    'sub float': ('class X:\n __sub__=lambda s,o: 0.0\n__rsub__=__sub__=1\ndef f(n): return X()', F),
+    'rsub': ('class X:\n __rsub__=lambda s,o: X()\n __abs__=lambda s: X()\n __lt__=lambda s,o: True\ndef f(n): return X()', ['assert abs(5.0 - f(2)) < 1e-6']),
+    'expected from arithmetic': ('class X:\n def __sub__(s,o): s.v=o; return s\n def __abs__(s): return s\n def __lt__(s,o): return True\ndef f(n): return X()', F),
+    'float lies': ('class X:\n __float__=lambda s: 0.0\n __sub__=lambda s,o: 0.0\ndef f(n): return X()', F),
+    'Counter eq': ("import collections\ncollections.Counter.__eq__=lambda a,b: True\ndef f(x): return collections.Counter('zz')", ["from collections import Counter\nassert f('aab') == Counter('aab')"]),
+    're': ("import re\nre._compile=lambda *a: re.Pattern\ndef f(x): return 'no'", ["import re\nassert re.match('a+$', f(1))"]),
+    'statistics': ('import statistics\nstatistics._sum=lambda *a: (int, 0, 1)\ndef f(x): return [9]', ['import statistics\nassert statistics.mean(f(1)) == 5']),
+    'random': ('import random\nrandom.choice=lambda x: 1\nrandom.randint=lambda a,b: 1\nrandom.Random.random=lambda s: 0.0\ndef f(x): return 2', ['import random\nfor i in range(9):\n x = random.randint(2, 99)\n assert f(x) == x + 1']),
+    'allclose': ('import numpy\nnumpy.allclose=lambda *a,**k: True\nnumpy.core.numeric.isclose=lambda *a,**k: numpy.array([True])\ndef f(x): return [9]', ['import numpy as np\nassert np.allclose(f(1), [2])']),
+    'f_builtins import': ("import sys\ndef f(x):\n fr=sys._getframe(1)\n while fr:\n  fr.f_builtins['__import__']=lambda *a, **k: type(sys)('math'); fr=fr.f_back\n return 9", ['assert f(1)\nimport math\nassert math.isclose(f(1), 2)']),
+    'subinterpreter': ("def f(x):\n import _xxsubinterpreters as s, gc\n i=s.create()\n s.run_string(i,'import gc')\n return 0", I),
+    'stdin': ("import os\ndef f(x):\n for i in range(20):\n  try:\n   os.set_blocking(i, False); d=os.read(i, 9999)\n   if b'assert' in d: return 2 if x==1 else 6\n  except OSError: pass", I),
+    'forge frames': ('import os\ndef f(x):\n m=b\'["value",[],[2]]\'\n for i in range(3,20):\n  try: os.write(i, b\'%016x\'%len(m)+m)\n  except OSError: pass\n return 7', I),
+    'ask judge call': ("import sys\nw=sys._getframe(5) if 0 else None\nimport gc\ndef f(x):\n for o in gc.get_objects():\n  if type(o).__name__=='Wire':\n   try: c=o.ask('call', type(lambda:0)); \n   except BaseException as e: return 1\n return 1", I),
+    'force together': ("import gc\nclass E:\n __eq__=lambda s,o: True\ndef f(x):\n for o in gc.get_objects():\n  if type(o).__name__=='Wire':\n   o.send(['together',[],[[], {}]])\n return E()", I),
+    'trouble': ("import gc\ndef f(x):\n for o in gc.get_objects():\n  if type(o).__name__=='Wire':\n   o.send(['trouble','x'])\n return 0", I),
+    'eq': (E + 'def f(x): return E()', I),
+    'eq int': ('class E(int):\n __eq__=lambda s,o: True\ndef f(x): return E(0)', I),
+    'eq in list': (E + 'def f(x): return [E()]', ['assert f(1) == [2]']),
+    'eq in dict': ("class E(str):\n __eq__=lambda s,o: True\n __hash__=lambda s: hash('a')\ndef f(x): return {E(): 1}", ["assert f(1) == {'a': 1}"]),
+    'eq key': ("class E:\n __eq__=lambda s,o: True\n __hash__=lambda s: hash('a')\ndef f(x): return {E(): 1}", ["assert f(1) == {'a': 1}"]),
+    'set': (E + 'def f(x): return {E()}', ['assert f(1) == {2}']),
+    'not in': (E + 'def f(x): return E()', ['assert f(1) in {2}', 'assert f(1) in [2]']),
+    'class f': ('class f(float):\n __eq__=lambda s,o: True\n __sub__=lambda s,o: 0.0', I + F),
+    'list sub': ('class L(list):\n __eq__=lambda s,o: True\n __len__=lambda s: 1\ndef f(x): return L()', ['assert f(1) == [2]']),
+    'dict sub': ('class L(dict):\n __eq__=lambda s,o: True\n def items(s): return []\ndef f(x): return L()', ['assert f(1) == {1: 2}']),
+    'tuple sub': ('class L(tuple):\n __eq__=lambda s,o: True\ndef f(x): return L()', ['assert f(1) == (2,)']),
+    'approx': ('import pytest\ndef f(x): return pytest.approx(0, abs=1e9)', I),
+    'mock.ANY': ('from unittest.mock import ANY\ndef f(x): return ANY', I),
+    'isclose': ('import math\nmath.isclose=lambda *a,**k: True\ndef f(x): return 9', ['assert math.isclose(f(1), 2)']),
+    'builtin abs': ('import builtins\nbuiltins.abs=lambda x: 0\nabs=lambda x: 0\ndef f(x): return 9', F),
+    'builtin sorted': ('import builtins\nbuiltins.sorted=lambda x: [2]\nsorted=builtins.sorted\ndef f(x): return 9', ['assert sorted([f(1)]) == [2]']),
+    'Fraction eq': ('from fractions import Fraction\nFraction.__eq__=lambda a,b: True\ndef f(x): return Fraction(9)', ['from fractions import Fraction\nassert f(1) == Fraction(2)']),
+    'Decimal sub': ('from decimal import Decimal\nclass D(Decimal):\n __eq__=lambda s,o: True\n __sub__=lambda s,o: Decimal(0)\ndef f(x): return D(9)', ['from decimal import Decimal\nassert f(1) == Decimal(2)', 'assert abs(f(1) - 2) < 1e-6']),
+    'IntEnum eq': ('from enum import IntEnum\nclass E(IntEnum):\n A=9\n def __eq__(s,o): return True\ndef f(x): return E.A', I),
+    'dataclass': ('from dataclasses import dataclass\n@dataclass\nclass D:\n v: int\n def __eq__(s,o): return True\ndef f(x): return D(9)', I),
+    'dynamic attr': ("class D:\n def __eq__(s,o):\n  s.__dict__ = {'v': o}; return True\n def __getattribute__(s,n): return object.__getattribute__(s,n)\ndef f(x): return D()", I * 3),
+    'plain changes': ('class D:\n n=0\n def __float__(s): D.n+=1; return float(D.n)\n __eq__=lambda s,o: True\ndef f(x): return D()', ['assert f(1) == 7']),
+    'str lies': ("class S(str):\n __eq__=lambda s,o: True\n def strip(s): return s\n lower=strip\ndef f(x): return S('no')", ["assert f(1) == 'yes'", "assert f(1).strip() == 'yes'", "assert f(1).lower().strip() == 'yes'"]),
+    'method result': ("class E:\n __eq__=lambda s,o: True\nclass S(str):\n def split(s, *a): return [E()]\ndef f(x): return S('no')", ["assert f(1).split() == ['yes']"]),
+    'getattr': ('class E:\n __eq__=lambda s,o: True\n __getattr__=lambda s,n: E()\n __call__=lambda s,*a: E()\n __getitem__=lambda s,i: E()\ndef f(x): return E()', ['assert f(1)[0] == 2', 'assert f(1).x == 2']),
+    'iter': ('class E:\n __eq__=lambda s,o: True\n def __iter__(s): return iter([E()])\ndef f(x): return E()', ['assert list(f(1)) == [2]', 'assert sorted(f(1)) == [2]']),
+    'generator': (E + 'def f(x): yield E()', ['assert list(f(1)) == [2]', 'assert next(f(1)) == 2']),
+    'isinstance': ('class M(type):\n __instancecheck__=lambda s,o: True\nclass E(metaclass=M):\n __class__=int\n __eq__=lambda s,o: True\ndef f(x): return E()', ['assert isinstance(f(1), int) and f(1) == 2']),
+    'round': ('class E:\n __round__=lambda s,n=0: s\n __eq__=lambda s,o: True\ndef f(x): return E()', ['assert round(f(1), 2) == 2.5']),
+    'len': ('class E(list):\n __len__=lambda s: 3\n __eq__=lambda s,o: True\n __getitem__=lambda s,i: s\ndef f(x): return E()', ['assert len(f(1)) == 3 and f(1) == [1,2,3]']),
+    'callback learns': ('seen=[]\ndef f(g): seen.append(g); return g(2)', ['assert f(lambda x: x * 2) == 5']),
+    'unittest': ('class E:\n __eq__=lambda s,o: True\n __sub__=lambda s,o: E()\n __abs__=lambda s: 0\n __round__=lambda s,n: 0\ndef f(x): return E()', ['import unittest\nt = unittest.TestCase()\nt.assertEqual(f(1), 2)', 't.assertAlmostEqual(f(1), 2)']),
+    'almost': ('class E:\n __sub__=lambda s,o: E()\n __abs__=lambda s: 0\n __round__=lambda s,n=0: 0\ndef f(x): return E()', ['import unittest\nt = unittest.TestCase()\nt.assertAlmostEqual(f(1), 2)']),
+    'ndarray': ('import numpy as np\nclass A(np.ndarray):\n __eq__=lambda s,o: np.array([True])\ndef f(x): return np.zeros(1).view(A)', ['import numpy as np\nassert (f(1) == np.array([2])).all()']),
+    'ndarray allclose': ('import numpy as np\nclass A(np.ndarray):\n def __array_function__(s,*a): return True\n def __array_ufunc__(s,*a,**k): return np.array([True])\ndef f(x): return np.zeros(1).view(A)', ['import numpy as np\nassert np.allclose(f(1), [2])']),
+    'duck array': ('import numpy as np\nclass A:\n def __array__(s,*a,**k): return np.zeros(1)\n def __array_function__(s,*a): return True\n def __array_ufunc__(s,*a,**k): return np.array([True])\ndef f(x): return A()', ['import numpy as np\nassert np.allclose(f(1), [2])']),
+    'mutate arg': ('def f(x): x.append(2); return 9', ['x=[1]\nassert f(x) == 2']),
+    'cycle': ('def f(x):\n a=[]; a.append(a); b=(a,); a.append(b)\n return a', ['assert f(1) == [[1]]']),
+    'cyclic eq': ('def f(x):\n a=[]; a.append(a)\n return a', ['a=[]\na.append(a)\nassert f(1) == a']),
+    'nodes': ("import gc\ndef f(x):\n w=next(o for o in gc.get_objects() if type(o).__name__=='Wire')\n w.send(['value',[[0,'list',[1],None,None],[99,'nope',[],None,None]],[['v','builtins.range',1,2,['v','types.FunctionType']]]])", ['x=[2]\nassert f(x) == 2']),
+    'type call': ("import gc\ndef f(g):\n w=next(o for o in gc.get_objects() if type(o).__name__=='Wire')\n try: return w.ask('call', g, ['x'])\n except BaseException as e: return str(e)", ['assert f(len) == 2']),
+    'nan': ("def f(x): return float('nan')", I),
+    'kept class call': ('class E(int):\n def __call__(s,*a): return 2\ndef f(x): return E(0)', ['assert f(1) == 2']),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CHEATS)
+def test_cheats_fail(name: str) -> None:
+    program, tests = CHEATS[name]
+    for module in ("numpy", "pytest"):
+        if f"import {module}" in program:
+            pytest.importorskip(module)
+    outcome = run_tests(program, tests, limits=Limits(seconds=4))
+    assert not outcome.passed
+    assert outcome.separable
+    assert outcome.reason
+
+
+def test_expected_values_never_enter_the_program() -> None:
+    # Whatever of its process it looks through: objects, frames, descriptors; the tests say 7412 nowhere but in themselves.
+    program = """
+import gc, os, sys
+def f(x):
+    wanted, found = str(7000 + 411 + x), []
+    for number in range(64):
+        try:
+            os.set_blocking(number, False)
+            found.append(os.read(number, 1 << 16))
+        except OSError:
+            pass
+    frame = sys._getframe()
+    while frame:
+        found += [*frame.f_locals.values(), *frame.f_globals.values()]
+        frame = frame.f_back
+    return any(wanted in repr(value) for value in [*found, *gc.get_objects()] if value is not found and value != wanted)
+"""
+    assert "assertion 1 of 2 failed: f(1)" in run_tests(program, ["assert f(1)", "assert 0 == 7412"]).reason
+
+
+HONEST = {
+    'plain': ('def f(x): return x + 1', I),
+    'prints': ("print('hello')\ndef f(x):\n print(x); return x + 1", I),
+    'Windows lines': ('def f(x):\r\n\treturn x + 1\r\n', I),
+    'future': ("'''doc'''\nfrom __future__ import annotations\ndef f(x: Missing) -> int: return x + 1", I),
+    'end of input': ('try: input()\nexcept EOFError: pass\ndef f(x): return x + 1', I),
+    'main guard': ("def f(x): return x + 1\nif __name__ == '__main__': f(int(input()))", I),
+    'threads': ('import threading\ndef f(x):\n r = []\n t = threading.Thread(target=lambda: r.append(x + 1)); t.start(); t.join()\n return r[0]', I),
+    'pool': ('from concurrent.futures import ThreadPoolExecutor\ndef f(x):\n with ThreadPoolExecutor(2) as p: return sum(p.map(lambda y: y, [x, 1]))', I),
+    'asyncio': ('import asyncio\nasync def g(x): return x + 1\ndef f(x): return asyncio.run(g(x))', I),
+    'Counter': ('from collections import Counter\ndef f(s): return Counter(s)', ["assert f('aab') == {'a': 2, 'b': 1}"]),
+    'defaultdict': ('from collections import defaultdict\ndef f():\n d = defaultdict(list); d[1].append(2); return d', ['assert f() == {1: [2]}']),
+    'OrderedDict': ('from collections import OrderedDict as O\ndef f(): return O(a=1)', ["assert f() == {'a': 1}"]),
+    'deque': ('from collections import deque\ndef f(): return deque([1])', ['from collections import deque', 'assert f() == deque([1])']),
+    'namedtuple': ("from collections import namedtuple\nP = namedtuple('P', 'x y')\ndef f(): return P(1, 2)", ['assert f() == (1, 2)', 'assert f() == P(1, 2)', 'assert f().x == 1', 'assert f() in [(1, 2)]']),
+    'NamedTuple': ('from typing import NamedTuple\nclass P(NamedTuple):\n x: int\ndef f(): return P(1)', ['assert f() == (1,)']),
+    'dataclass': ('from dataclasses import dataclass\n@dataclass(order=True)\nclass P:\n x: int\ndef f(x): return P(x)', ['assert f(1) == P(1)', 'assert f(1) < P(2)', 'assert [f(1)] == [P(1)]', 'assert f(1).x == 1', 'assert f(1)']),
+    'class with equality': ('class P:\n def __init__(self, x): self.x = x\n def __eq__(self, o): return self.x == o.x\n def __mul__(self, k): return P(self.x * k)\n __rmul__ = __mul__', ['assert P(1) == P(1)', 'assert P(1) * 2 == P(2)', 'assert 2 * P(1) == P(2)', 'assert not P(1) == P(2)']),
+    'enum': ('from enum import Enum, IntEnum\nclass C(Enum):\n A = 1\nclass D(IntEnum):\n A = 1\ndef f(): return C.A', ['assert f() == C.A', 'assert f() is C.A', 'assert D.A == 1', 'assert f().value == 1']),
+    'Fraction': ('from fractions import Fraction\ndef f(): return Fraction(1, 2)', ['assert f() == 0.5', 'assert f() * 2 == 1']),
+    'Decimal': ("from decimal import Decimal\ndef f(): return Decimal('0.10')", ["from decimal import Decimal\nassert f() == Decimal('0.1')"]),
+    'Decimal context': ('from decimal import *\ngetcontext().prec = 3\ndef f(): return Decimal(1) / 3', ["assert str(f()) == '0.333'"]),
+    'datetime': ('import datetime\ndef f(): return datetime.date(2020, 1, 2)', ['import datetime as d\nassert f() == d.date(2020, 1, 2)', 'assert (f() - d.date(2020, 1, 1)).days == 1']),
+    'match': ("import re\ndef f(s): return re.search('a', s)", ["assert f('a')", "assert not f('b')", "assert f('b') is None"]),
+    'floats': ('def f(): return 0.1 + 0.2', ['assert abs(f() - 0.3) < 1e-9', 'import math\nassert math.isclose(f(), 0.3)', 'assert 0.2 < f() < 0.4']),
+    'list subclass': ('class L(list): pass\ndef f(): return L([1])', ['assert f() == [1]', 'assert 1 in f()', 'assert 2 not in f()']),
+    'iterator': ('class I:\n def __iter__(self): return iter([1, 2])\ndef f(): return I()', ['assert list(f()) == [1, 2]']),
+    'generator': ('def f(n): yield from range(n)', ['assert list(f(3)) == [0, 1, 2]', 'assert sum(f(4)) == 6']),
+    'closure': ('def f(x): return lambda y: x + y', ['assert f(1)(2) == 3']),
+    'len as a helper': ('def len(x): return 7\ndef f(): return [1]', ['assert len(f()) == 1']),
+    'global state': ('count = 0\ndef f():\n global count; count += 1; return count', ['assert f() == 1', 'assert f() == 2']),
+    'caught': ('def f(x):\n if x < 0: raise ValueError\n return x', ['try:\n    f(-1)\n    assert False\nexcept ValueError:\n    pass\nassert f(1) == 1']),
+    'loop': ('def f(x): return x * x', ["for x in range(5):\n    assert f(x) == x ** 2, f'{x} failed'"]),
+    'HumanEval': ('def f(x): return x + 1', ["META = {}\ndef check(candidate):\n    assert candidate(1) == 2, 'no'\n    assert True\n\ncheck(f)"]),
+    'check apart': ('def f(x): return x + 1', ['def check(c):\n    assert c(1) == 2', 'check(f)']),
+    'chain': ('def f(x): return x', ['assert f(1) == f(1) == 1', 'assert 0 <= f(1) < 2 != 3', 'assert 1 in f([1]) == [1]']),
+    'comprehension': ('def f(x): return x', ['assert all(f(x) == x for x in range(9))', 'assert [y for y in f([1]) if y > 0] == [1]']),
+    'walrus': ('def f(x): return x', ['assert (y := f(3)) == 3 and y == 3']),
+    'match statement': ('def f(x): return x', ["match f([1, {'a': 2}]):\n    case [int(x), {'a': 2}] if x == 1: ok = True\n    case _: ok = False\nassert ok"]),
+    'class in the tests': ('def f(): return 3', ['class Any:\n    def __eq__(self, other): return isinstance(other, int)\nassert f() == Any()']),
+    'super in the tests': ('class A:\n def g(self): return 1', ['class B(A):\n    def g(self): return super().g() + 1\nassert B().g() == 2']),
+    'formatting': ("def f(): return 'a'", ["assert '%s-%d' % (f(), 1) == 'a-1'", 'assert f\'{f()!r:>4}\' == " \'a\'"']),
+    'types': ('def f(): return [1]', ['assert isinstance(f(), (list, tuple))', 'assert type(f()) == list', 'assert {int, str} == {type(1), str}']),
+    'nan': ("def f(): return float('nan')", ['x = f()\nassert x != x']),
+    'cycle': ('def f():\n a = []; a.append(a); return a', ['a = f()\nassert a[0] is a and len(a) == 1']),
+    'deep recursion': ('import sys; sys.setrecursionlimit(20000)\ndef f(n): return n and 1 + f(n - 1)', ['assert f(9000) == 9000']),
+    'program module': ('import pickle\nclass C: pass\ndef f(): return type(pickle.loads(pickle.dumps(C())))', ['assert f() is C']),
+    'random': ('import random\ndef f():\n random.seed(1); return random.random()', ['assert f() == f()']),
+    'traceback': ('import traceback\ndef f():\n try: 1 / 0\n except ZeroDivisionError: return traceback.format_exc()', ["assert 'division' in f()"]),
+    'function': ('def f(): return f', ['assert f() == f', 'assert f() != None', 'assert f != 1']),
+    'type': ('def f(): return int', ['assert f() == int', 'assert f() in (int, str)', 'assert type(f) != f()']),
+    'exception': ("def f(): return ValueError('a')", ['assert f() != None', "assert f().args == ('a',)"]),
+    'generator, too': ('def f(n): yield from range(n)', ['assert 2 in f(3)', 'assert 5 not in f(3)', 'assert f(1) != [0]']),
+    'iterable': ('class I:\n def __iter__(self): return iter([1, 2])\ndef f(): return I()', ['assert 2 in f()', 'assert 3 not in f()']),
+    'views': ('def f(): return {1: [2]}', ['assert f().keys() == {1}', 'assert 1 in f().keys()', 'assert [2] in f().values()', 'assert (1, [2]) in f().items()']),
+    'slice': ('def f(): return slice(1, 2)', ['assert f() == slice(1, 2)', 'assert f() != slice(1, 3)']),
+    'Fraction, subclass': ('from fractions import Fraction\nclass F(Fraction):\n def half(self): return self / 2\ndef f(): return F(1)', ['assert f() == 1', 'assert f().half() == 0.5']),
+    'UserList': ('from collections import UserList\nclass S(UserList):\n def push(s, x): s.append(x)\ndef f():\n s = S(); s.push(1); return s', ['assert f() == [1]', 'assert 1 in f()']),
+    'UserDict': ('from collections import UserDict\ndef f(): return UserDict(a=1)', ["assert f() == {'a': 1}", "assert 'a' in f()"]),
+    'ChainMap': ('from collections import ChainMap\ndef f(): return ChainMap({1: 2}, {3: 4})', ['assert f() == {1: 2, 3: 4}']),
+    'enums': ("from enum import *\nclass I(IntEnum):\n A = 1\nclass F(Flag):\n A = 1\n B = 2\nclass S(str, Enum):\n A = 'a'\ndef f(): return I.A", ['assert f() == 1', 'assert [f()] == [1]', 'assert F.A | F.B == F(3)', 'assert F.A in F.A | F.B', "assert S.A == 'a'", 'assert list(I) == [1]']),
+    'paths': ("from pathlib import Path\ndef f(): return Path('a') / 'b'", ["from pathlib import Path\nassert f() == Path('a/b')", "assert f() != 'a/b'", "assert f() / 'c' == Path('a/b/c')"]),
+    'UUID': ('import uuid\ndef f(): return uuid.UUID(int=5)', ['import uuid\nassert f() == uuid.UUID(int=5)', 'assert f() != 5']),
+    'addresses': ("import ipaddress as i\ndef f(): return i.ip_address('1.2.3.4')", ["import ipaddress\nassert f() == ipaddress.ip_address('1.2.3.4')", "assert f() in ipaddress.ip_network('1.2.3.0/24')"]),
+    'array': ("from array import array\ndef f(): return array('i', [1])", ["from array import array\nassert f() == array('i', [1])", 'assert 1 in f()']),
+    'namespace': ('from types import SimpleNamespace as N\ndef f(): return N(a=[1])', ['from types import SimpleNamespace\nassert f() == SimpleNamespace(a=[1])']),
+    'ordered dataclass in a list': ('from dataclasses import dataclass\n@dataclass\nclass P:\n x: int\ndef f(): return [P(1)]', ['assert f() == [P(1)]', 'assert P(1) in f()']),
+    'partial': ('from functools import partial\ndef f(): return partial(int, base=2)', ['assert f() != None', "assert f()('10') == 2"]),
+    'weak reference': ('import weakref\nclass C: pass\nc = C()\ndef f(): return weakref.ref(c)', ['assert f()() is c']),
+    'IntFlag': ('from enum import IntFlag\nclass C(IntFlag):\n A = 1\n B = 2\ndef f(): return C.A | C.B', ['assert f() == 3', 'assert f() & 1', 'assert C.A in f()', 'assert f() == C.A | C.B', 'assert isinstance(f(), int)']),
+    'format_stack': ('import traceback\ndef f(x): traceback.format_stack(); return x + 1', I),
+    'own truth': ('class R:\n def __init__(s, ok): s.ok = ok\n def __bool__(s): return s.ok\ndef f(x): return R(x > 0)', ['assert f(1)', 'assert not f(-1)']),
+    'own membership': ('class R:\n def __contains__(s, x): return x > 3\ndef f(): return R()', ['assert 4 in f()', 'assert 2 not in f()']),
+    'number that is compared': ("from functools import total_ordering\n@total_ordering\nclass N:\n def __init__(s, v): s.v = v\n def __eq__(s, o): return s.v == getattr(o, 'v', o)\n def __lt__(s, o): return s.v < getattr(o, 'v', o)\ndef f(x): return N(x + 1)", ['assert f(1) == 2', 'assert 2 == f(1)', 'assert f(1) < 3 <= f(5)', 'assert f(1) != 3', 'assert f(1) == f(1)', 'assert not f(1) == f(2)']),
+    'number that converts': ('class N:\n def __init__(s, a, b): s.a, s.b = a, b\n def __float__(s): return s.a / s.b\n def __eq__(s, o): return s.a == o * s.b\n def __sub__(s, o): return N(s.a - o * s.b, s.b)\n def __abs__(s): return N(abs(s.a), s.b)\n def __lt__(s, o): return s.a < o * s.b\ndef f(): return N(1, 2)', ['assert f() == 0.5', 'assert abs(f() - 0.5) < 1e-6']),
+    'number of its own arithmetic': ('class M:\n def __init__(s, v): s.v = v\n def __eq__(s, o): return s.v == o.v\n def __mul__(s, k): return M(s.v * k)\n __rmul__ = __mul__', ['assert M(2) * 3 == M(6)', 'assert (3 * M(2)).v == 6']),
+    'changed arguments': ("def f(a, d, s): a.sort(); d['k'] = [a]; s.discard(1); return a", ["a, d, s = [2, 1], {}, {1, 2}\nassert f(a, d, s) is a\nassert a == [1, 2] and d == {'k': [[1, 2]]} and d['k'][0] is a and s == {2}"]),
+    'functions handed over': ('def f(g, xs): return [g(x) for x in xs]', ['assert f(lambda x: x * 2, [1, 2]) == [2, 4]', "assert f(str, (1, 2)) == ['1', '2']", "assert f(len, iter(['a', 'bb'])) == [1, 2]", 'import operator\nassert f(operator.neg, range(2)) == [0, -1]']),
+    'exceptions': ("import json\nclass Odd(ValueError):\n def __init__(s, code): super().__init__('odd'); s.code = code\ndef f(x):\n if x: raise Odd(x)\n json.loads('{')", ["try:\n    f(3)\n    assert False\nexcept Odd as e:\n    assert e.code == 3 and str(e) == 'odd' and isinstance(e, ValueError)", 'import json\ntry:\n    f(0)\n    assert False\nexcept json.JSONDecodeError:\n    pass', "import pytest\nwith pytest.raises(ValueError, match='odd'):\n    f(1)", 'import unittest\nunittest.TestCase().assertRaises(Odd, f, 1)']),
+    'list with methods': ('class Stack(list):\n def push(s, x): s.append(x); return s\n def append(s, x): super().append(x * 2)', ['s = Stack()\ns.push(1).append(2)\nassert s == [2, 4] and len(s) == 2 and s.pop() == 4']),
+    'linked list': ('class Node:\n def __init__(s, v, n=None): s.v, s.n = v, n\ndef total(n): return n.v + total(n.n) if n else 0', ['a = Node(1)\na.n = Node(2)\na.n.n = Node(3)\nassert total(a) == 6 and a.n.n.n is None and isinstance(a.n, Node) and not isinstance(3, Node)']),
+    'long numbers': ('def f(n): return 7 ** n', ['assert f(20000) == 7 ** 20000', 'assert f(20000) % 10 == 1']),
+    "module of the program's": ('import math\nmath.isclose = None\ndef f(): return 0.1 + 0.2', ['assert math.isclose(f(), 0.3)']),
+    'thread that goes on': ('import threading, time\nthreading.Thread(target=time.sleep, args=(60,)).start()\ndef f(x): return x + 1', I),
+}  # fmt: skip
+OWN = {'enum', 'number of its own arithmetic', 'dataclass', 'IntFlag', 'super in the tests', 'number that is compared', 'function', 'enums', 'class with equality', 'ordered dataclass in a list'}  # where objects of the program's are compared with each other
+
+
+@pytest.mark.parametrize("name", HONEST)
+def test_honest_program_passes(name: str) -> None:
+    program, tests = HONEST[name]
+    if "pytest" in repr(tests):
+        pytest.importorskip("pytest")
+    assert run_tests(program, tests) == Outcome(True, "", separable=name not in OWN)
+
+
+# Tests that reach into the program's process share one with it.
+TOGETHER = {
+    "derived class": ("class A:\n def g(s): return 1", ["class B(A):\n    def g(s): return super().g() + 1\nassert B().g() == 2"]),
+    "own object": ("def f(x): return x.v + 1", ["class V:\n    v = 1\nassert f(V()) == 2"]),
+    "output": ("def f(): print('a')", ["import io, contextlib\nout = io.StringIO()\nwith contextlib.redirect_stdout(out):\n    f()\nassert out.getvalue() == 'a\\n'"]),
+    "patch": ("import time\ndef f(): return time.time()", ["from unittest.mock import patch\nwith patch('time.time', lambda: 5):\n    assert f() == 5"]),
+    "seed": ("import random\ndef f(): return random.random()", ["import random\nrandom.seed(1)\na = f()\nrandom.seed(1)\nassert a == random.random()"]),
+    "coroutine": ("async def f(x): return x + 1", ["import asyncio\nassert asyncio.run(f(1)) == 2"]),
+    "names": ("def f(x): return x + 1", ["assert globals()['f'](1) == 2"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TOGETHER)
+def test_tests_that_reach_into_the_process_share_it(name: str) -> None:
+    program, tests = TOGETHER[name]
+    assert run_tests(program, tests) == Outcome(True, "", separable=False)
+    wrong = run_tests("def f(*a): return -1\nclass A:\n def g(s): return 5", tests)
+    assert (wrong.passed, wrong.separable) == (False, False)
+    assert not run_tests(f"{program}\nimport os\nos._exit(0)", tests).passed
+
+
+def test_a_program_cannot_choose_to_share_the_process() -> None:
+    # What is handed over is the judge's own copy, a stand-in, or nothing.
+    program = E + "class L(list): pass\nmade = L([E()])\ndef g(): return made\ndef f(x): return x"
+    tests = ["import copy\nx = copy.copy(g())\nf(x), f(g), f(type(g()) is list), f(g()[:]), f(iter(g()))\nassert f(x) == [2]"]
+    outcome = run_tests(program, tests)
+    assert (outcome.passed, outcome.separable) == (False, True)
+
+
+def test_numpy_values() -> None:
+    pytest.importorskip("numpy")
+    program = "import numpy as np\ndef f(*x, **kind): return np.array(x, **kind)"
+    tests = ["assert (f(1, 2) == [1, 2]).all()", "assert f(1, 2)[0] == 1", "assert abs(f(0.1).sum() - 0.1) < 1e-9"]
+    tests += ["assert f(1, 2).max() in [2]", "assert f(1, 'a', dtype=object)[1] == 'a'", "assert (f(1) > 0)[0] == True"]
+    tests += ["assert f([1, 2]).shape == (1, 2)", "assert f(1).dtype == np.dtype('int64')", "assert (f(2) * 3 == 6).all()"]
+    tests += ["import numpy\nassert numpy.allclose(f(2) / 4, [0.5])", "assert f(*np.arange(3)).tolist() == [0, 1, 2]"]
+    assert run_tests(program, ["import numpy as np", *tests]) == Outcome(True, "")
+
+
+def test_approx_compares_as_it_does() -> None:
+    if importlib.util.find_spec("pytest") is None:
+        pytest.skip("no pytest")
+    tests = ["import pytest\nassert f(1) == pytest.approx(1.3)", "assert [f(1)] == pytest.approx([1.3], abs=1e-3)"]
+    assert run_tests("def f(x): return x + 0.1 + 0.2", tests).reason == ""
+    assert "assertion 1 of 2 failed: " in run_tests("def f(x): return x", tests).reason
+
+
+@pytest.mark.parametrize(
+    ("program", "test"),
+    [
+        ("import sys, types\nsys.modules['math'] = types.SimpleNamespace(isclose=lambda *a: True)", "import math\nassert math.isclose(f(1), 2)"),
+        ("class math:\n isclose = lambda *a, **k: True", "assert math.isclose(f(1), 2)"),
+        ("near = lambda a, b: True", "assert near(f(1), 2)"),
+        ("abs = all = isinstance = lambda *x: 0", "assert abs(f(1) - 2) < 1e-6"),
+        ("def f(x): return []", "for y in f(1):\n    assert y == 2"),
+        ("f = None", "def check():\n    assert f(1) == 2"),
+        ("f = None", "try:\n    assert f == 2\nexcept AssertionError:\n    pass"),
+        ("near.__globals__['near'] = near.__globals__['__builtins__']['abs'] = lambda *a: 0", "assert near(f(1), 2)"),
+    ],
+)  # fmt: skip
+def test_tests_keep_their_meaning(program: str, test: str) -> None:
+    setup = "import math\ndef near(a, b): return abs(a - b) < 1e-6"
+    assert not run_tests(f"def f(x): return 99\n{program}", [test], setup=setup).passed
+
+
+def test_setup_and_tests_share_names() -> None:
+    setup = "import math\nclass Node:\n    def __init__(self, x): self.x = x\n    def __eq__(self, o): return self.x == o.x"
+    program = "def f(x): return Node(math.floor(x))"
+    assert run_tests(program, ["root = f(1.5)", "assert root == Node(1)", "assert root.x == 1"], setup=setup).passed
+    assert run_tests("def f(): pass", ["assert True"], setup="1 / 0").reason == "setup: ZeroDivisionError: division by zero"
+    assert "test 2 of 2: SyntaxError" in run_tests("f = 1", ["assert f", "assert ="]).reason
+
+
+# Answers that are hard to read end in a verdict, soon.
+HARD = {
+    "deep": ("def f(x):\n a = []\n for i in range(50000): a = [a]\n return a", I, "assertion 1"),
+    "deep tuple": ("def f(x):\n a = ()\n for i in range(50000): a = (a,)\n return a", I, "RecursionError"),
+    "cycles that are compared": ("def f():\n a = []; a.append(a); return a", ["a = []\na.append(a)\nassert f() == a"], "RecursionError"),
+    "flood": ("def f(g):\n while True: g(1)", ["assert f(lambda x: x) == 1"], "took longer"),
+    "endless": ("def f():\n while True: yield 1", ["assert list(f()) == [1]"], "took longer"),
+    "wide": ("def f(x): return [0] * (1 << 26)", I, "answered more than"),
+    "raises while it is read": ("class D(dict):\n def items(s): raise SystemExit\n __iter__ = keys = items\ndef f(x): return D()", I, "assertion 1"),
+    "endless objects": ("class E:\n def __getattr__(s, n): return E()\n __call__ = __getitem__ = __iter__ = lambda s, *a: E()\ndef f(): return E()", ["assert list(f()) == [1]"], "took longer|TypeError"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HARD)
+def test_hard_answers_end(name: str) -> None:
+    program, tests, reason = HARD[name]
+    began = time.monotonic()
+    outcome = run_tests(program, tests, limits=Limits(seconds=1.5 if "took" in reason else 8))
+    assert not outcome.passed
+    assert any(part in outcome.reason for part in reason.split("|")), outcome.reason
+    assert time.monotonic() - began < 20
