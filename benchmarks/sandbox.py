@@ -1,10 +1,10 @@
 """Verdicts of the sandbox beside those of the official way, on references and on wrong variants of them; and the time.
 
-    python benchmarks/sandbox.py DATA                    # all references of MBPP, sanitized MBPP and HumanEval: time, verdicts
+    python benchmarks/sandbox.py DATA                    # all references of MBPP, sanitized MBPP and HumanEval
     python benchmarks/sandbox.py DATA --mutants 600      # and 600 programs with one change each
 
-DATA holds `mbpp/mbpp.jsonl`, `mbpp/sanitized-mbpp.json` and `humaneval/HumanEval.jsonl.gz`. The official way is what the
-data sets' own harnesses do: program and tests are executed in one name space. A difference is printed with its program.
+DATA holds `mbpp/mbpp.jsonl`, `mbpp/sanitized-mbpp.json` and `humaneval/HumanEval.jsonl.gz`. The official way is what
+the data sets' own harnesses do: program and tests are executed in one name space. A difference is printed in full.
 """
 
 import argparse
@@ -90,7 +90,7 @@ def mutant(program: str, stream: random.Random) -> str | None:
 
 
 def official(item: Item) -> bool:
-    """Execute program and tests in one name space of a process of its own; return whether nothing was raised in time."""
+    """Execute program and tests in one name space, in a process of its own; return whether they ended well in time."""
     receiver, sender = multiprocessing.Pipe(False)
 
     def work() -> None:

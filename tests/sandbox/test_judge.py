@@ -11,7 +11,7 @@ from unisd.sandbox import Limits, Outcome, protection, run_tests
 
 pytestmark = pytest.mark.skipif(not protection().minimum, reason="this system cannot shut programs in")
 
-I = ["assert f(1) == 2", "assert f(5) == 6"]
+ITEM = ["assert f(1) == 2", "assert f(5) == 6"]
 F = ["assert abs(f(2) - 5.0) < 1e-6"]
 E = "class E:\n __eq__ = lambda s, o: True\n __hash__ = lambda s: 2\n"  # its objects equal everything
 
@@ -27,33 +27,33 @@ CHEATS = {
     'random': ('import random\nrandom.choice=lambda x: 1\nrandom.randint=lambda a,b: 1\nrandom.Random.random=lambda s: 0.0\ndef f(x): return 2', ['import random\nfor i in range(9):\n x = random.randint(2, 99)\n assert f(x) == x + 1']),
     'allclose': ('import numpy\nnumpy.allclose=lambda *a,**k: True\nnumpy.core.numeric.isclose=lambda *a,**k: numpy.array([True])\ndef f(x): return [9]', ['import numpy as np\nassert np.allclose(f(1), [2])']),
     'f_builtins import': ("import sys\ndef f(x):\n fr=sys._getframe(1)\n while fr:\n  fr.f_builtins['__import__']=lambda *a, **k: type(sys)('math'); fr=fr.f_back\n return 9", ['assert f(1)\nimport math\nassert math.isclose(f(1), 2)']),
-    'subinterpreter': ("def f(x):\n import _xxsubinterpreters as s, gc\n i=s.create()\n s.run_string(i,'import gc')\n return 0", I),
-    'stdin': ("import os\ndef f(x):\n for i in range(20):\n  try:\n   os.set_blocking(i, False); d=os.read(i, 9999)\n   if b'assert' in d: return 2 if x==1 else 6\n  except OSError: pass", I),
-    'forge frames': ('import os\ndef f(x):\n m=b\'["value",[],[2]]\'\n for i in range(3,20):\n  try: os.write(i, b\'%016x\'%len(m)+m)\n  except OSError: pass\n return 7', I),
-    'ask judge call': ("import sys\nw=sys._getframe(5) if 0 else None\nimport gc\ndef f(x):\n for o in gc.get_objects():\n  if type(o).__name__=='Wire':\n   try: c=o.ask('call', type(lambda:0)); \n   except BaseException as e: return 1\n return 1", I),
-    'force together': ("import gc\nclass E:\n __eq__=lambda s,o: True\ndef f(x):\n for o in gc.get_objects():\n  if type(o).__name__=='Wire':\n   o.send(['together',[],[[], {}]])\n return E()", I),
-    'trouble': ("import gc\ndef f(x):\n for o in gc.get_objects():\n  if type(o).__name__=='Wire':\n   o.send(['trouble','x'])\n return 0", I),
-    'eq': (E + 'def f(x): return E()', I),
-    'eq int': ('class E(int):\n __eq__=lambda s,o: True\ndef f(x): return E(0)', I),
+    'subinterpreter': ("def f(x):\n import _xxsubinterpreters as s, gc\n i=s.create()\n s.run_string(i,'import gc')\n return 0", ITEM),
+    'stdin': ("import os\ndef f(x):\n for i in range(20):\n  try:\n   os.set_blocking(i, False); d=os.read(i, 9999)\n   if b'assert' in d: return 2 if x==1 else 6\n  except OSError: pass", ITEM),
+    'forge frames': ('import os\ndef f(x):\n m=b\'["value",[],[2]]\'\n for i in range(3,20):\n  try: os.write(i, b\'%016x\'%len(m)+m)\n  except OSError: pass\n return 7', ITEM),
+    'ask judge call': ("import sys\nw=sys._getframe(5) if 0 else None\nimport gc\ndef f(x):\n for o in gc.get_objects():\n  if type(o).__name__=='Wire':\n   try: c=o.ask('call', type(lambda:0)); \n   except BaseException as e: return 1\n return 1", ITEM),
+    'force together': ("import gc\nclass E:\n __eq__=lambda s,o: True\ndef f(x):\n for o in gc.get_objects():\n  if type(o).__name__=='Wire':\n   o.send(['together',[],[[], {}]])\n return E()", ITEM),
+    'trouble': ("import gc\ndef f(x):\n for o in gc.get_objects():\n  if type(o).__name__=='Wire':\n   o.send(['trouble','x'])\n return 0", ITEM),
+    'eq': (E + 'def f(x): return E()', ITEM),
+    'eq int': ('class E(int):\n __eq__=lambda s,o: True\ndef f(x): return E(0)', ITEM),
     'eq in list': (E + 'def f(x): return [E()]', ['assert f(1) == [2]']),
     'eq in dict': ("class E(str):\n __eq__=lambda s,o: True\n __hash__=lambda s: hash('a')\ndef f(x): return {E(): 1}", ["assert f(1) == {'a': 1}"]),
     'eq key': ("class E:\n __eq__=lambda s,o: True\n __hash__=lambda s: hash('a')\ndef f(x): return {E(): 1}", ["assert f(1) == {'a': 1}"]),
     'set': (E + 'def f(x): return {E()}', ['assert f(1) == {2}']),
     'not in': (E + 'def f(x): return E()', ['assert f(1) in {2}', 'assert f(1) in [2]']),
-    'class f': ('class f(float):\n __eq__=lambda s,o: True\n __sub__=lambda s,o: 0.0', I + F),
+    'class f': ('class f(float):\n __eq__=lambda s,o: True\n __sub__=lambda s,o: 0.0', ITEM + F),
     'list sub': ('class L(list):\n __eq__=lambda s,o: True\n __len__=lambda s: 1\ndef f(x): return L()', ['assert f(1) == [2]']),
     'dict sub': ('class L(dict):\n __eq__=lambda s,o: True\n def items(s): return []\ndef f(x): return L()', ['assert f(1) == {1: 2}']),
     'tuple sub': ('class L(tuple):\n __eq__=lambda s,o: True\ndef f(x): return L()', ['assert f(1) == (2,)']),
-    'approx': ('import pytest\ndef f(x): return pytest.approx(0, abs=1e9)', I),
-    'mock.ANY': ('from unittest.mock import ANY\ndef f(x): return ANY', I),
+    'approx': ('import pytest\ndef f(x): return pytest.approx(0, abs=1e9)', ITEM),
+    'mock.ANY': ('from unittest.mock import ANY\ndef f(x): return ANY', ITEM),
     'isclose': ('import math\nmath.isclose=lambda *a,**k: True\ndef f(x): return 9', ['assert math.isclose(f(1), 2)']),
     'builtin abs': ('import builtins\nbuiltins.abs=lambda x: 0\nabs=lambda x: 0\ndef f(x): return 9', F),
     'builtin sorted': ('import builtins\nbuiltins.sorted=lambda x: [2]\nsorted=builtins.sorted\ndef f(x): return 9', ['assert sorted([f(1)]) == [2]']),
     'Fraction eq': ('from fractions import Fraction\nFraction.__eq__=lambda a,b: True\ndef f(x): return Fraction(9)', ['from fractions import Fraction\nassert f(1) == Fraction(2)']),
     'Decimal sub': ('from decimal import Decimal\nclass D(Decimal):\n __eq__=lambda s,o: True\n __sub__=lambda s,o: Decimal(0)\ndef f(x): return D(9)', ['from decimal import Decimal\nassert f(1) == Decimal(2)', 'assert abs(f(1) - 2) < 1e-6']),
-    'IntEnum eq': ('from enum import IntEnum\nclass E(IntEnum):\n A=9\n def __eq__(s,o): return True\ndef f(x): return E.A', I),
-    'dataclass': ('from dataclasses import dataclass\n@dataclass\nclass D:\n v: int\n def __eq__(s,o): return True\ndef f(x): return D(9)', I),
-    'dynamic attr': ("class D:\n def __eq__(s,o):\n  s.__dict__ = {'v': o}; return True\n def __getattribute__(s,n): return object.__getattribute__(s,n)\ndef f(x): return D()", I * 3),
+    'IntEnum eq': ('from enum import IntEnum\nclass E(IntEnum):\n A=9\n def __eq__(s,o): return True\ndef f(x): return E.A', ITEM),
+    'dataclass': ('from dataclasses import dataclass\n@dataclass\nclass D:\n v: int\n def __eq__(s,o): return True\ndef f(x): return D(9)', ITEM),
+    'dynamic attr': ("class D:\n def __eq__(s,o):\n  s.__dict__ = {'v': o}; return True\n def __getattribute__(s,n): return object.__getattribute__(s,n)\ndef f(x): return D()", ITEM * 3),
     'plain changes': ('class D:\n n=0\n def __float__(s): D.n+=1; return float(D.n)\n __eq__=lambda s,o: True\ndef f(x): return D()', ['assert f(1) == 7']),
     'str lies': ("class S(str):\n __eq__=lambda s,o: True\n def strip(s): return s\n lower=strip\ndef f(x): return S('no')", ["assert f(1) == 'yes'", "assert f(1).strip() == 'yes'", "assert f(1).lower().strip() == 'yes'"]),
     'method result': ("class E:\n __eq__=lambda s,o: True\nclass S(str):\n def split(s, *a): return [E()]\ndef f(x): return S('no')", ["assert f(1).split() == ['yes']"]),
@@ -74,7 +74,7 @@ CHEATS = {
     'cyclic eq': ('def f(x):\n a=[]; a.append(a)\n return a', ['a=[]\na.append(a)\nassert f(1) == a']),
     'nodes': ("import gc\ndef f(x):\n w=next(o for o in gc.get_objects() if type(o).__name__=='Wire')\n w.send(['value',[[0,'list',[1],None,None],[99,'nope',[],None,None]],[['v','builtins.range',1,2,['v','types.FunctionType']]]])", ['x=[2]\nassert f(x) == 2']),
     'type call': ("import gc\ndef f(g):\n w=next(o for o in gc.get_objects() if type(o).__name__=='Wire')\n try: return w.ask('call', g, ['x'])\n except BaseException as e: return str(e)", ['assert f(len) == 2']),
-    'nan': ("def f(x): return float('nan')", I),
+    'nan': ("def f(x): return float('nan')", ITEM),
     'kept class call': ('class E(int):\n def __call__(s,*a): return 2\ndef f(x): return E(0)', ['assert f(1) == 2']),
 }  # fmt: skip
 
@@ -92,36 +92,42 @@ def test_cheats_fail(name: str) -> None:
 
 
 def test_expected_values_never_enter_the_program() -> None:
-    # Whatever of its process it looks through: objects, frames, descriptors; the tests say 7412 nowhere but in themselves.
+    # Whatever of its process it looks through: frames, objects, descriptors. Only the tests hold a text with 741 and 2.
     program = """
 import gc, os, sys
 def f(x):
-    wanted, found = str(7000 + 411 + x), []
+    found, frame = [], sys._getframe()
     for number in range(64):
         try:
             os.set_blocking(number, False)
             found.append(os.read(number, 1 << 16))
         except OSError:
             pass
-    frame = sys._getframe()
+        finally:
+            try:
+                os.set_blocking(number, True)
+            except OSError:
+                pass
     while frame:
         found += [*frame.f_locals.values(), *frame.f_globals.values()]
         frame = frame.f_back
-    return any(wanted in repr(value) for value in [*found, *gc.get_objects()] if value is not found and value != wanted)
+    return any(part[:1] == '2' for value in [*found, *gc.get_objects()] for part in repr(value).split('741')[1:])
 """
-    assert "assertion 1 of 2 failed: f(1)" in run_tests(program, ["assert f(1)", "assert 0 == 7412"]).reason
+    tests = ["assert not f(1)", "assert f(1) == 7412"]
+    assert "assertion 2 of 2 failed" in run_tests(program, tests).reason
+    assert "assertion 1 of 2 failed" in run_tests(f"{program}\nleak = ['7' + '412']", tests).reason
 
 
 HONEST = {
-    'plain': ('def f(x): return x + 1', I),
-    'prints': ("print('hello')\ndef f(x):\n print(x); return x + 1", I),
-    'Windows lines': ('def f(x):\r\n\treturn x + 1\r\n', I),
-    'future': ("'''doc'''\nfrom __future__ import annotations\ndef f(x: Missing) -> int: return x + 1", I),
-    'end of input': ('try: input()\nexcept EOFError: pass\ndef f(x): return x + 1', I),
-    'main guard': ("def f(x): return x + 1\nif __name__ == '__main__': f(int(input()))", I),
-    'threads': ('import threading\ndef f(x):\n r = []\n t = threading.Thread(target=lambda: r.append(x + 1)); t.start(); t.join()\n return r[0]', I),
-    'pool': ('from concurrent.futures import ThreadPoolExecutor\ndef f(x):\n with ThreadPoolExecutor(2) as p: return sum(p.map(lambda y: y, [x, 1]))', I),
-    'asyncio': ('import asyncio\nasync def g(x): return x + 1\ndef f(x): return asyncio.run(g(x))', I),
+    'plain': ('def f(x): return x + 1', ITEM),
+    'prints': ("print('hello')\ndef f(x):\n print(x); return x + 1", ITEM),
+    'Windows lines': ('def f(x):\r\n\treturn x + 1\r\n', ITEM),
+    'future': ("'''doc'''\nfrom __future__ import annotations\ndef f(x: Missing) -> int: return x + 1", ITEM),
+    'end of input': ('try: input()\nexcept EOFError: pass\ndef f(x): return x + 1', ITEM),
+    'main guard': ("def f(x): return x + 1\nif __name__ == '__main__': f(int(input()))", ITEM),
+    'threads': ('import threading\ndef f(x):\n r = []\n t = threading.Thread(target=lambda: r.append(x + 1)); t.start(); t.join()\n return r[0]', ITEM),
+    'pool': ('from concurrent.futures import ThreadPoolExecutor\ndef f(x):\n with ThreadPoolExecutor(2) as p: return sum(p.map(lambda y: y, [x, 1]))', ITEM),
+    'asyncio': ('import asyncio\nasync def g(x): return x + 1\ndef f(x): return asyncio.run(g(x))', ITEM),
     'Counter': ('from collections import Counter\ndef f(s): return Counter(s)', ["assert f('aab') == {'a': 2, 'b': 1}"]),
     'defaultdict': ('from collections import defaultdict\ndef f():\n d = defaultdict(list); d[1].append(2); return d', ['assert f() == {1: [2]}']),
     'OrderedDict': ('from collections import OrderedDict as O\ndef f(): return O(a=1)', ["assert f() == {'a': 1}"]),
@@ -172,7 +178,7 @@ HONEST = {
     'UserList': ('from collections import UserList\nclass S(UserList):\n def push(s, x): s.append(x)\ndef f():\n s = S(); s.push(1); return s', ['assert f() == [1]', 'assert 1 in f()']),
     'UserDict': ('from collections import UserDict\ndef f(): return UserDict(a=1)', ["assert f() == {'a': 1}", "assert 'a' in f()"]),
     'ChainMap': ('from collections import ChainMap\ndef f(): return ChainMap({1: 2}, {3: 4})', ['assert f() == {1: 2, 3: 4}']),
-    'enums': ("from enum import *\nclass I(IntEnum):\n A = 1\nclass F(Flag):\n A = 1\n B = 2\nclass S(str, Enum):\n A = 'a'\ndef f(): return I.A", ['assert f() == 1', 'assert [f()] == [1]', 'assert F.A | F.B == F(3)', 'assert F.A in F.A | F.B', "assert S.A == 'a'", 'assert list(I) == [1]']),
+    'enums': ("from enum import *\nclass I(IntEnum):\n A = 1\nclass F(Flag):\n A = 1\n B = 2\nclass S(str, Enum):\n A = 'a'\ndef f(): return I.A", ['assert f() == 1', 'assert [f()] == [1]', 'assert F.A | F.B == F(3)', 'assert F.A in F.A | F.B', "assert S.A == 'a'", 'assert list(ITEM) == [1]']),
     'paths': ("from pathlib import Path\ndef f(): return Path('a') / 'b'", ["from pathlib import Path\nassert f() == Path('a/b')", "assert f() != 'a/b'", "assert f() / 'c' == Path('a/b/c')"]),
     'UUID': ('import uuid\ndef f(): return uuid.UUID(int=5)', ['import uuid\nassert f() == uuid.UUID(int=5)', 'assert f() != 5']),
     'addresses': ("import ipaddress as i\ndef f(): return i.ip_address('1.2.3.4')", ["import ipaddress\nassert f() == ipaddress.ip_address('1.2.3.4')", "assert f() in ipaddress.ip_network('1.2.3.0/24')"]),
@@ -182,7 +188,7 @@ HONEST = {
     'partial': ('from functools import partial\ndef f(): return partial(int, base=2)', ['assert f() != None', "assert f()('10') == 2"]),
     'weak reference': ('import weakref\nclass C: pass\nc = C()\ndef f(): return weakref.ref(c)', ['assert f()() is c']),
     'IntFlag': ('from enum import IntFlag\nclass C(IntFlag):\n A = 1\n B = 2\ndef f(): return C.A | C.B', ['assert f() == 3', 'assert f() & 1', 'assert C.A in f()', 'assert f() == C.A | C.B', 'assert isinstance(f(), int)']),
-    'format_stack': ('import traceback\ndef f(x): traceback.format_stack(); return x + 1', I),
+    'format_stack': ('import traceback\ndef f(x): traceback.format_stack(); return x + 1', ITEM),
     'own truth': ('class R:\n def __init__(s, ok): s.ok = ok\n def __bool__(s): return s.ok\ndef f(x): return R(x > 0)', ['assert f(1)', 'assert not f(-1)']),
     'own membership': ('class R:\n def __contains__(s, x): return x > 3\ndef f(): return R()', ['assert 4 in f()', 'assert 2 not in f()']),
     'number that is compared': ("from functools import total_ordering\n@total_ordering\nclass N:\n def __init__(s, v): s.v = v\n def __eq__(s, o): return s.v == getattr(o, 'v', o)\n def __lt__(s, o): return s.v < getattr(o, 'v', o)\ndef f(x): return N(x + 1)", ['assert f(1) == 2', 'assert 2 == f(1)', 'assert f(1) < 3 <= f(5)', 'assert f(1) != 3', 'assert f(1) == f(1)', 'assert not f(1) == f(2)']),
@@ -195,9 +201,19 @@ HONEST = {
     'linked list': ('class Node:\n def __init__(s, v, n=None): s.v, s.n = v, n\ndef total(n): return n.v + total(n.n) if n else 0', ['a = Node(1)\na.n = Node(2)\na.n.n = Node(3)\nassert total(a) == 6 and a.n.n.n is None and isinstance(a.n, Node) and not isinstance(3, Node)']),
     'long numbers': ('def f(n): return 7 ** n', ['assert f(20000) == 7 ** 20000', 'assert f(20000) % 10 == 1']),
     "module of the program's": ('import math\nmath.isclose = None\ndef f(): return 0.1 + 0.2', ['assert math.isclose(f(), 0.3)']),
-    'thread that goes on': ('import threading, time\nthreading.Thread(target=time.sleep, args=(60,)).start()\ndef f(x): return x + 1', I),
+    'thread that goes on': ('import threading, time\nthreading.Thread(target=time.sleep, args=(60,)).start()\ndef f(x): return x + 1', ITEM),
 }  # fmt: skip
-OWN = {'enum', 'number of its own arithmetic', 'dataclass', 'IntFlag', 'super in the tests', 'number that is compared', 'function', 'enums', 'class with equality', 'ordered dataclass in a list'}  # where objects of the program's are compared with each other
+OWN = {
+    "enum",
+    "number of its own arithmetic",
+    "dataclass",
+    "super in the tests",
+    "number that is compared",
+    "function",
+    "enums",
+    "class with equality",
+    "ordered dataclass in a list",
+}  # where objects of the program's are compared with each other
 
 
 @pytest.mark.parametrize("name", HONEST)
@@ -232,7 +248,9 @@ def test_tests_that_reach_into_the_process_share_it(name: str) -> None:
 def test_a_program_cannot_choose_to_share_the_process() -> None:
     # What is handed over is the judge's own copy, a stand-in, or nothing.
     program = E + "class L(list): pass\nmade = L([E()])\ndef g(): return made\ndef f(x): return x"
-    tests = ["import copy\nx = copy.copy(g())\nf(x), f(g), f(type(g()) is list), f(g()[:]), f(iter(g()))\nassert f(x) == [2]"]
+    tests = [
+        "import copy\nx = copy.copy(g())\nf(x), f(g), f(type(g()) is list), f(g()[:]), f(iter(g()))\nassert f(x) == [2]"
+    ]
     outcome = run_tests(program, tests)
     assert (outcome.passed, outcome.separable) == (False, True)
 
@@ -242,7 +260,11 @@ def test_numpy_values() -> None:
     program = "import numpy as np\ndef f(*x, **kind): return np.array(x, **kind)"
     tests = ["assert (f(1, 2) == [1, 2]).all()", "assert f(1, 2)[0] == 1", "assert abs(f(0.1).sum() - 0.1) < 1e-9"]
     tests += ["assert f(1, 2).max() in [2]", "assert f(1, 'a', dtype=object)[1] == 'a'", "assert (f(1) > 0)[0] == True"]
-    tests += ["assert f([1, 2]).shape == (1, 2)", "assert f(1).dtype == np.dtype('int64')", "assert (f(2) * 3 == 6).all()"]
+    tests += [
+        "assert f([1, 2]).shape == (1, 2)",
+        "assert f(1).dtype == np.dtype('int64')",
+        "assert (f(2) * 3 == 6).all()",
+    ]
     tests += ["import numpy\nassert numpy.allclose(f(2) / 4, [0.5])", "assert f(*np.arange(3)).tolist() == [0, 1, 2]"]
     assert run_tests(program, ["import numpy as np", *tests]) == Outcome(True, "")
 
@@ -274,22 +296,27 @@ def test_tests_keep_their_meaning(program: str, test: str) -> None:
 
 
 def test_setup_and_tests_share_names() -> None:
-    setup = "import math\nclass Node:\n    def __init__(self, x): self.x = x\n    def __eq__(self, o): return self.x == o.x"
+    setup = (
+        "import math\nclass Node:\n    def __init__(self, x): self.x = x\n    def __eq__(self, o): return self.x == o.x"
+    )
     program = "def f(x): return Node(math.floor(x))"
     assert run_tests(program, ["root = f(1.5)", "assert root == Node(1)", "assert root.x == 1"], setup=setup).passed
-    assert run_tests("def f(): pass", ["assert True"], setup="1 / 0").reason == "setup: ZeroDivisionError: division by zero"
+    assert (
+        run_tests("def f(): pass", ["assert True"], setup="1 / 0").reason
+        == "setup: ZeroDivisionError: division by zero"
+    )
     assert "test 2 of 2: SyntaxError" in run_tests("f = 1", ["assert f", "assert ="]).reason
 
 
 # Answers that are hard to read end in a verdict, soon.
 HARD = {
-    "deep": ("def f(x):\n a = []\n for i in range(50000): a = [a]\n return a", I, "assertion 1"),
-    "deep tuple": ("def f(x):\n a = ()\n for i in range(50000): a = (a,)\n return a", I, "RecursionError"),
+    "deep": ("def f(x):\n a = []\n for i in range(50000): a = [a]\n return a", ITEM, "assertion 1"),
+    "deep tuple": ("def f(x):\n a = ()\n for i in range(50000): a = (a,)\n return a", ITEM, "RecursionError"),
     "cycles that are compared": ("def f():\n a = []; a.append(a); return a", ["a = []\na.append(a)\nassert f() == a"], "RecursionError"),
     "flood": ("def f(g):\n while True: g(1)", ["assert f(lambda x: x) == 1"], "took longer"),
     "endless": ("def f():\n while True: yield 1", ["assert list(f()) == [1]"], "took longer"),
-    "wide": ("def f(x): return [0] * (1 << 26)", I, "answered more than"),
-    "raises while it is read": ("class D(dict):\n def items(s): raise SystemExit\n __iter__ = keys = items\ndef f(x): return D()", I, "assertion 1"),
+    "wide": ("def f(x): return [0] * (1 << 26)", ITEM, "answered more than|out of memory"),
+    "raises while it is read": ("class D(dict):\n def items(s): raise SystemExit\n __iter__ = keys = items\ndef f(x): return D()", ITEM, "assertion 1"),
     "endless objects": ("class E:\n def __getattr__(s, n): return E()\n __call__ = __getitem__ = __iter__ = lambda s, *a: E()\ndef f(): return E()", ["assert list(f()) == [1]"], "took longer|TypeError"),
 }  # fmt: skip
 

@@ -9,97 +9,82 @@ import ast
 import builtins
 import importlib
 import os
-import sys
 import warnings
 from collections.abc import Callable, Sequence
-from types import CodeType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from _program import load, new_module  # type: ignore[import-not-found,unused-ignore]
-from _remote import is_remote, kept_factory, remote_factory, special_methods  # type: ignore[import-not-found,unused-ignore]
-from _wire import Wire, standard_base  # type: ignore[import-not-found,unused-ignore]
+if TYPE_CHECKING:
+    from unisd.sandbox._program import load, new_module
+    from unisd.sandbox._remote import StandIns, is_remote
+    from unisd.sandbox._wire import Wire, standard_base
+else:
+    from _program import load, new_module
+    from _remote import StandIns, is_remote
+    from _wire import Wire, standard_base
 
+End = Callable[..., NoReturn]
 _ANSWER_BYTES = 1 << 26
 _BUILTINS = frozenset(name for name in vars(builtins) if not name.startswith("_"))
+_words = lambda text: frozenset(text.split())  # noqa: E731
 # Modules that tests may import and still be kept apart: what they do does not reach the program's process.
-_APART = frozenset(
-    "__future__ abc array base64 binascii bisect calendar cmath collections contextlib copy dataclasses datetime decimal"
-    " difflib enum fractions functools hashlib heapq html ipaddress itertools json math numbers numpy operator pathlib"
-    " pprint pytest queue random re secrets statistics string struct sys textwrap time traceback typing types unicodedata"
-    " unittest urllib uuid warnings zoneinfo".split()
+_APART = _words(
+    "__future__ abc array base64 binascii bisect calendar cmath collections contextlib copy dataclasses datetime"
+    " decimal difflib enum fractions functools hashlib heapq html ipaddress itertools json math numbers numpy operator"
+    " pathlib pprint pytest queue random re secrets statistics string struct sys textwrap time traceback typing types"
+    " unicodedata unittest urllib uuid warnings zoneinfo"
 )
-# What of these modules, or of the language, does reach it.
-_TOGETHER = frozenset(
+# What of these modules, and of the language, does reach it.
+_TOGETHER = _words(
     "mock patch redirect_stdout redirect_stderr seed setstate getcontext setcontext localcontext modules stdout stderr"
-    " stdin settrace setprofile setrecursionlimit _getframe".split()
+    " stdin settrace setprofile setrecursionlimit _getframe"
 )
-_TOGETHER_NAMES = frozenset("globals locals vars eval exec __import__ compile open input breakpoint Path".split())
+_TOGETHER_NAMES = _words("globals locals vars eval exec __import__ compile open input breakpoint Path")
 
 
 class RejectedError(Exception):
-    """The sources cannot be run; the message says why."""
+    """A test is not Python; the message says which."""
 
 
-class Sites(ast.NodeTransformer):
-    """Has each assertion of a tree report to a function called ``name``; gathers their sources."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self.sources: list[str] = []
-
-    def visit_Assert(self, node: ast.Assert) -> ast.AST:
-        """``assert x`` becomes ``assert name(number, x)``."""
-        number = ast.Constant(len(self.sources))
-        self.sources.append(" ".join(ast.unparse(node.test).split()))
-        node.test = ast.Call(ast.Name(self._name, ast.Load()), [number, node.test], [])
-        return node
-
-
-class Tests:
-    """Setup and tests, parsed and ready to run.
-
-    Raises:
-        RejectedError: one of them is not Python.
-    """
+class Tests(ast.NodeTransformer):
+    """Setup and tests, ready to run; each assertion reports to ``seen``. RejectedError where one is not Python."""
 
     def __init__(self, setup: str, tests: Sequence[str]) -> None:
-        self.report = f"_{os.urandom(16).hex()}"
-        sites = Sites(self.report)
-        self.trees: list[ast.Module] = []
-        self.codes: list[CodeType] = []
-        self.ranges: list[range] = []
+        self.name = f"_{os.urandom(16).hex()}"
+        self.sites: list[str] = []
+        self.trees, self.codes, self.ranges = [], [], []
         for number, source in enumerate([setup, *tests]):
-            first = len(sites.sources)
+            first = len(self.sites)
             try:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")
                     self.trees.append(ast.parse(source))
-                    tree = ast.fix_missing_locations(sites.visit(ast.parse(source)))
+                    tree = ast.fix_missing_locations(self.visit(ast.parse(source)))
                     name = f"<test {number}>" if number else "<setup>"
                     self.codes.append(compile(tree, name, "exec", dont_inherit=True, optimize=0))
             except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
                 where = f"test {number} of {len(tests)}" if number else "setup"
                 raise RejectedError(f"{where}: {describe(error)}") from None
-            self.ranges.append(range(first, len(sites.sources)))
-        self.sites = sites.sources
-        self.bound = set().union(*map(bound_names, self.trees[1:]))
-        self.seen: set[int] = set()
-        self.failed: list[tuple[int, str]] = []
+            self.ranges.append(range(first, len(self.sites)))
+        self.reached: set[int] = set()
+        self.failed: list[str] = []
         self.record: dict[str, Any] = {}
 
-    def reporter(self) -> Callable[[int, Any], bool]:
-        """Return the function that assertions report to."""
+    def visit_Assert(self, node: ast.Assert) -> ast.AST:
+        """``assert x`` becomes ``assert seen(number, x)``."""
+        number = ast.Constant(len(self.sites))
+        self.sites.append(" ".join(ast.unparse(node.test).split()))
+        node.test = ast.Call(ast.Name(self.name, ast.Load()), [number, node.test], [])
+        return node
 
-        def seen(site: int, value: Any) -> bool:
-            self.seen.add(site)
-            held = bool(value)
-            if not held:
-                name = self.record.get("foreign")
-                self.failed.append((site, f" (an object of type {name} is no plain value)" if name else ""))
-            self.record.pop("foreign", None)
-            return held
-
-        return seen
+    def seen(self, site: int, value: Any) -> bool:
+        """Note whether an assertion held."""
+        self.reached.add(site)
+        held = bool(value)
+        name = self.record.pop("foreign", None)
+        if not held:
+            why = f" (an object of type {name} is no plain value)" if name else ""
+            self.failed.append(f"assertion {site + 1} of {len(self.sites)} failed{why}: {self.sites[site]}")
+        return held
 
     def run(self, scope: dict[str, Any], before: Callable[[int], None]) -> str:
         """Run the tests; return why they are no pass, or "" if they are. ``before`` is told each one's number."""
@@ -109,61 +94,53 @@ class Tests:
                 before(number)
                 exec(code, scope)
             except BaseException as error:
-                if not self.failed:
-                    return f"test {number} of {count}: {describe(error)}"
+                return self.failed[0] if self.failed else f"test {number} of {count}: {describe(error)}"
             if self.failed:
-                site, why = self.failed[0]
-                return f"assertion {site + 1} of {len(self.sites)} failed{why}: {self.sites[site]}"
+                return self.failed[0]
         for number, sites in enumerate(self.ranges[1:], start=1):
-            if sites and self.seen.isdisjoint(sites):
+            asked = [site for site in sites if self.sites[site] not in ("False", "0")]
+            if asked and self.reached.isdisjoint(asked):
                 return f"test {number} of {count}: none of its assertions ran"
         return ""
 
 
-def bound_names(tree: ast.AST) -> set[str]:
-    """Return every name that a tree binds anywhere: assignments, arguments, definitions, imports."""
-    names: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
-            names.add(node.id)
-        elif isinstance(node, ast.alias):
-            names.add(node.asname or node.name.split(".")[0])
-        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            names.add(node.name)
-        elif isinstance(node, ast.ExceptHandler | ast.MatchAs | ast.MatchStar) and node.name:
-            names.add(node.name)
-    return names
-
-
-def loaded_names(tree: ast.AST) -> set[str]:
-    """Return every name that a tree looks up."""
-    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+def names(trees: Sequence[ast.AST], loaded: bool) -> set[str]:
+    """Return the names that trees look up, or those that they bind."""
+    found: set[str | None] = set()
+    for node in (node for tree in trees for node in ast.walk(tree)):
+        if isinstance(node, ast.Name):
+            found |= {node.id} if isinstance(node.ctx, ast.Load) is loaded else set()
+        elif isinstance(node, ast.alias) and not loaded:
+            found.add(node.asname or node.name.split(".")[0])
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef | ast.ExceptHandler | ast.MatchAs) and not loaded:
+            found.add(node.name)
+    return {name for name in found if name}
 
 
 def shared_process(trees: Sequence[ast.Module]) -> bool:
-    """Whether tests must share a process with the program.
+    """Whether tests must share a process with the program: tests that reach into it.
 
-    So it is where they derive a class from one that they neither define nor import, await something, or use what reaches
-    into the process: other modules than those of values, output and input, patching, seeds, frames, names by their text.
+    They derive a class from one that they neither define nor import, await something, or use output and input,
+    patching, seeds, frames, names by their text, or other modules than those of values; or their setup defines classes.
     """
-    bound = set().union(*map(bound_names, trees))
-    for tree in trees:
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Import):
-                named = [name for alias in node.names for name in alias.name.split(".")]
-                outside = any(alias.name.split(".")[0] not in _APART for alias in node.names)
-            elif isinstance(node, ast.ImportFrom):
-                named = [*(node.module or "").split("."), *(alias.name for alias in node.names)]
-                outside = bool(node.level) or named[0] not in _APART
-            else:
-                named = [getattr(node, "attr", getattr(node, "id", ""))]
-                outside = isinstance(node, ast.Name) and node.id in _TOGETHER_NAMES - bound
-                outside |= isinstance(node, ast.Await | ast.AsyncFunctionDef | ast.AsyncFor | ast.AsyncWith)
-            if isinstance(node, ast.ClassDef):
-                bases = set().union(*map(loaded_names, [*node.bases, *node.keywords]))
-                outside = bool(bases - bound - _BUILTINS)
-            if outside or not _TOGETHER.isdisjoint(named):
-                return True
+    bound = names(trees, loaded=False)
+    if any(isinstance(node, ast.ClassDef) for node in ast.walk(trees[0])):
+        return True
+    for node in (node for tree in trees for node in ast.walk(tree)):
+        outside = isinstance(node, ast.Await | ast.AsyncFunctionDef | ast.AsyncFor | ast.AsyncWith)
+        named = [getattr(node, "attr", getattr(node, "id", ""))]
+        if isinstance(node, ast.Import):
+            named = [name for alias in node.names for name in alias.name.split(".")]
+            outside = any(alias.name.split(".")[0] not in _APART for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            named = [*(node.module or "").split("."), *(alias.name for alias in node.names)]
+            outside = bool(node.level) or named[0] not in _APART
+        elif isinstance(node, ast.ClassDef):
+            outside = bool(names([*node.bases, *node.keywords], loaded=True) - bound - _BUILTINS)
+        elif isinstance(node, ast.Name):
+            outside = node.id in _TOGETHER_NAMES - bound
+        if outside or not _TOGETHER.isdisjoint(named):
+            return True
     return False
 
 
@@ -180,50 +157,42 @@ def describe(error: BaseException) -> str:
     return " ".join(f"{cls.__name__}: {line}{text}".split()).removesuffix(":")[:300]
 
 
-End = Callable[..., NoReturn]
-
-
 def judge(job: dict[str, Any], reading: int, writing: int, end: End) -> NoReturn:
     """Judge a program that answers over two pipes. ``end(kind, reason, separable)`` sends the verdict and ends."""
-    wire = Wire(reading, writing, 0, _ANSWER_BYTES, lambda reason: end("trouble", reason or "the program has no process"))
+    wire = Wire(
+        reading, writing, 0, _ANSWER_BYTES, lambda reason: end("trouble", reason or "the program has no process")
+    )
     if (first := wire.receive()) != ["ready"]:
         end("trouble", str(first[-1]))
     wire.fatal = lambda reason: end("failed" if reason else "lost", reason)
+    where = ""
     try:
         tests = Tests(job["setup"], job["tests"])
-    except RejectedError as error:
-        end("failed", str(error))
-    if shared_process(tests.trees) or any(isinstance(node, ast.ClassDef) for node in ast.walk(tests.trees[0])):
-        end("together")
-    methods = special_methods(wire, tests.record)
-    wire.remote, wire.kept = remote_factory(methods), kept_factory(wire, methods)
-    wire.foreign, wire.operations = _lender(wire, end)
-    wire.module, wire.derives = _module, False
-    scope: dict[str, Any] = {"__name__": "tests", tests.report: tests.reporter()}
-    try:
+        if shared_process(tests.trees):
+            end("together")
+        stand_ins = StandIns(wire, tests.record)
+        wire.remote, wire.kept, wire.module, wire.derives = stand_ins.remote, stand_ins.kept, _module, False
+        wire.foreign, wire.operations = _lender(wire, end)
+        scope: dict[str, Any] = {"__name__": "tests", tests.name: tests.seen}
+        where = "setup: "
         exec(tests.codes[0], scope)
-    except BaseException as error:
-        end("failed", f"setup: {describe(error)}")
-    of_setup = set(scope)
-    try:
+        where = ""
+        of_setup = set(scope)
         wire.ask("load")
-    except BaseException as error:
-        end("failed", describe(error))
-    loaded = set().union(*map(loaded_names, tests.trees[1:]))
-    given = wire.ask("names", sorted(loaded))
-    # A built-in name is the program's where the tests take nothing else from it: MBPP asks for functions called so.
-    hidden = (_BUILTINS & set(given)) if set(given) - _BUILTINS - tests.bound else set()
+        given = wire.ask("names", sorted(names(tests.trees[1:], loaded=True)))
+        # A built-in name is the program's where the tests take nothing else from it: MBPP asks for functions called so.
+        bound = names(tests.trees[1:], loaded=False)
+        hidden = of_setup | (_BUILTINS & set(given) if set(given) - _BUILTINS - bound else set())
 
-    def before(number: int) -> None:
-        wanted = loaded_names(tests.trees[number]) - of_setup - hidden - tests.bound
-        scope.update(wire.ask("names", sorted(wanted)))
+        def before(number: int) -> None:
+            wanted = names([tests.trees[number]], loaded=True) - hidden - bound
+            scope.update(wire.ask("names", sorted(wanted)))
 
-    scope.update({name: value for name, value in given.items() if name not in of_setup | hidden})
-    try:
+        scope.update({name: value for name, value in given.items() if name not in hidden})
         reason = tests.run(scope, before)
     except BaseException as error:
-        reason = f"the judge stopped: {describe(error)}"
-    end("failed" if reason else "passed", reason, not tests.record.get("own"))
+        reason = str(error) if type(error) is RejectedError else where + describe(error)
+    end("failed" if reason else "passed", reason, not (reason == "" and tests.record.get("own")))
 
 
 def _module(name: str) -> Any:
@@ -240,8 +209,7 @@ def _lender(wire: Wire, end: End) -> tuple[Callable[[Any], list[Any]], dict[str,
     def lend(value: Any) -> list[Any]:
         cls = type(value)
         if issubclass(cls, BaseException):
-            base = standard_base(cls) or Exception
-            return ["x", f"builtins.{base.__name__}", *map(str, value.args)]
+            return ["x", f"builtins.{(standard_base(cls) or Exception).__name__}", *map(str, value.args)]
         if issubclass(cls, type) or not (callable(value) or hasattr(cls, "__next__")):
             if wire.serving or is_remote(value) or hasattr(value, "_unisd_remote"):
                 raise TypeError(f"an object of type {cls.__name__} cannot be handed to the program")
@@ -267,15 +235,12 @@ def judge_together(job: dict[str, Any], end: End) -> NoReturn:
         tests = Tests(job["setup"], job["tests"])
         module = new_module()
         scope = module.__dict__
-        scope[tests.report] = tests.reporter()
+        scope[tests.name] = tests.seen
         exec(tests.codes[0], scope)
         of_setup = {name: value for name, value in scope.items() if not name.startswith("__")}
         load(job["program"], module)
         scope.update(of_setup)
         reason = tests.run(scope, lambda number: None)
-    except RejectedError as error:
-        reason = str(error)
     except BaseException as error:
-        reason = describe(error)
-    sys.stdout = sys.stderr = None
+        reason = str(error) if type(error) is RejectedError else describe(error)
     end("failed" if reason else "passed", reason, False)

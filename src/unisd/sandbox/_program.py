@@ -4,21 +4,24 @@ Nothing here has to be trusted. Whatever a program changes in this process, all 
 """
 
 import collections
+import operator
 import os
 import sys
 import types
 import warnings
 from collections.abc import Mapping, Sequence, Set
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from _wire import Wire, standard_base  # type: ignore[import-not-found,unused-ignore]
+if TYPE_CHECKING:
+    from unisd.sandbox._wire import Wire, standard_base
+else:
+    from _wire import Wire, standard_base
 
-OPERATORS = (
-    *("eq ne lt le gt ge add sub mul matmul truediv floordiv mod pow lshift rshift and_ or_ xor").split(),
-    *("getitem setitem delitem contains neg pos invert index").split(),
+_OPERATORS = (
+    "eq ne lt le gt ge add sub mul matmul truediv floordiv mod pow lshift rshift and_ or_ xor"
+    " getitem setitem delitem contains neg pos invert index"
 )
 _ITERATORS = {type(iter(kind())) for kind in (list, tuple, set, dict, str, bytes, collections.deque)}
-_NUMBERS = (int, float, complex)
 
 
 def load(source: str, module: types.ModuleType) -> None:
@@ -39,35 +42,30 @@ def new_module() -> types.ModuleType:
 
 def serve(job: dict[str, Any], reading: int, writing: int) -> NoReturn:
     """Tell the judge that this process is shut in; then answer it, to the end."""
+    module = new_module()
     wire = Wire(reading, writing, 1, 1 << 40, lambda reason: os._exit(0))
-    wire.remote = lambda number, name, is_callable: _Lent(wire, name)
-    wire.kept = lambda name, base, own: base
-    wire.operations = _operations(job, new_module())
+    wire.remote, wire.kept = lambda name, is_callable: _Lent(wire, name), lambda name, base, own: base
+    kinds = (getattr, setattr, delattr, len, bool, next, int, float, complex, str, repr, hash, format, abs, round)
+    wire.operations = {kind.__name__: kind for kind in kinds} | {
+        **{name: getattr(operator, name) for name in _OPERATORS.split()},
+        "call": lambda function, *arguments, **keywords: function(*arguments, **keywords),
+        "instancecheck": lambda cls, value: isinstance(value, cls),
+        "subclasscheck": lambda cls, other: issubclass(other, cls),
+        "enter": lambda value: value.__enter__(),
+        "exit": lambda value, *error: value.__exit__(*error),
+        "load": lambda: [load(source, module) for source in (job["setup"], job["program"])],
+        "names": lambda wanted: {name: vars(module)[name] for name in wanted if name in vars(module)},
+        "iter": _iterator,
+        "number": _number,
+        "plain": _plain,
+    }
     wire.send(["ready"])
     while True:
         wire.serve(wire.receive())
 
 
-def _operations(job: dict[str, Any], module: types.ModuleType) -> dict[str, Any]:
-    import operator
-
-    def load_all() -> None:
-        load(job["setup"], module)
-        load(job["program"], module)
-
-    def names(wanted: list[str]) -> dict[str, Any]:
-        return {name: module.__dict__[name] for name in wanted if name in module.__dict__}
-
-    table = {name: getattr(operator, name) for name in OPERATORS}
-    kinds = (getattr, setattr, delattr, len, bool, next, int, float, complex, str, repr, hash, format, abs, round)
-    table |= {kind.__name__: kind for kind in (*kinds, isinstance, issubclass, divmod)}
-    table |= {"call": lambda f, *arguments, **keywords: f(*arguments, **keywords), "iter": _iterator}
-    table |= {"enter": lambda value: value.__enter__(), "exit": lambda value, *error: value.__exit__(*error)}
-    return table | {"load": load_all, "names": names, "number": _number, "plain": _plain}
-
-
 def _iterator(value: Any) -> Any:
-    """Return an iterator; what one that nobody can watch would give, at once."""
+    """Return an iterator; of one that nobody can watch, all that it gives."""
     iterator = iter(value)
     return [*iterator] if type(iterator) in _ITERATORS and iterator is not value else iterator
 
@@ -75,13 +73,7 @@ def _iterator(value: Any) -> Any:
 def _number(value: Any) -> Any:
     """Return the number that an object says it is, None if it says none."""
     cls = type(value)
-    if hasattr(cls, "__index__"):
-        return value.__index__()
-    if hasattr(cls, "numerator") and hasattr(cls, "denominator"):
-        from fractions import Fraction
-
-        return Fraction(value.numerator, value.denominator)
-    for kind in (float, complex, int):
+    for kind in (operator.index, float, complex, int):
         if hasattr(cls, f"__{kind.__name__}__"):
             return kind(value)
     return None
@@ -91,8 +83,7 @@ def _plain(value: Any) -> tuple[bool, Any]:
     """Return whether an object stands for a value of a standard type, and for which one."""
     if isinstance(value, type):
         return False, None
-    number = _number(value)
-    if number is not None:
+    if (number := _number(value)) is not None:
         return True, number
     if isinstance(value, collections.UserString):
         return True, str(value)
@@ -101,15 +92,14 @@ def _plain(value: Any) -> tuple[bool, Any]:
             return True, made(value)
     slots = [name for cls in type(value).__mro__ for name in getattr(cls, "__slots__", ()) if hasattr(value, name)]
     state = [*getattr(value, "__dict__", {}).values(), *(getattr(value, name) for name in slots)]
-    if len(state) == 1 and (state[0] is None or isinstance(state[0], bool) or standard_base(type(state[0]))):
-        return True, state[0]
-    return False, None
+    alone = len(state) == 1 and (isinstance(state[0], bool | None) or standard_base(type(state[0])) is not None)
+    return alone, state[0] if alone else None
 
 
 class _Lent:
     """A function or an iterator of the tests', as the program sees it."""
 
-    def __init__(self, wire: Wire, name: str):
+    def __init__(self, wire: Wire, name: str) -> None:
         self._wire = wire
         self.__name__ = self.__qualname__ = name
 

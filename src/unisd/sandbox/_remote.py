@@ -1,106 +1,33 @@
 """What stands in the tests for the program's objects.
 
-A `remote` object is all that a test sees of an object that cannot be sent: what is done with it is done in the program's
-process. With two exceptions, because a value that is expected would enter that process, or a type of the program's would
-decide what such a value equals. Compared to a value of a standard type, the object is first asked for the plain value that
-it stands for (the number it converts to, what it contains, or its only attribute), and that is compared here. Arithmetic
-with such a value is done here, too, where the object says that it is a number; elsewhere its result must be another
-object of the program's, which may then be compared with objects of the program's alone.
+A *remote* object stands for one that cannot be sent; what a test does with it is done in the program's process. With
+two exceptions: a value that is expected must not enter that process, nor a type of the program's decide what it equals.
+Before it is compared with a value of a standard type, the object is asked for the plain value that it stands for: the
+number it converts to, what it contains, or its only attribute. That is compared here. Arithmetic with such a value is
+done here, too, where the object converts to a number; elsewhere it must give another object of the program's, which can
+be compared with the program's objects alone.
 
-A `kept` object is a value of a standard type whose type the program derived from it: the judge's own object, compared as
-that standard type compares; attributes and methods beyond it are the program's.
+A *kept* object is a value of a standard type of which the program derived its own. It is the judge's own object and is
+compared as its standard type compares; further attributes and methods are the program's.
 """
 
 import operator
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from _wire import Wire  # type: ignore[import-not-found,unused-ignore]
+if TYPE_CHECKING:
+    from unisd.sandbox._wire import Wire
+else:
+    from _wire import Wire
 
-# Special methods, with the operations that do them.
-_FORWARDED = {
-    **{name: name for name in ("len", "bool", "next", "hash", "repr", "str", "format", "getitem", "setitem", "delitem")},
-    **{name: name for name in ("iter", "float", "int", "complex", "index", "neg", "pos", "abs", "invert", "round")},
-    **{name: name for name in ("getattr", "setattr", "delattr", "contains", "call", "enter", "exit")},
-    **{"instancecheck": "isinstance", "subclasscheck": "issubclass"},
-}
+_OPEN = ("getattr", "setattr", "delattr", "call", "getitem", "setitem", "delitem", "repr", "str")
+_OTHERS = (
+    "len bool next hash format iter float int complex index neg pos abs invert round"
+    " contains enter exit instancecheck subclasscheck"
+)
+_FORWARDED = (*_OPEN, *_OTHERS.split())
 _COMPARED = ("eq", "ne", "lt", "le", "gt", "ge")
-_COMPUTED = ("add", "sub", "mul", "matmul", "truediv", "floordiv", "mod", "pow", "lshift", "rshift", "and_", "or_", "xor")
-_OPEN = {"getattr", "setattr", "delattr", "call", "getitem", "setitem", "delitem", "repr", "str"}
-
-
-def special_methods(wire: Wire, record: dict[str, Any]) -> dict[str, Callable[..., Any]]:
-    """Return the methods of remote objects by name.
-
-    ``record`` receives ``own`` where objects of the program's were compared with each other, and ``foreign``, the name
-    of a type that stands for no plain value and was compared with one.
-    """
-    derived: set[int] = set()  # what arithmetic with a value of the tests' gave
-
-    def forwarded(name: str, done: str) -> Callable[..., Any]:
-        def method(self: Any, *arguments: Any, **keywords: Any) -> Any:
-            if id(self) in derived and name not in _OPEN:
-                refuse(self)
-            value = wire.ask(done, self, *arguments, **keywords)
-            if name == "iter" and type(value) is list:
-                return iter(value)
-            if done == "isinstance" or name == "contains":
-                return bool(value)
-            return value
-
-        return method
-
-    def refuse(value: Any) -> None:
-        wire.fatal(f"the tests compute with an object of the program's own type {type(value).__name__}")
-
-    def compared(name: str) -> Callable[..., Any]:
-        def method(self: Any, other: Any) -> Any:
-            if is_remote(other):
-                record["own"] = True
-                return wire.ask(name, self, other)
-            if other is None and name in ("eq", "ne"):
-                return name == "ne"
-            if id(self) in derived:
-                refuse(self)
-            stands, plain = wire.ask("plain", self)
-            if not stands or is_remote(plain):
-                record["foreign"] = type(self).__name__
-                if name in ("eq", "ne"):
-                    return name == "ne"
-                raise TypeError(f"an object of type {type(self).__name__} has no order among {type(other).__name__}")
-            if name not in ("eq", "ne"):
-                return getattr(operator, name)(plain, other)
-            # Its own method is asked about the value that it gave itself, which tells it nothing.
-            equal = bool(plain == other) and bool(wire.ask("eq", self, plain))
-            record["foreign"] = type(self).__name__
-            return equal is (name == "eq")
-
-        return method
-
-    def computed(name: str, swapped: bool) -> Callable[..., Any]:
-        def method(self: Any, other: Any) -> Any:
-            pair = (other, self) if swapped else (self, other)
-            if is_remote(other):
-                return wire.ask(name, *pair)
-            if id(self) in derived:
-                refuse(self)
-            number = wire.ask("number", self)
-            if number is not None and not is_remote(number):
-                return getattr(operator, name)(*((other, number) if swapped else (number, other)))
-            value = wire.ask(name, *pair)
-            if not is_remote(value):
-                refuse(self)
-            derived.add(id(value))
-            return value
-
-        return method
-
-    methods = {f"__{name}__": forwarded(name, done) for name, done in _FORWARDED.items()}
-    methods |= {f"__{name}__": compared(name) for name in _COMPARED}
-    for name in _COMPUTED:
-        bare = name.rstrip("_")
-        methods |= {f"__{bare}__": computed(name, False), f"__r{bare}__": computed(name, True)}
-    return methods
+_COMPUTED = "add sub mul matmul truediv floordiv mod pow lshift rshift and_ or_ xor"
 
 
 def is_remote(value: Any) -> bool:
@@ -108,45 +35,105 @@ def is_remote(value: Any) -> bool:
     return getattr(type(value), "_unisd_remote", False) is True
 
 
-def remote_factory(methods: dict[str, Callable[..., Any]]) -> Callable[[int, str, bool], Any]:
-    """Return what makes remote objects from a number, the name of their type, and whether they can be called."""
-    types: dict[tuple[str, bool], type] = {}
+class StandIns:
+    """Makes remote objects and the types of kept ones for one line.
 
-    def make(number: int, name: str, is_callable: bool) -> Any:
-        if (name, is_callable) not in types:
-            members: dict[str, Any] = {key: value for key, value in methods.items() if is_callable or key != "__call__"}
-            members |= {"_unisd_remote": True, "__slots__": (), "__doc__": property(lambda s: s.__getattr__("__doc__"))}
-            members["__class__"] = property(lambda s: s.__getattr__("__class__"))
-            types[name, is_callable] = type(str(name), (), members)
-        return types[name, is_callable]()
+    ``record`` receives ``own`` where objects of the program's were compared with each other, and ``foreign``, the name
+    of a type of the program's that was compared with a standard one.
+    """
 
-    return make
+    def __init__(self, wire: Wire, record: dict[str, Any]) -> None:
+        self._wire, self._record = wire, record
+        self._derived: set[int] = set()  # what arithmetic with a value of the tests' gave
+        self._types: dict[tuple[str, bool], type] = {}
+        self._methods = {f"__{name}__": self._forwarded(name) for name in _FORWARDED}
+        self._methods |= {f"__{name}__": self._compared(name) for name in _COMPARED}
+        for name in _COMPUTED.split():
+            self._methods[f"__{name.rstrip('_')}__"] = self._computed(name, False)
+            self._methods[f"__r{name.rstrip('_')}__"] = self._computed(name, True)
 
+    def _refuse(self, value: Any) -> None:
+        self._wire.fatal(f"the tests compute with an object of the program's own type {type(value).__name__}")
 
-def kept_factory(wire: Wire, methods: dict[str, Callable[..., Any]]) -> Callable[[str, type, Iterable[str]], type]:
-    """Return what makes a type for values of the type ``name``, which the program derived from ``base``."""
-    never = {*(f"__{name}__" for name in (*_COMPARED, "hash", "getattr", "setattr")), "__class__"}
+    def _forwarded(self, name: str) -> Callable[..., Any]:
+        def method(this: Any, *arguments: Any, **keywords: Any) -> Any:
+            if id(this) in self._derived and name not in _OPEN:
+                self._refuse(this)
+            value = self._wire.ask(name, this, *arguments, **keywords)
+            return iter(value) if name == "iter" and type(value) is list else value
 
-    def get(self: Any, name: str) -> Any:
-        if id(self) not in wire.numbers:  # a copy that the tests made
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        return methods["__getattr__"](self, name)
+        return method
 
-    def put(self: Any, name: str, value: Any) -> None:
-        if id(self) in wire.numbers:
-            methods["__setattr__"](self, name, value)
-        else:  # its constructor does
-            object.__setattr__(self, name, value)
+    def _compared(self, name: str) -> Callable[..., Any]:
+        def method(this: Any, other: Any) -> Any:
+            if is_remote(other):
+                self._record["own"] = True
+                return self._wire.ask(name, this, other)
+            if other is None and name in ("eq", "ne"):
+                return name == "ne"
+            if id(this) in self._derived:
+                self._refuse(this)
+            stands, plain = self._wire.ask("plain", this)
+            self._record["foreign"] = type(this).__name__
+            stands = stands and not is_remote(plain)
+            if name in ("eq", "ne"):
+                # Its own method is asked about the value that it gave itself, which tells it nothing.
+                equal = stands and bool(plain == other) and bool(self._wire.ask("eq", this, plain))
+                return equal is (name == "eq")
+            if not stands:
+                raise TypeError(f"an object of type {type(this).__name__} has no order among {type(other).__name__}")
+            return getattr(operator, name)(plain, other)
 
-    def attribute(name: str) -> property:
-        return property(lambda self: get(self, name), lambda self, value: put(self, name, value))
+        return method
 
-    def make(name: str, base: type, own: Iterable[str]) -> type:
-        members: dict[str, Any] = {key: attribute(key) for key in own if not key.startswith("__")}
-        members |= {key: method for key, method in methods.items() if key in set(own) - never and key[2:-2] in _FORWARDED}
-        members |= {"__getattr__": get, "_unisd_kept": True}
+    def _computed(self, name: str, swapped: bool) -> Callable[..., Any]:
+        def method(this: Any, other: Any) -> Any:
+            if id(this) in self._derived and not is_remote(other):
+                self._refuse(this)
+            number = None if is_remote(other) else self._wire.ask("number", this)
+            if number is not None and not is_remote(number):
+                return getattr(operator, name)(*((other, number) if swapped else (number, other)))
+            value = self._wire.ask(name, *((other, this) if swapped else (this, other)))
+            if not is_remote(other):
+                if not is_remote(value):
+                    self._refuse(this)
+                self._derived.add(id(value))
+            return value
+
+        return method
+
+    def remote(self, name: str, is_callable: bool) -> Any:
+        """Make a remote object, by the name of its type."""
+        if (name, is_callable) not in self._types:
+            members: dict[str, Any] = {
+                key: value for key, value in self._methods.items() if is_callable or key != "__call__"
+            }
+            for key in ("__doc__", "__class__"):
+                members[key] = property(lambda this, key=key: self._methods["__getattr__"](this, key))
+            self._types[name, is_callable] = type(str(name), (), {**members, "_unisd_remote": True, "__slots__": ()})
+        return self._types[name, is_callable]()
+
+    def kept(self, name: str, base: type, own: Iterable[str]) -> type:
+        """Make a type for values of the type ``name``, which the program derived from ``base`` with members ``own``."""
+
+        def get(this: Any, name: str) -> Any:
+            if id(this) not in self._wire.numbers:  # a copy that the tests made
+                raise AttributeError(f"{type(this).__name__!r} object has no attribute {name!r}")
+            return self._methods["__getattr__"](this, name)
+
+        def put(this: Any, name: str, value: Any) -> None:
+            # Before it has a number, its constructor does.
+            (self._methods["__setattr__"] if id(this) in self._wire.numbers else object.__setattr__)(this, name, value)
+
+        never = ("getattr", "setattr", "delattr", "hash")
+        members: dict[str, Any] = {"__getattr__": get, "_unisd_kept": True}
+        for key in own:
+            if key[:2] != "__":
+                members[key] = property(
+                    lambda this, key=key: get(this, key), lambda this, value, key=key: put(this, key, value)
+                )
+            elif key[2:-2] in _FORWARDED and key[2:-2] not in never:
+                members[key] = self._methods[key]
         if not issubclass(base, BaseException):
             members["__setattr__"] = put
         return type(str(name), (base,), members)
-
-    return make

@@ -1,7 +1,7 @@
 """The launcher: reads one job from standard input, shuts itself in, runs judge and program, prints the outcome.
 
-Imported by a bare interpreter that `unisd.sandbox.protection` starts (so that its bytecode is cached). Judge and program
-are two processes, both shut in, with nothing between them but two pipes; neither can see or signal the other or the
+Imported by a bare interpreter that `unisd.sandbox.protection` starts (so that its bytecode is cached). Judge and
+program are two processes, both shut in, with nothing between them but two pipes; neither can signal the other or the
 launcher. The launcher's one line of output is JSON: {"passed", "reason", "separable"}, {"together"} where the tests
 need to share a process with the program (and another launcher has to see to it), or {"error"} where the sandbox could
 not be set up.
@@ -50,7 +50,7 @@ def _fork(
 ) -> int:
     """Start a process that shuts itself in, but for ``pipes``, and then works; ``trouble`` says why it could not.
 
-    Only what ``reads_tests`` ever has them in its memory: the launcher, and so the program's process, has not read them.
+    Only what ``reads_tests`` ever has them in its memory: the launcher has not read them, so the program has not.
     """
     pid = os.fork()
     if pid == 0:
@@ -164,7 +164,7 @@ def _watch(pids: list[int], limits: dict[str, Any], tasks: int | None, output: i
             broken = f"started more than {limits['processes']} threads"
         elif time.monotonic() >= deadline:
             broken = f"took longer than {limits['seconds']:g} s"
-        # The judge alone has the other end of its pipe; and as the first of its namespace, it cannot end before the others.
+        # The judge alone has the other end; and as the first of its namespace, it cannot end before the others.
         done = len(pids) > 1 and verdict not in open_pipes
         if broken or done or os.waitid(os.P_PID, pids[0], os.WEXITED | os.WNOWAIT | os.WNOHANG):
             if verdict in open_pipes and not broken:
@@ -180,16 +180,15 @@ def _rest(handle: int) -> bytes:
 
 
 def _reap(pid: int, patience: float) -> int:
-    """Return how a process ended, 0 if it had not after ``patience`` seconds and was killed."""
+    """Return how a process ended; one that has not ended after ``patience`` seconds is killed."""
     end = time.monotonic() + patience
     while time.monotonic() < end and not os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG):
         time.sleep(0.005)
-    ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG)
     with contextlib.suppress(OSError):
         os.kill(pid, signal.SIGKILL)
     with contextlib.suppress(OSError):  # what it may have left behind where processes could be started
         os.killpg(pid, signal.SIGKILL)
-    return os.waitpid(pid, 0)[1] * bool(ended)
+    return os.waitpid(pid, 0)[1]
 
 
 def _task_count(processes: int, pid: int) -> int:
@@ -199,11 +198,11 @@ def _task_count(processes: int, pid: int) -> int:
         return 0
 
 
-def _ending(status: int, limits: dict[str, Any]) -> str:
-    """Say how a worker without a verdict ended."""
-    if not os.WIFSIGNALED(status):
+def _ending(status: int, limits: dict[str, Any], alone: bool) -> str:
+    """Say how a program without a verdict ended; one that was not ``alone`` may have been killed behind the judge."""
+    number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+    if not number or (number == signal.SIGKILL and not alone):
         return "ended before its assertions ran"
-    number = os.WTERMSIG(status)
     if number in (signal.SIGXCPU, signal.SIGKILL):
         return f"used more than {math.ceil(limits['cpu_seconds'])} s of processor time, or was killed"
     return f"ended before its assertions ran ({signal.Signals(number).name})"
@@ -237,7 +236,7 @@ def launch(job: dict[str, Any]) -> dict[str, Any]:
         return {"error": answer["reason"]}
     if answer["kind"] == "together":
         return {"together": True}
-    reason = broken or (_ending(endings[0], job["limits"]) if lost else answer["reason"])
+    reason = broken or (_ending(endings[0], job["limits"], job["together"]) if lost else answer["reason"])
     reason = " ".join("".join(letter if letter.isprintable() else " " for letter in reason).split())
     return {"passed": answer["kind"] == "passed", "reason": reason, "separable": answer["separable"]}
 

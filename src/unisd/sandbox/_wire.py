@@ -1,14 +1,12 @@
 """What passes between the judge and the program: plain data, in frames of JSON, over two pipes.
 
-Both ends hold a `Wire`. A call names an operation, its arguments, and the contents of the containers in them; the answer
-is a value or an exception, with the contents that those containers have by then, which are put into the caller's own
-objects. Lists, dictionaries, sets and their kin are numbered, so that one that goes and comes back is the same object,
-cycles included. A value of a standard type arrives as an object that the receiver made. Whatever else one end holds stays
-there, and the other gets a number for it. Nothing that arrives names code to run: the types that can be made are listed
-here.
+Both ends hold a `Wire`. A question names an operation, its arguments, and the contents of the containers in them; the
+answer is a value or an exception, with the contents that those containers have by then, which go into the asker's own
+objects. Containers are numbered, so that one that goes and comes back is the same object, cycles included. A value of a
+standard type arrives as an object that the receiver made; whatever else one end holds stays there, and the other gets a
+number for it. Nothing that arrives names code to run: the types that can be made are listed here.
 """
 
-import base64
 import json
 import os
 import re
@@ -20,75 +18,93 @@ from importlib import import_module
 from typing import Any
 
 ATOMS = frozenset([type(None), bool, int, float, str])
-_PLUS = {int: int.__pos__, float: float.__pos__, str: str.__str__, tuple: lambda v: tuple.__getitem__(v, slice(None))}
 MUTABLE = {kind.__name__: kind for kind in (list, dict, set, deque, Counter, OrderedDict, defaultdict, bytearray)}
 _LONG_BITS = 1 << 13  # longer numbers would take long to write in decimal digits
-_MAPPINGS = (dict, Counter, OrderedDict, defaultdict)
-_VIEWS: dict[type, Callable[[Any], dict[Any, Any]]] = {
-    type({}.keys()): dict.fromkeys,
-    type({}.values()): lambda view: dict(enumerate(view)),
-    type({}.items()): dict,
-}
-
-
-def _clock(t: Any) -> list[Any]:
-    return [t.hour, t.minute, t.second, t.microsecond, t.tzinfo]
-
-
-def _text(value: Any) -> list[Any]:
-    return [str(value)]
-
-
-# Standard types without contents that change: what their constructor makes them from.
+_EXACT = {int: int.__pos__, float: float.__pos__, str: str.__str__, tuple: lambda v: tuple.__getitem__(v, slice(None))}
+_TYPES = ("builtins", "collections", "datetime", "decimal", "fractions", "types", "json", "re", "pathlib", "uuid")
+_text = lambda value: [str(value)]  # noqa: E731
+_clock = lambda t: [t.hour, t.minute, t.second, t.microsecond, t.tzinfo]  # noqa: E731
+# Standard types whose values do not change: what their constructor, or that of _MAKERS, makes them from.
 VALUES: dict[str, Callable[[Any], list[Any]]] = {
     "builtins.complex": lambda z: [z.real, z.imag],
     "builtins.bytes": lambda b: [b.decode("latin-1"), "latin-1"],
     "builtins.range": lambda r: [r.start, r.stop, r.step],
     "builtins.slice": lambda s: [s.start, s.stop, s.step],
     "builtins.frozenset": lambda s: [tuple(s)],
-    "decimal.Decimal": _text,
     "fractions.Fraction": lambda q: [q.numerator, q.denominator],
     "datetime.datetime": lambda t: [t.year, t.month, t.day, *_clock(t)],
     "datetime.date": lambda t: [t.year, t.month, t.day],
     "datetime.time": _clock,
     "datetime.timedelta": lambda t: [t.days, t.seconds, t.microseconds],
     "datetime.timezone": lambda z: [z.utcoffset(None)],
-    "zoneinfo.ZoneInfo": lambda z: [z.key],
     "re.Pattern": lambda p: [p.pattern, p.flags],
     "array.array": lambda a: [a.typecode, tuple(a)],
     "types.SimpleNamespace": lambda n: [tuple(vars(n).items())],
-    "uuid.UUID": _text,
-    **{f"pathlib.{kind}": _text for kind in ("PosixPath", "PurePosixPath")},
+    "numpy.ndarray": lambda a: [tuple(a.ravel().tolist()), a.dtype.str, a.shape],
+    "numpy.number": lambda n: [n.item(), n.dtype.str],
+    "dict.keys": lambda view: [tuple(dict.fromkeys(view).items())],
+    "dict.values": lambda view: [tuple(enumerate(view))],
+    "dict.items": lambda view: [tuple(view)],
+    **dict.fromkeys(["decimal.Decimal", "uuid.UUID", "pathlib.PosixPath", "pathlib.PurePosixPath"], _text),
     **{f"ipaddress.IPv{n}{kind}": _text for n in (4, 6) for kind in ("Address", "Network", "Interface")},
 }
 _MAKERS: dict[str, Callable[..., Any]] = {
     "re.Pattern": re.compile,
     "types.SimpleNamespace": lambda pairs: types.SimpleNamespace(**dict(pairs)),
+    "numpy.ndarray": lambda values, kind, shape: import_module("numpy").array(values, kind).reshape(shape),
+    "numpy.number": lambda value, kind: import_module("numpy").array(value, kind)[()],
+    "dict.keys": lambda pairs: dict(pairs).keys(),
+    "dict.values": lambda pairs: dict(pairs).values(),
+    "dict.items": lambda pairs: dict(pairs).items(),
 }
-_TYPES = ("builtins", "collections", "datetime", "decimal", "fractions", "types", "json", "re", "pathlib", "uuid")
-_keys: dict[type, str | None] = {}
+_keys: dict[type, str | None] = {type(getattr({}, name)()): f"dict.{name}" for name in ("keys", "values", "items")}
+_bases: dict[type, type | None] = {}
 
 
-def _type_key(cls: type) -> str | None:
-    """Return the name of a standard type by which the other end finds its own."""
+def _key(cls: type) -> str | None:
+    """Return the name by which the other end finds its own type of this kind; None for types that are not standard."""
     if cls not in _keys:
-        _keys[cls] = None
+        number = cls.__module__ == "numpy" and issubclass(cls, sys.modules["numpy"].generic)
+        _keys[cls] = "numpy.number" if number else None
         for module in dict.fromkeys([*_TYPES, *(key.partition(".")[0] for key in VALUES)]):
             members = vars(sys.modules[module]) if module in sys.modules else {}
-            names = [cls.__name__, *(members if module == "types" else ())]
-            name = next((name for name in names if members.get(name) is cls), None)
-            if name is not None:
-                _keys[cls] = f"{module}.{name}"
-                break
+            for name in [cls.__name__, *(members if module == "types" else ())]:
+                if members.get(name) is cls and _keys[cls] is None:
+                    _keys[cls] = f"{module}.{name}"
     return _keys[cls]
 
 
-def _standard_type(key: str) -> type:
+def _type(key: str) -> type:
     module, _, name = key.partition(".")
     found = getattr(import_module(module), name) if module in _TYPES or key in VALUES else None
     if not isinstance(found, type):
         raise ValueError(f"no standard type {key!r}")
     return found
+
+
+def standard_base(cls: type) -> type | None:
+    """Return the standard type that values of ``cls`` are sent as, None if they stay where they are."""
+
+    def is_sent(base: type) -> bool:
+        key = _key(base)
+        return (
+            base in _EXACT or base in MUTABLE.values() or key in VALUES or bool(key and issubclass(base, BaseException))
+        )
+
+    if cls not in _bases:
+        _bases[cls] = next(filter(is_sent, cls.__mro__), None)
+    return _bases[cls]
+
+
+def _exception(cls: Any, arguments: Iterable[Any]) -> BaseException:
+    if not issubclass(cls, BaseException):
+        raise TypeError("no exception")
+    try:
+        return cls(*arguments)  # type: ignore[no-any-return]
+    except Exception:
+        error: BaseException = cls.__new__(cls)
+        error.args = tuple(arguments)
+        return error
 
 
 class Wire:
@@ -98,93 +114,81 @@ class Wire:
         reading, writing: file descriptors.
         first: the first number for own objects: 0 at one end, 1 at the other.
         limit: bytes of the longest message to take.
-        fatal: ends the process with a reason; called where the line breaks or a message cannot be read.
+        fatal: ends the process with a reason; called where the line breaks ("") or a message cannot be read.
     """
 
-    def __init__(
-        self, reading: int, writing: int, first: int, limit: int, fatal: Callable[..., Any], **operations: Any
-    ):
-        self._pipes = reading, writing
-        self._next = first
-        self._limit = limit
-        self.fatal = fatal
-        self.operations = operations
+    def __init__(self, reading: int, writing: int, first: int, limit: int, fatal: Callable[[str], Any]):
+        self._reading, self._writing, self._next, self._limit, self.fatal = reading, writing, first, limit, fatal
         self.objects: dict[int, Any] = {}
         self.numbers: dict[int, int] = {}
         self._types: dict[type, int] = {}
         self._made_types: dict[int, type] = {}
-        self.remote: Callable[[int, str, bool], Any]
-        """Makes what stands here for an object of the other end, from its number, its type's name, if it is callable."""
+        self.operations: dict[str, Callable[..., Any]] = {}
+        """What the other end may ask for."""
+        self.remote: Callable[[str, bool], Any]
+        """Makes what stands here for an object of the other end, from its type's name and whether it can be called."""
         self.kept: Callable[[str, type, Iterable[str]], type]
         """Makes the type for values whose type at the other end is derived from a standard one."""
         self.foreign: Callable[[Any], list[Any]] = self.handle
         """Encodes what is of no standard type."""
         self.module: Callable[[str], Any] = import_module
-        """Finds a module."""
         self.derives = True
-        """Whether values of types derived from standard ones are sent as values, with a number."""
+        """Whether values of types derived from standard ones are sent as values."""
         self.serving = 0
         """How many questions of the other end are being answered."""
 
-    # ------------------------------------------------------------ messages
+    def _json(self, work: Callable[[], Any]) -> Any:
+        digits = sys.get_int_max_str_digits()
+        sys.set_int_max_str_digits(0)
+        try:
+            return work()
+        finally:
+            sys.set_int_max_str_digits(digits)
 
     def send(self, message: Any) -> None:
-        """Write a message; its numbers may have any number of digits."""
-        digits = sys.get_int_max_str_digits()
-        sys.set_int_max_str_digits(0)
+        """Write a message."""
+        text = self._json(lambda: json.dumps(message, separators=(",", ":"), check_circular=False))
+        view = memoryview(f"{len(text):016x}{text}".encode("ascii"))
         try:
-            data = json.dumps(message, separators=(",", ":"), check_circular=False).encode("ascii")
-        finally:
-            sys.set_int_max_str_digits(digits)
-        view = memoryview(b"%016x" % len(data) + data)
-        while view:
-            view = view[os.write(self._pipes[1], view) :]
+            while view:
+                view = view[os.write(self._writing, view) :]
+        except OSError:
+            self.fatal("")
 
     def receive(self) -> Any:
-        """Read a message."""
+        """Read a message: a list that begins with a text."""
         try:
             size = int(self._read(16), 16)
-        except ValueError:
-            self.fatal("answered what cannot be read")
-        if size > self._limit:
-            self.fatal(f"answered more than {self._limit} bytes")
-        data = self._read(size)
-        digits = sys.get_int_max_str_digits()
-        sys.set_int_max_str_digits(0)
-        try:
-            message = json.loads(data)
+            if size > self._limit:
+                self.fatal(f"answered more than {self._limit} bytes")
+            data = self._read(size)
+            message = self._json(lambda: json.loads(data))
+            if type(message) is list and message and type(message[0]) is str:
+                return message
         except MemoryError:
             self.fatal("out of memory")
-        except (ValueError, RecursionError) as error:
-            self.fatal(f"answered what cannot be read ({type(error).__name__})")
-        finally:
-            sys.set_int_max_str_digits(digits)
-        if type(message) is not list or not message or type(message[0]) is not str:
-            self.fatal("answered what cannot be read")
-        return message
+        except (ValueError, RecursionError):
+            pass
+        return self.fatal("answered what cannot be read")
 
     def _read(self, size: int) -> bytes:
         parts = []
         while size:
-            part = os.read(self._pipes[0], min(size, 1 << 20))
-            if not part:
+            parts.append(os.read(self._reading, min(size, 1 << 20)))
+            size -= len(parts[-1])
+            if not parts[-1]:
                 self.fatal("")
-            parts.append(part)
-            size -= len(part)
         return b"".join(parts)
 
     def ask(self, operation: str, *arguments: Any, **keywords: Any) -> Any:
         """Have the other end do something; return its value or raise its exception. It may ask back meanwhile."""
         self.send([operation, *self.pack([*arguments, keywords])])
-        while True:
-            message = self.receive()
-            if message[0] not in ("value", "raise"):
-                self.serve(message)
-                continue
-            value = self.unpack(message)[0]
-            if message[0] == "value":
-                return value
-            raise value if isinstance(value, BaseException) else RuntimeError(str(value))
+        while (message := self.receive())[0] not in ("value", "raise"):
+            self.serve(message)
+        value = self.unpack(message)[0]
+        if message[0] == "value":
+            return value
+        raise value if isinstance(value, BaseException) else RuntimeError(str(value))
 
     def serve(self, message: Any) -> None:
         """Do what the other end asks for, and answer."""
@@ -192,26 +196,24 @@ class Wire:
         changed = [self.objects[node[0]] for node in message[1]]
         self.serving += 1
         try:
-            operation = self.operations[message[0]]
-            kind, value = "value", operation(*arguments, **keywords)
+            value = self.operations[message[0]](*arguments, **keywords)
             owner = getattr(arguments[0], "__self__", None) if message[0] == "call" else None
             if id(owner) in self.numbers:  # a method: what it belongs to may have changed, too
                 changed.append(owner)
-            answer = self.pack([value, *changed])
+            answer = ["value", *self.pack([value, *changed])]
         except BaseException as error:
-            kind, value = "raise", error
             try:
-                answer = self.pack([error, *changed])
+                answer = ["raise", *self.pack([error, *changed])]
             except BaseException:
-                answer = self.pack([RuntimeError(type(error).__name__)])
+                answer = ["raise", *self.pack([RuntimeError(type(error).__name__)])]
         self.serving -= 1
-        self.send([kind, *answer])
-
-    # ------------------------------------------------------------ numbers
+        self.send(answer)
 
     def keep(self, value: Any, number: int | None = None) -> int:
         """Number an object for good (both ends hold on to it)."""
         if number is None:
+            if id(value) in self.numbers:
+                return self.numbers[id(value)]
             number, self._next = self._next, self._next + 2
         self.objects[number] = value
         self.numbers[id(value)] = number
@@ -219,25 +221,12 @@ class Wire:
 
     def handle(self, value: Any) -> list[Any]:
         """Encode an object that stays here."""
-        cls = type(value)
-        return ["h", self.keep(value), cls.__name__, callable(value)]
-
-    # ------------------------------------------------------------ there
+        return ["h", self.keep(value), type(value).__name__, callable(value)]
 
     def pack(self, values: list[Any]) -> list[Any]:
         """Return the contents of all containers in ``values``, and the values."""
         nodes: list[Any] = []
-        pending: list[int] = []
-        seen: set[int] = set()
-
-        def container(value: Any, base: type) -> list[Any]:
-            number = self.numbers.get(id(value))
-            if number is None:
-                number = self.keep(value)
-            if number not in seen:
-                seen.add(number)
-                pending.append(number)
-            return ["@", number]
+        pending: dict[int, None] = {}
 
         def one(value: Any) -> Any:
             cls = type(value)
@@ -246,210 +235,132 @@ class Wire:
             if cls is tuple:
                 return ["t", *map(one, value)]
             base = standard_base(cls)
-            if base is not cls and base is not None and not self.derives and id(value) not in self.numbers:
-                return self.foreign(value) if not hasattr(cls, "_unisd_kept") else one(plain_copy(value, base))
-            if base is not None and base.__name__ in MUTABLE and base is MUTABLE[base.__name__]:
-                return container(value, base)
-            if id(value) in self.numbers:
+            known = id(value) in self.numbers
+            if base is not None and base is not cls and not self.derives and not known:
+                copied = hasattr(cls, "_unisd_kept") and not issubclass(cls, BaseException)
+                return one(base(value)) if copied else self.foreign(value)  # type: ignore[call-arg]
+            if base in MUTABLE.values():
+                number = self.keep(value)
+                pending.setdefault(number)
+                return ["@", number]
+            if known:
                 return ["@", self.numbers[id(value)]]
-            if cls is types.ModuleType:
-                return ["M", value.__name__]
-            if cls in _VIEWS:
-                return ["view", cls.__name__, one(_VIEWS[cls](value))]
-            if isinstance(value, type):
-                key = _type_key(value)
-                if key is not None:
-                    return ["T", key]
-                if issubclass(value, BaseException):
-                    return ["C", self.keep(value), *derived(value)]
-                return self.foreign(value)
-            if cls.__module__ == "numpy" and hasattr(value, "dtype") and (array := _array(value)):
-                return [array[0], *(array[1:] if array[0] == "N" else map(one, array[1:]))]
+            if isinstance(value, types.ModuleType | type):
+                return named(value)
             if base is None:
                 return self.foreign(value)
-            if base is cls:
-                return plain(value, base)
-            return ["k", self.keep(value), *derived(cls), plain(value, base)]
+            return plain(value, base) if base is cls else ["k", self.keep(value), derived(cls), plain(value, base)]
 
-        def plain_copy(value: Any, base: Any) -> Any:
-            if issubclass(base, BaseException):
-                return _exception(base, value.args)
-            return base(value) if base is not defaultdict else base(value.default_factory, value)
+        def named(value: Any) -> Any:
+            if isinstance(value, types.ModuleType):
+                return ["M", value.__name__]
+            if _key(value) is not None:
+                return ["T", _key(value)]
+            return ["C", self.keep(value), derived(value)] if issubclass(value, BaseException) else self.foreign(value)
 
         def plain(value: Any, base: type) -> Any:
+            if base in _EXACT:
+                return one(_EXACT[base](value))
             if issubclass(base, BaseException):
-                return ["x", _type_key(base), *map(one, BaseException.args.__get__(value))]  # type: ignore[attr-defined]
-            if base in _PLUS:
-                return one(_PLUS[base](value))
-            key = _type_key(base) or ""
+                return ["x", _key(base), *map(one, value.args)]
+            key = _key(base) or ""
             return ["v", key, *map(one, VALUES[key](value))]
 
         def derived(cls: type) -> list[Any]:
             base = standard_base(cls) or object
-            own = {name for parent in cls.__mro__[: cls.__mro__.index(base)] for name in vars(parent)}
-            number = self._types.setdefault(cls, len(self._types))
-            return [number, cls.__name__, _type_key(base), sorted(own)]
+            own = {name for parent in cls.__mro__ if parent not in base.__mro__ for name in vars(parent)}
+            return [self._types.setdefault(cls, len(self._types)), cls.__name__, _key(base), sorted(own)]
 
         def contents(value: Any) -> list[Any]:
-            cls = type(value)
-            base = standard_base(cls) or list
-            kind = None if cls is base else derived(cls)
-            extra: Any = None
-            if base is bytearray:
-                return [base.__name__, value.decode("latin-1"), extra, kind]
-            if base in _MAPPINGS:
-                parts = [part for pair in base.items(value) for part in pair]  # type: ignore[attr-defined]
-                extra = one(value.default_factory) if base is defaultdict else None
+            base: Any = standard_base(type(value))
+            extra = one(value.default_factory) if base is defaultdict else value.maxlen if base is deque else None
+            if issubclass(base, dict):
+                parts: Any = [part for pair in base.items(value) for part in pair]
             else:
-                parts = list(base.__iter__(value))  # type: ignore[attr-defined]
-                extra = value.maxlen if base is deque else None
-            return [base.__name__, parts if ATOMS.issuperset(map(type, parts)) else [*map(one, parts)], extra, kind]
+                parts = [value.decode("latin-1")] if base is bytearray else [*base.__iter__(value)]
+            if not ATOMS.issuperset(map(type, parts)):
+                parts = [*map(one, parts)]
+            own = type(value) is not base and self.derives
+            return [base.__name__, parts, extra, derived(type(value)) if own else None]
 
         encoded = [*map(one, values)]
+        done: set[int] = set()
         while pending:
-            number = pending.pop()
-            nodes.append([number, *contents(self.objects[number])])
+            number, _ = pending.popitem()
+            if number not in done:
+                done.add(number)
+                nodes.append([number, *contents(self.objects[number])])
         return [nodes, encoded]
-
-    # ------------------------------------------------------------ and back
 
     def unpack(self, message: list[Any]) -> list[Any]:
         """Return the values of a message, after its contents have been put into the containers."""
         try:
             _, nodes, values = message
-            if not values:
-                raise ValueError("no value")
             for number, name, _, extra, kind in nodes:
                 if number not in self.objects:
-                    base = MUTABLE[name] if kind is None else self._derived(*kind)
-                    factory = self._one(extra) if name == "defaultdict" else None
-                    shell = base([], extra) if name == "deque" else base(factory) if factory is not None else base()
-                    self.keep(shell, number)
+                    base = self._derived(kind) if kind else MUTABLE[name]
+                    given = [[], extra] if name == "deque" else [self._one(extra)] if name == "defaultdict" else []
+                    self.keep(base(*given), number)
             for number, name, parts, _, _ in nodes:
                 self._fill(self.objects[number], MUTABLE[name], parts)
-            return [self._one(value) for value in values]
+            if values:
+                return [self._one(value) for value in values]
         except MemoryError:
-            return self.fatal("out of memory")
+            self.fatal("out of memory")
         except Exception as error:
-            return self.fatal(f"answered what cannot be read ({type(error).__name__})")
+            self.fatal(f"answered what cannot be read ({type(error).__name__})")
+        return self.fatal("answered what cannot be read")  # type: ignore[no-any-return]
 
     def _fill(self, shell: Any, base: Any, parts: Any) -> None:
         if standard_base(type(shell)) is not base:
             raise TypeError("another type")
-        if base is bytearray:
-            shell[:] = parts.encode("latin-1")
-            return
         if list in set(map(type, parts)):
             parts = [*map(self._one, parts)]
         base.clear(shell)
-        if base in _MAPPINGS:
+        if issubclass(base, dict):
             for key, value in zip(parts[::2], parts[1::2], strict=True):
                 base.__setitem__(shell, key, value)
+        elif base is bytearray:
+            shell[:] = parts[0].encode("latin-1")
         else:
             (base.update if base is set else base.extend)(shell, parts)
 
     def _one(self, value: Any) -> Any:
         if type(value) is not list:
             return value
-        tag, *parts = value
-        if tag == "@":
-            return self.objects[parts[0]]
-        if tag == "i":
-            return int(parts[0], 16)
+        tag, first, *parts = value if len(value) > 1 else [*value, None]
         if tag == "t":
-            return tuple(map(self._one, parts))
-        if tag == "v" and parts[0] in VALUES:
-            return (_MAKERS.get(parts[0]) or _standard_type(parts[0]))(*map(self._one, parts[1:]))
-        if tag == "T":
-            return _standard_type(parts[0])
-        if tag == "M":
-            return self.module(parts[0])
-        if tag == "view":
-            return getattr(self._one(parts[1]), parts[0].removeprefix("dict_"))()
+            return tuple(map(self._one, value[1:]))
+        if tag == "@":
+            return self.objects[first]
+        if tag == "i":
+            return int(first, 16)
+        if tag == "v" and first in VALUES:
+            return (_MAKERS.get(first) or _type(first))(*map(self._one, parts))
         if tag == "x":
-            return _exception(_standard_type(parts[0]), [*map(self._one, parts[1:])])
-        if tag == "C":
-            self.keep(cls := self._derived(*parts[1:]), parts[0])
+            return _exception(_type(first), [*map(self._one, parts)])
+        if tag == "T":
+            return _type(first)
+        if tag == "M":
+            return self.module(first)
+        if tag not in ("h", "k", "C"):
+            raise ValueError(f"no tag {tag!r}")
+        if first not in self.objects:
+            self.keep(self.remote(*parts) if tag == "h" else self._kept(*parts), first)
+        return self.objects[first]
+
+    def _kept(self, kind: list[Any], content: Any = None) -> Any:
+        cls: Any = self._derived(kind)
+        if content is None:
             return cls
-        if tag in ("N", "n"):
-            return _from_array(tag, *map(self._one, parts))
-        if tag == "h":
-            if parts[0] not in self.objects:
-                self.keep(self.remote(*parts), parts[0])
-            return self.objects[parts[0]]
-        if tag == "k":
-            number, content = parts[0], self._one(parts[5])
-            cls = self._derived(*parts[1:5])
-            made = (
-                _exception(cls, content.args) if isinstance(content, BaseException) else cls.__new__(cls, *_made(content))  # type: ignore[call-overload]
-            )
-            self.keep(made, number)
-            return made
-        raise ValueError(f"no tag {tag!r}")
+        plain = self._one(content)
+        if isinstance(plain, BaseException):
+            return _exception(cls, plain.args)
+        key = _key(type(plain))
+        return cls.__new__(cls, *(VALUES[key](plain) if key in VALUES else [plain]))
 
-    def _derived(self, number: int, name: str, key: str, own: list[str]) -> type:
+    def _derived(self, kind: list[Any]) -> type:
+        number, name, key, own = kind
         if number not in self._made_types:
-            self._made_types[number] = self.kept(name, _standard_type(key), own)
+            self._made_types[number] = self.kept(name, _type(key), own)
         return self._made_types[number]
-
-
-def standard_base(cls: type) -> type | None:
-    """Return the standard type that values of ``cls`` are sent as, None if they stay where they are."""
-    if cls not in _bases:
-        _bases[cls] = next(
-            (
-                base
-                for base in cls.__mro__
-                if base in _PLUS
-                or base in MUTABLE.values()
-                or (key := _type_key(base)) in VALUES
-                or (key is not None and issubclass(base, BaseException))
-            ),
-            None,
-        )
-    return _bases[cls]
-
-
-_bases: dict[type, type | None] = {bool: None}
-
-
-def _made(content: Any) -> list[Any]:
-    key = _type_key(type(content))
-    return VALUES[key](content) if key in VALUES and key not in _MAKERS else [content]
-
-
-def _exception(cls: type, arguments: Iterable[Any]) -> BaseException:
-    if not issubclass(cls, BaseException):
-        raise TypeError("no exception")
-    try:
-        return cls(*arguments)
-    except Exception:
-        error = cls.__new__(cls)
-        error.args = tuple(arguments)
-        return error
-
-
-_ARRAY_KINDS = "biufcSUMm"
-
-
-def _array(value: Any) -> list[Any] | None:
-    """Return a NumPy array or number as plain data; None for one of a kind that stays where it is."""
-    if value.dtype.kind == "O" and type(value).__name__ == "ndarray":
-        return ["n", tuple(value.shape), tuple(value.ravel().tolist())]
-    if value.dtype.kind not in _ARRAY_KINDS or type(value).__name__ == "matrix":
-        return None
-    scalar = type(value).__name__ != "ndarray"
-    return ["N", value.dtype.str, base64.b64encode(value.tobytes()).decode(), scalar, *value.shape]
-
-
-def _from_array(tag: str, first: Any, second: Any, scalar: bool = False, *shape: int) -> Any:
-    numpy = import_module("numpy")
-    if tag == "n":
-        made = numpy.empty(len(second), dtype=object)
-        made[:] = [*second]
-        return made.reshape(first)
-    kind = numpy.dtype(first)
-    if kind.kind not in _ARRAY_KINDS:
-        raise ValueError(f"no array of {first}")
-    made = numpy.frombuffer(bytearray(base64.b64decode(second)), kind).reshape(shape)
-    return made[()] if scalar else made

@@ -135,7 +135,13 @@ def start(shield: Protection, sources: dict[str, Any], limits: dict[str, float])
     """
     with _folder(shield.mode) as folder:
         tests = json.dumps(sources["tests"])
-        job = {"program": sources["program"], "setup": sources["setup"], "mode": shield.mode, "landlock": shield.landlock > 0, "seccomp": shield.seccomp}
+        job = {
+            "program": sources["program"],
+            "setup": sources["setup"],
+            "mode": shield.mode,
+            "landlock": shield.landlock > 0,
+            "seccomp": shield.seccomp,
+        }
         readable, importable = _python_paths()
         job |= {"limits": limits, "readable": [*readable, folder], "path": importable}
         for together in (False, True):
