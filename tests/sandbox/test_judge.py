@@ -92,7 +92,7 @@ def test_cheats_fail(name: str) -> None:
 
 
 def test_expected_values_never_enter_the_program() -> None:
-    # Whatever of its process it looks through: frames, objects, descriptors. Only the tests hold a text with 741 and 2.
+    # Whatever of its process it looks through: frames, objects, descriptors. Only the tests hold that word.
     program = """
 import gc, os, sys
 def f(x):
@@ -111,11 +111,11 @@ def f(x):
     while frame:
         found += [*frame.f_locals.values(), *frame.f_globals.values()]
         frame = frame.f_back
-    return any(part[:1] == '2' for value in [*found, *gc.get_objects()] for part in repr(value).split('741')[1:])
+    return any(part[:3] == 'zal' for value in [*found, *gc.get_objects()] for part in repr(value).split('quet')[1:])
 """
-    tests = ["assert not f(1)", "assert f(1) == 7412"]
+    tests = ["assert not f(1)", "assert f(1) == 'quetzal'"]
     assert "assertion 2 of 2 failed" in run_tests(program, tests).reason
-    assert "assertion 1 of 2 failed" in run_tests(f"{program}\nleak = ['7' + '412']", tests).reason
+    assert "assertion 1 of 2 failed" in run_tests(f"{program}\nleak = ['quet' + 'zal']", tests).reason
 
 
 HONEST = {
@@ -178,7 +178,7 @@ HONEST = {
     'UserList': ('from collections import UserList\nclass S(UserList):\n def push(s, x): s.append(x)\ndef f():\n s = S(); s.push(1); return s', ['assert f() == [1]', 'assert 1 in f()']),
     'UserDict': ('from collections import UserDict\ndef f(): return UserDict(a=1)', ["assert f() == {'a': 1}", "assert 'a' in f()"]),
     'ChainMap': ('from collections import ChainMap\ndef f(): return ChainMap({1: 2}, {3: 4})', ['assert f() == {1: 2, 3: 4}']),
-    'enums': ("from enum import *\nclass I(IntEnum):\n A = 1\nclass F(Flag):\n A = 1\n B = 2\nclass S(str, Enum):\n A = 'a'\ndef f(): return I.A", ['assert f() == 1', 'assert [f()] == [1]', 'assert F.A | F.B == F(3)', 'assert F.A in F.A | F.B', "assert S.A == 'a'", 'assert list(ITEM) == [1]']),
+    'enums': ("from enum import *\nclass I(IntEnum):\n A = 1\nclass F(Flag):\n A = 1\n B = 2\nclass S(str, Enum):\n A = 'a'\ndef f(): return I.A", ['assert f() == 1', 'assert [f()] == [1]', 'assert F.A | F.B == F(3)', 'assert F.A in F.A | F.B', "assert S.A == 'a'", 'assert list(I) == [1]']),
     'paths': ("from pathlib import Path\ndef f(): return Path('a') / 'b'", ["from pathlib import Path\nassert f() == Path('a/b')", "assert f() != 'a/b'", "assert f() / 'c' == Path('a/b/c')"]),
     'UUID': ('import uuid\ndef f(): return uuid.UUID(int=5)', ['import uuid\nassert f() == uuid.UUID(int=5)', 'assert f() != 5']),
     'addresses': ("import ipaddress as i\ndef f(): return i.ip_address('1.2.3.4')", ["import ipaddress\nassert f() == ipaddress.ip_address('1.2.3.4')", "assert f() in ipaddress.ip_network('1.2.3.0/24')"]),

@@ -25,7 +25,12 @@ else:
 End = Callable[..., NoReturn]
 _ANSWER_BYTES = 1 << 26
 _BUILTINS = frozenset(name for name in vars(builtins) if not name.startswith("_"))
-_words = lambda text: frozenset(text.split())  # noqa: E731
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 # Modules that tests may import and still be kept apart: what they do does not reach the program's process.
 _APART = _words(
     "__future__ abc array base64 binascii bisect calendar cmath collections contextlib copy dataclasses datetime"

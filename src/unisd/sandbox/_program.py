@@ -24,12 +24,13 @@ _OPERATORS = (
 _ITERATORS = {type(iter(kind())) for kind in (list, tuple, set, dict, str, bytes, collections.deque)}
 
 
-def load(source: str, module: types.ModuleType) -> None:
-    """Run a source in a module, without warnings and with no compiler options of this file."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        code = compile(source, f"<{module.__name__}>", "exec", dont_inherit=True, optimize=0)
-    exec(code, module.__dict__)
+def load(program: str, module: types.ModuleType, setup: str = "") -> Any:
+    """Run sources in a module, without warnings and with no compiler options of this file."""
+    for source in (setup, program):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            code = compile(source, f"<{module.__name__}>", "exec", dont_inherit=True, optimize=0)
+        exec(code, module.__dict__)
 
 
 def new_module() -> types.ModuleType:
@@ -53,7 +54,7 @@ def serve(job: dict[str, Any], reading: int, writing: int) -> NoReturn:
         "subclasscheck": lambda cls, other: issubclass(other, cls),
         "enter": lambda value: value.__enter__(),
         "exit": lambda value, *error: value.__exit__(*error),
-        "load": lambda: [load(source, module) for source in (job["setup"], job["program"])],
+        "load": lambda: load(job["program"], module, job["setup"]),
         "names": lambda wanted: {name: vars(module)[name] for name in wanted if name in vars(module)},
         "iter": _iterator,
         "number": _number,

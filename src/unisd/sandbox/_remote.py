@@ -35,6 +35,10 @@ def is_remote(value: Any) -> bool:
     return getattr(type(value), "_unisd_remote", False) is True
 
 
+def _attribute(get: Callable[..., Any], put: Callable[..., Any] | None, name: str) -> property:
+    return property(lambda this: get(this, name), put and (lambda this, value: put(this, name, value)))
+
+
 class StandIns:
     """Makes remote objects and the types of kept ones for one line.
 
@@ -105,12 +109,11 @@ class StandIns:
     def remote(self, name: str, is_callable: bool) -> Any:
         """Make a remote object, by the name of its type."""
         if (name, is_callable) not in self._types:
-            members: dict[str, Any] = {
-                key: value for key, value in self._methods.items() if is_callable or key != "__call__"
-            }
-            for key in ("__doc__", "__class__"):
-                members[key] = property(lambda this, key=key: self._methods["__getattr__"](this, key))
-            self._types[name, is_callable] = type(str(name), (), {**members, "_unisd_remote": True, "__slots__": ()})
+            members: dict[str, Any] = {**self._methods, "_unisd_remote": True, "__slots__": ()}
+            members |= {key: _attribute(self._methods["__getattr__"], None, key) for key in ("__doc__", "__class__")}
+            if not is_callable:
+                del members["__call__"]
+            self._types[name, is_callable] = type(str(name), (), members)
         return self._types[name, is_callable]()
 
     def kept(self, name: str, base: type, own: Iterable[str]) -> type:
@@ -129,9 +132,7 @@ class StandIns:
         members: dict[str, Any] = {"__getattr__": get, "_unisd_kept": True}
         for key in own:
             if key[:2] != "__":
-                members[key] = property(
-                    lambda this, key=key: get(this, key), lambda this, value, key=key: put(this, key, value)
-                )
+                members[key] = _attribute(get, put, key)
             elif key[2:-2] in _FORWARDED and key[2:-2] not in never:
                 members[key] = self._methods[key]
         if not issubclass(base, BaseException):

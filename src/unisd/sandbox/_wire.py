@@ -20,10 +20,23 @@ from typing import Any
 ATOMS = frozenset([type(None), bool, int, float, str])
 MUTABLE = {kind.__name__: kind for kind in (list, dict, set, deque, Counter, OrderedDict, defaultdict, bytearray)}
 _LONG_BITS = 1 << 13  # longer numbers would take long to write in decimal digits
-_EXACT = {int: int.__pos__, float: float.__pos__, str: str.__str__, tuple: lambda v: tuple.__getitem__(v, slice(None))}
+_EXACT: dict[Any, Callable[[Any], Any]] = {
+    int: int.__pos__,
+    float: float.__pos__,
+    str: str.__str__,
+    tuple: lambda v: (*v,),
+}
 _TYPES = ("builtins", "collections", "datetime", "decimal", "fractions", "types", "json", "re", "pathlib", "uuid")
-_text = lambda value: [str(value)]  # noqa: E731
-_clock = lambda t: [t.hour, t.minute, t.second, t.microsecond, t.tzinfo]  # noqa: E731
+
+
+def _text(value: Any) -> list[Any]:
+    return [str(value)]
+
+
+def _clock(time: Any) -> list[Any]:
+    return [time.hour, time.minute, time.second, time.microsecond, time.tzinfo]
+
+
 # Standard types whose values do not change: what their constructor, or that of _MAKERS, makes them from.
 VALUES: dict[str, Callable[[Any], list[Any]]] = {
     "builtins.complex": lambda z: [z.real, z.imag],
@@ -312,7 +325,7 @@ class Wire:
         return self.fatal("answered what cannot be read")  # type: ignore[no-any-return]
 
     def _fill(self, shell: Any, base: Any, parts: Any) -> None:
-        if standard_base(type(shell)) is not base:
+        if standard_base(type(shell)) != base:
             raise TypeError("another type")
         if list in set(map(type, parts)):
             parts = [*map(self._one, parts)]
