@@ -106,6 +106,13 @@ class StandIns:
 
         return method
 
+    def _noted(self, name: str, compare: Callable[..., Any]) -> Callable[..., Any]:
+        def method(this: Any, other: Any) -> Any:
+            self._record["foreign"] = name
+            return compare(this, other)
+
+        return method
+
     def remote(self, name: str, is_callable: bool) -> Any:
         """Make a remote object, by the name of its type."""
         if (name, is_callable) not in self._types:
@@ -133,6 +140,8 @@ class StandIns:
         for key in own:
             if key[:2] != "__":
                 members[key] = _attribute(get, put, key)
+            elif key[2:-2] in _COMPARED:
+                members |= {key: self._noted(name, getattr(base, key)), "__hash__": base.__hash__}
             elif key[2:-2] in _FORWARDED and key[2:-2] not in never:
                 members[key] = self._methods[key]
         if not issubclass(base, BaseException):
