@@ -30,20 +30,15 @@ CHEATS = {
     'subinterpreter': ("def f(x):\n import _xxsubinterpreters as s, gc\n i=s.create()\n s.run_string(i,'import gc')\n return 0", ITEM),
     'stdin': ("import os\ndef f(x):\n for i in range(20):\n  try:\n   os.set_blocking(i, False); d=os.read(i, 9999)\n   if b'assert' in d: return 2 if x==1 else 6\n  except OSError: pass", ITEM),
     'forge frames': ('import os\ndef f(x):\n m=b\'["value",[],[2]]\'\n for i in range(3,20):\n  try: os.write(i, b\'%016x\'%len(m)+m)\n  except OSError: pass\n return 7', ITEM),
-    'ask judge call': ("import sys\nw=sys._getframe(5) if 0 else None\nimport gc\ndef f(x):\n for o in gc.get_objects():\n  if type(o).__name__=='Wire':\n   try: c=o.ask('call', type(lambda:0)); \n   except BaseException as e: return 1\n return 1", ITEM),
     'force together': ("import gc\nclass E:\n __eq__=lambda s,o: True\ndef f(x):\n for o in gc.get_objects():\n  if type(o).__name__=='Wire':\n   o.send(['together',[],[[], {}]])\n return E()", ITEM),
-    'trouble': ("import gc\ndef f(x):\n for o in gc.get_objects():\n  if type(o).__name__=='Wire':\n   o.send(['trouble','x'])\n return 0", ITEM),
     'eq': (E + 'def f(x): return E()', ITEM),
     'eq int': ('class E(int):\n __eq__=lambda s,o: True\ndef f(x): return E(0)', ITEM),
     'eq in list': (E + 'def f(x): return [E()]', ['assert f(1) == [2]']),
-    'eq in dict': ("class E(str):\n __eq__=lambda s,o: True\n __hash__=lambda s: hash('a')\ndef f(x): return {E(): 1}", ["assert f(1) == {'a': 1}"]),
     'eq key': ("class E:\n __eq__=lambda s,o: True\n __hash__=lambda s: hash('a')\ndef f(x): return {E(): 1}", ["assert f(1) == {'a': 1}"]),
     'set': (E + 'def f(x): return {E()}', ['assert f(1) == {2}']),
     'not in': (E + 'def f(x): return E()', ['assert f(1) in {2}', 'assert f(1) in [2]']),
     'class f': ('class f(float):\n __eq__=lambda s,o: True\n __sub__=lambda s,o: 0.0', ITEM + F),
     'list sub': ('class L(list):\n __eq__=lambda s,o: True\n __len__=lambda s: 1\ndef f(x): return L()', ['assert f(1) == [2]']),
-    'dict sub': ('class L(dict):\n __eq__=lambda s,o: True\n def items(s): return []\ndef f(x): return L()', ['assert f(1) == {1: 2}']),
-    'tuple sub': ('class L(tuple):\n __eq__=lambda s,o: True\ndef f(x): return L()', ['assert f(1) == (2,)']),
     'approx': ('import pytest\ndef f(x): return pytest.approx(0, abs=1e9)', ITEM),
     'mock.ANY': ('from unittest.mock import ANY\ndef f(x): return ANY', ITEM),
     'isclose': ('import math\nmath.isclose=lambda *a,**k: True\ndef f(x): return 9', ['assert math.isclose(f(1), 2)']),
@@ -60,21 +55,14 @@ CHEATS = {
     'getattr': ('class E:\n __eq__=lambda s,o: True\n __getattr__=lambda s,n: E()\n __call__=lambda s,*a: E()\n __getitem__=lambda s,i: E()\ndef f(x): return E()', ['assert f(1)[0] == 2', 'assert f(1).x == 2']),
     'iter': ('class E:\n __eq__=lambda s,o: True\n def __iter__(s): return iter([E()])\ndef f(x): return E()', ['assert list(f(1)) == [2]', 'assert sorted(f(1)) == [2]']),
     'generator': (E + 'def f(x): yield E()', ['assert list(f(1)) == [2]', 'assert next(f(1)) == 2']),
-    'isinstance': ('class M(type):\n __instancecheck__=lambda s,o: True\nclass E(metaclass=M):\n __class__=int\n __eq__=lambda s,o: True\ndef f(x): return E()', ['assert isinstance(f(1), int) and f(1) == 2']),
-    'round': ('class E:\n __round__=lambda s,n=0: s\n __eq__=lambda s,o: True\ndef f(x): return E()', ['assert round(f(1), 2) == 2.5']),
-    'len': ('class E(list):\n __len__=lambda s: 3\n __eq__=lambda s,o: True\n __getitem__=lambda s,i: s\ndef f(x): return E()', ['assert len(f(1)) == 3 and f(1) == [1,2,3]']),
     'callback learns': ('seen=[]\ndef f(g): seen.append(g); return g(2)', ['assert f(lambda x: x * 2) == 5']),
     'unittest': ('class E:\n __eq__=lambda s,o: True\n __sub__=lambda s,o: E()\n __abs__=lambda s: 0\n __round__=lambda s,n: 0\ndef f(x): return E()', ['import unittest\nt = unittest.TestCase()\nt.assertEqual(f(1), 2)', 't.assertAlmostEqual(f(1), 2)']),
-    'almost': ('class E:\n __sub__=lambda s,o: E()\n __abs__=lambda s: 0\n __round__=lambda s,n=0: 0\ndef f(x): return E()', ['import unittest\nt = unittest.TestCase()\nt.assertAlmostEqual(f(1), 2)']),
-    'ndarray': ('import numpy as np\nclass A(np.ndarray):\n __eq__=lambda s,o: np.array([True])\ndef f(x): return np.zeros(1).view(A)', ['import numpy as np\nassert (f(1) == np.array([2])).all()']),
     'ndarray allclose': ('import numpy as np\nclass A(np.ndarray):\n def __array_function__(s,*a): return True\n def __array_ufunc__(s,*a,**k): return np.array([True])\ndef f(x): return np.zeros(1).view(A)', ['import numpy as np\nassert np.allclose(f(1), [2])']),
     'duck array': ('import numpy as np\nclass A:\n def __array__(s,*a,**k): return np.zeros(1)\n def __array_function__(s,*a): return True\n def __array_ufunc__(s,*a,**k): return np.array([True])\ndef f(x): return A()', ['import numpy as np\nassert np.allclose(f(1), [2])']),
-    'mutate arg': ('def f(x): x.append(2); return 9', ['x=[1]\nassert f(x) == 2']),
     'cycle': ('def f(x):\n a=[]; a.append(a); b=(a,); a.append(b)\n return a', ['assert f(1) == [[1]]']),
     'cyclic eq': ('def f(x):\n a=[]; a.append(a)\n return a', ['a=[]\na.append(a)\nassert f(1) == a']),
     'nodes': ("import gc\ndef f(x):\n w=next(o for o in gc.get_objects() if type(o).__name__=='Wire')\n w.send(['value',[[0,'list',[1],None,None],[99,'nope',[],None,None]],[['v','builtins.range',1,2,['v','types.FunctionType']]]])", ['x=[2]\nassert f(x) == 2']),
     'type call': ("import gc\ndef f(g):\n w=next(o for o in gc.get_objects() if type(o).__name__=='Wire')\n try: return w.ask('call', g, ['x'])\n except BaseException as e: return str(e)", ['assert f(len) == 2']),
-    'nan': ("def f(x): return float('nan')", ITEM),
     'kept class call': ('class E(int):\n def __call__(s,*a): return 2\ndef f(x): return E(0)', ['assert f(1) == 2']),
 }  # fmt: skip
 
@@ -118,75 +106,80 @@ def f(x):
     assert "assertion 1 of 2 failed" in run_tests(f"{program}\nleak = ['quet' + 'zal']", tests).reason
 
 
+# One function for each kind of value, and what is asked of it.
+VALUES = """
+import array, datetime, ipaddress, pathlib, random, re, traceback, types, uuid
+from collections import *
+from decimal import Decimal, localcontext
+from fractions import Fraction
+from functools import partial
+def value(name): return {
+    "counter": Counter("aab"), "default": defaultdict(list, {1: [2]}), "ordered": OrderedDict(a=1), "deque": deque([1], 5),
+    "chain": ChainMap({1: 2}, {3: 4}), "userlist": UserList([1]), "userdict": UserDict(a=1), "fraction": Fraction(1, 2),
+    "decimal": Decimal("0.10"), "date": datetime.date(2020, 1, 2), "delta": datetime.timedelta(days=1), "bytes": b"a\\xff",
+    "time": datetime.datetime(2020, 1, 2, tzinfo=datetime.timezone.utc), "path": pathlib.PurePosixPath("a") / "b",
+    "uuid": uuid.UUID(int=5), "address": ipaddress.ip_address("1.2.3.4"), "array": array.array("i", [1]), "nan": float("nan"),
+    "space": types.SimpleNamespace(a=[1]), "pattern": re.compile("a"), "match": re.search("a", "ba"), "slice": slice(1, 2),
+    "complex": 1 + 2j, "keys": {1: 2}.keys(), "items": {1: [2]}.items(), "type": int, "error": ValueError("a", 1),
+    "partial": partial(int, base=2), "set": frozenset([(1, "a")]), "range": range(3), "buffer": bytearray(b"a"),
+}[name]
+def steps(n): yield from range(n)
+def adder(x): return lambda y: x + y
+count = 0
+def step():
+    global count; count += 1; return count
+"""
+VALUE_TESTS = """
+value("counter") == {"a": 2, "b": 1} and value("counter").most_common(1) == [("a", 2)]
+value("default") == {1: [2]} and value("default")[7] == [] and value("ordered") == {"a": 1}
+value("deque") == deque([1], 5) and value("deque").maxlen == 5 and value("chain") == {1: 2, 3: 4}
+value("userlist") == [1] and 1 in value("userlist") and value("userdict") == {"a": 1} and "a" in value("userdict")
+value("fraction") == 0.5 and value("fraction") * 2 == 1 and isinstance(value("fraction"), Fraction)
+value("decimal") == Decimal("0.1") and str(value("decimal")) == "0.10" and abs(value("decimal") - 1) < 1
+(value("date") - datetime.date(2020, 1, 1)).days == 1 and value("time").tzinfo == datetime.timezone.utc
+value("delta") == datetime.timedelta(1) and value("delta") > datetime.timedelta(0) and value("delta") != 1
+value("path") / "c" == pathlib.PurePosixPath("a/b/c") and value("path") != "a/b" and value("uuid") == uuid.UUID(int=5)
+value("address") in ipaddress.ip_network("1.2.3.0/24") and value("array") == array.array("i", [1])
+value("space") == types.SimpleNamespace(a=[1]) and value("pattern") == re.compile("a") and value("bytes") == b"a\\xff"
+value("match") and value("match").group() == "a" and value("slice") == slice(1, 2) and value("complex") == 1 + 2j
+value("nan") != value("nan") and value("keys") == {1} and (1, [2]) in value("items") and value("type") is int
+value("error").args == ("a", 1) and isinstance(value("error"), ValueError) and value("partial")("10") == 2
+value("set") == {(1, "a")} and value("range") == range(3) and value("buffer") == b"a" and value is not None
+list(steps(3)) == [0, 1, 2] and sum(steps(4)) == 6 and 2 in steps(3) and 5 not in steps(3) and steps(1) != [0]
+isinstance(steps(1), types.GeneratorType) and next(steps(1)) == 0 and adder(1)(2) == 3 and count == 0
+step() == 1 and step() == 2
+count == 2
+"""
+
 HONEST = {
+    "values": (VALUES, [f"assert {line}" for line in VALUE_TESTS.strip().splitlines()]),
     'plain': ('def f(x): return x + 1', ITEM),
     'prints': ("print('hello')\ndef f(x):\n print(x); return x + 1", ITEM),
-    'Windows lines': ('def f(x):\r\n\treturn x + 1\r\n', ITEM),
-    'future': ("'''doc'''\nfrom __future__ import annotations\ndef f(x: Missing) -> int: return x + 1", ITEM),
     'end of input': ('try: input()\nexcept EOFError: pass\ndef f(x): return x + 1', ITEM),
     'main guard': ("def f(x): return x + 1\nif __name__ == '__main__': f(int(input()))", ITEM),
     'threads': ('import threading\ndef f(x):\n r = []\n t = threading.Thread(target=lambda: r.append(x + 1)); t.start(); t.join()\n return r[0]', ITEM),
     'pool': ('from concurrent.futures import ThreadPoolExecutor\ndef f(x):\n with ThreadPoolExecutor(2) as p: return sum(p.map(lambda y: y, [x, 1]))', ITEM),
     'asyncio': ('import asyncio\nasync def g(x): return x + 1\ndef f(x): return asyncio.run(g(x))', ITEM),
-    'Counter': ('from collections import Counter\ndef f(s): return Counter(s)', ["assert f('aab') == {'a': 2, 'b': 1}"]),
-    'defaultdict': ('from collections import defaultdict\ndef f():\n d = defaultdict(list); d[1].append(2); return d', ['assert f() == {1: [2]}']),
-    'OrderedDict': ('from collections import OrderedDict as O\ndef f(): return O(a=1)', ["assert f() == {'a': 1}"]),
-    'deque': ('from collections import deque\ndef f(): return deque([1])', ['from collections import deque', 'assert f() == deque([1])']),
     'namedtuple': ("from collections import namedtuple\nP = namedtuple('P', 'x y')\ndef f(): return P(1, 2)", ['assert f() == (1, 2)', 'assert f() == P(1, 2)', 'assert f().x == 1', 'assert f() in [(1, 2)]']),
-    'NamedTuple': ('from typing import NamedTuple\nclass P(NamedTuple):\n x: int\ndef f(): return P(1)', ['assert f() == (1,)']),
     'dataclass': ('from dataclasses import dataclass\n@dataclass(order=True)\nclass P:\n x: int\ndef f(x): return P(x)', ['assert f(1) == P(1)', 'assert f(1) < P(2)', 'assert [f(1)] == [P(1)]', 'assert f(1).x == 1', 'assert f(1)']),
     'class with equality': ('class P:\n def __init__(self, x): self.x = x\n def __eq__(self, o): return self.x == o.x\n def __mul__(self, k): return P(self.x * k)\n __rmul__ = __mul__', ['assert P(1) == P(1)', 'assert P(1) * 2 == P(2)', 'assert 2 * P(1) == P(2)', 'assert not P(1) == P(2)']),
     'enum': ('from enum import Enum, IntEnum\nclass C(Enum):\n A = 1\nclass D(IntEnum):\n A = 1\ndef f(): return C.A', ['assert f() == C.A', 'assert f() is C.A', 'assert D.A == 1', 'assert f().value == 1']),
-    'Fraction': ('from fractions import Fraction\ndef f(): return Fraction(1, 2)', ['assert f() == 0.5', 'assert f() * 2 == 1']),
-    'Decimal': ("from decimal import Decimal\ndef f(): return Decimal('0.10')", ["from decimal import Decimal\nassert f() == Decimal('0.1')"]),
-    'Decimal context': ('from decimal import *\ngetcontext().prec = 3\ndef f(): return Decimal(1) / 3', ["assert str(f()) == '0.333'"]),
-    'datetime': ('import datetime\ndef f(): return datetime.date(2020, 1, 2)', ['import datetime as d\nassert f() == d.date(2020, 1, 2)', 'assert (f() - d.date(2020, 1, 1)).days == 1']),
-    'match': ("import re\ndef f(s): return re.search('a', s)", ["assert f('a')", "assert not f('b')", "assert f('b') is None"]),
-    'floats': ('def f(): return 0.1 + 0.2', ['assert abs(f() - 0.3) < 1e-9', 'import math\nassert math.isclose(f(), 0.3)', 'assert 0.2 < f() < 0.4']),
     'list subclass': ('class L(list): pass\ndef f(): return L([1])', ['assert f() == [1]', 'assert 1 in f()', 'assert 2 not in f()']),
-    'iterator': ('class I:\n def __iter__(self): return iter([1, 2])\ndef f(): return I()', ['assert list(f()) == [1, 2]']),
     'generator': ('def f(n): yield from range(n)', ['assert list(f(3)) == [0, 1, 2]', 'assert sum(f(4)) == 6']),
-    'closure': ('def f(x): return lambda y: x + y', ['assert f(1)(2) == 3']),
     'len as a helper': ('def len(x): return 7\ndef f(): return [1]', ['assert len(f()) == 1']),
-    'global state': ('count = 0\ndef f():\n global count; count += 1; return count', ['assert f() == 1', 'assert f() == 2']),
     'caught': ('def f(x):\n if x < 0: raise ValueError\n return x', ['try:\n    f(-1)\n    assert False\nexcept ValueError:\n    pass\nassert f(1) == 1']),
-    'loop': ('def f(x): return x * x', ["for x in range(5):\n    assert f(x) == x ** 2, f'{x} failed'"]),
     'HumanEval': ('def f(x): return x + 1', ["META = {}\ndef check(candidate):\n    assert candidate(1) == 2, 'no'\n    assert True\n\ncheck(f)"]),
     'check apart': ('def f(x): return x + 1', ['def check(c):\n    assert c(1) == 2', 'check(f)']),
-    'chain': ('def f(x): return x', ['assert f(1) == f(1) == 1', 'assert 0 <= f(1) < 2 != 3', 'assert 1 in f([1]) == [1]']),
-    'comprehension': ('def f(x): return x', ['assert all(f(x) == x for x in range(9))', 'assert [y for y in f([1]) if y > 0] == [1]']),
-    'walrus': ('def f(x): return x', ['assert (y := f(3)) == 3 and y == 3']),
-    'match statement': ('def f(x): return x', ["match f([1, {'a': 2}]):\n    case [int(x), {'a': 2}] if x == 1: ok = True\n    case _: ok = False\nassert ok"]),
     'class in the tests': ('def f(): return 3', ['class Any:\n    def __eq__(self, other): return isinstance(other, int)\nassert f() == Any()']),
     'super in the tests': ('class A:\n def g(self): return 1', ['class B(A):\n    def g(self): return super().g() + 1\nassert B().g() == 2']),
-    'formatting': ("def f(): return 'a'", ["assert '%s-%d' % (f(), 1) == 'a-1'", 'assert f\'{f()!r:>4}\' == " \'a\'"']),
-    'types': ('def f(): return [1]', ['assert isinstance(f(), (list, tuple))', 'assert type(f()) == list', 'assert {int, str} == {type(1), str}']),
-    'nan': ("def f(): return float('nan')", ['x = f()\nassert x != x']),
     'cycle': ('def f():\n a = []; a.append(a); return a', ['a = f()\nassert a[0] is a and len(a) == 1']),
     'deep recursion': ('import sys; sys.setrecursionlimit(20000)\ndef f(n): return n and 1 + f(n - 1)', ['assert f(9000) == 9000']),
     'program module': ('import pickle\nclass C: pass\ndef f(): return type(pickle.loads(pickle.dumps(C())))', ['assert f() is C']),
-    'random': ('import random\ndef f():\n random.seed(1); return random.random()', ['assert f() == f()']),
-    'traceback': ('import traceback\ndef f():\n try: 1 / 0\n except ZeroDivisionError: return traceback.format_exc()', ["assert 'division' in f()"]),
     'function': ('def f(): return f', ['assert f() == f', 'assert f() != None', 'assert f != 1']),
-    'type': ('def f(): return int', ['assert f() == int', 'assert f() in (int, str)', 'assert type(f) != f()']),
-    'exception': ("def f(): return ValueError('a')", ['assert f() != None', "assert f().args == ('a',)"]),
-    'generator, too': ('def f(n): yield from range(n)', ['assert 2 in f(3)', 'assert 5 not in f(3)', 'assert f(1) != [0]']),
     'iterable': ('class I:\n def __iter__(self): return iter([1, 2])\ndef f(): return I()', ['assert 2 in f()', 'assert 3 not in f()']),
-    'views': ('def f(): return {1: [2]}', ['assert f().keys() == {1}', 'assert 1 in f().keys()', 'assert [2] in f().values()', 'assert (1, [2]) in f().items()']),
-    'slice': ('def f(): return slice(1, 2)', ['assert f() == slice(1, 2)', 'assert f() != slice(1, 3)']),
     'Fraction, subclass': ('from fractions import Fraction\nclass F(Fraction):\n def half(self): return self / 2\ndef f(): return F(1)', ['assert f() == 1', 'assert f().half() == 0.5']),
-    'UserList': ('from collections import UserList\nclass S(UserList):\n def push(s, x): s.append(x)\ndef f():\n s = S(); s.push(1); return s', ['assert f() == [1]', 'assert 1 in f()']),
-    'UserDict': ('from collections import UserDict\ndef f(): return UserDict(a=1)', ["assert f() == {'a': 1}", "assert 'a' in f()"]),
-    'ChainMap': ('from collections import ChainMap\ndef f(): return ChainMap({1: 2}, {3: 4})', ['assert f() == {1: 2, 3: 4}']),
     'enums': ("from enum import *\nclass I(IntEnum):\n A = 1\nclass F(Flag):\n A = 1\n B = 2\nclass S(str, Enum):\n A = 'a'\ndef f(): return I.A", ['assert f() == 1', 'assert [f()] == [1]', 'assert F.A | F.B == F(3)', 'assert F.A in F.A | F.B', "assert S.A == 'a'", 'assert list(I) == [1]']),
-    'paths': ("from pathlib import Path\ndef f(): return Path('a') / 'b'", ["from pathlib import Path\nassert f() == Path('a/b')", "assert f() != 'a/b'", "assert f() / 'c' == Path('a/b/c')"]),
-    'UUID': ('import uuid\ndef f(): return uuid.UUID(int=5)', ['import uuid\nassert f() == uuid.UUID(int=5)', 'assert f() != 5']),
-    'addresses': ("import ipaddress as i\ndef f(): return i.ip_address('1.2.3.4')", ["import ipaddress\nassert f() == ipaddress.ip_address('1.2.3.4')", "assert f() in ipaddress.ip_network('1.2.3.0/24')"]),
-    'array': ("from array import array\ndef f(): return array('i', [1])", ["from array import array\nassert f() == array('i', [1])", 'assert 1 in f()']),
-    'namespace': ('from types import SimpleNamespace as N\ndef f(): return N(a=[1])', ['from types import SimpleNamespace\nassert f() == SimpleNamespace(a=[1])']),
     'ordered dataclass in a list': ('from dataclasses import dataclass\n@dataclass\nclass P:\n x: int\ndef f(): return [P(1)]', ['assert f() == [P(1)]', 'assert P(1) in f()']),
-    'partial': ('from functools import partial\ndef f(): return partial(int, base=2)', ['assert f() != None', "assert f()('10') == 2"]),
-    'weak reference': ('import weakref\nclass C: pass\nc = C()\ndef f(): return weakref.ref(c)', ['assert f()() is c']),
     'IntFlag': ('from enum import IntFlag\nclass C(IntFlag):\n A = 1\n B = 2\ndef f(): return C.A | C.B', ['assert f() == 3', 'assert f() & 1', 'assert C.A in f()', 'assert f() == C.A | C.B', 'assert isinstance(f(), int)']),
     'format_stack': ('import traceback\ndef f(x): traceback.format_stack(); return x + 1', ITEM),
     'own truth': ('class R:\n def __init__(s, ok): s.ok = ok\n def __bool__(s): return s.ok\ndef f(x): return R(x > 0)', ['assert f(1)', 'assert not f(-1)']),
