@@ -82,20 +82,15 @@ def test_cheats_fail(name: str) -> None:
 def test_expected_values_never_enter_the_program() -> None:
     # Whatever of its process it looks through: frames, objects, descriptors. Only the tests hold that word.
     program = """
-import gc, os, sys
+import contextlib, gc, os, sys
 def f(x):
     found, frame = [], sys._getframe()
     for number in range(64):
-        try:
+        with contextlib.suppress(OSError):
             os.set_blocking(number, False)
             found.append(os.read(number, 1 << 16))
-        except OSError:
-            pass
-        finally:
-            try:
-                os.set_blocking(number, True)
-            except OSError:
-                pass
+        with contextlib.suppress(OSError):
+            os.set_blocking(number, True)
     while frame:
         found += [*frame.f_locals.values(), *frame.f_globals.values()]
         frame = frame.f_back
@@ -106,55 +101,46 @@ def f(x):
     assert "assertion 1 of 2 failed" in run_tests(f"{program}\nleak = ['quet' + 'zal']", tests).reason
 
 
-# One function for each kind of value, and what is asked of it.
-VALUES = """
-import array, datetime, ipaddress, pathlib, random, re, traceback, types, uuid
+# Values that arrive as what they were; the program makes them from their text.
+EXPRESSIONS = (
+    """
+Counter("aab"); defaultdict(list, {1: [2]}); OrderedDict(a=1); deque([1], 5); Fraction(1, 2); Decimal("0.10"); b"a\\xff"
+datetime.date(2020, 1, 2); datetime.datetime(2020, 1, 2, tzinfo=datetime.timezone.utc); datetime.timedelta(days=1); 1 + 2j
+pathlib.PurePosixPath("a"); uuid.UUID(int=5); ipaddress.ip_address("1.2.3.4"); array.array("i", [1]); slice(1, 2); range(3)
+types.SimpleNamespace(a=[1]); re.compile("a"); {1: 2}.keys(); {1: [2]}.items(); int; frozenset([(1, "a")]); bytearray(b"a")
+[(None, True, -0.5, "\\ud800", {2: {3}})]; 7 ** 9000; float("inf"); types.GeneratorType; KeyError; datetime.time(1, 2)
+""".strip()
+    .replace("\n", "; ")
+    .split("; ")
+)
+IMPORTS = """
+import array, datetime, ipaddress, pathlib, re, types, uuid
 from collections import *
-from decimal import Decimal, localcontext
+from decimal import Decimal
 from fractions import Fraction
-from functools import partial
-def value(name): return {
-    "counter": Counter("aab"), "default": defaultdict(list, {1: [2]}), "ordered": OrderedDict(a=1), "deque": deque([1], 5),
-    "chain": ChainMap({1: 2}, {3: 4}), "userlist": UserList([1]), "userdict": UserDict(a=1), "fraction": Fraction(1, 2),
-    "decimal": Decimal("0.10"), "date": datetime.date(2020, 1, 2), "delta": datetime.timedelta(days=1), "bytes": b"a\\xff",
-    "time": datetime.datetime(2020, 1, 2, tzinfo=datetime.timezone.utc), "path": pathlib.PurePosixPath("a") / "b",
-    "uuid": uuid.UUID(int=5), "address": ipaddress.ip_address("1.2.3.4"), "array": array.array("i", [1]), "nan": float("nan"),
-    "space": types.SimpleNamespace(a=[1]), "pattern": re.compile("a"), "match": re.search("a", "ba"), "slice": slice(1, 2),
-    "complex": 1 + 2j, "keys": {1: 2}.keys(), "items": {1: [2]}.items(), "type": int, "error": ValueError("a", 1),
-    "partial": partial(int, base=2), "set": frozenset([(1, "a")]), "range": range(3), "buffer": bytearray(b"a"),
-}[name]
+"""
+VALUES = f"""{IMPORTS}
+def value(text): return eval(text)
 def steps(n): yield from range(n)
-def adder(x): return lambda y: x + y
 count = 0
 def step():
     global count; count += 1; return count
 """
-VALUE_TESTS = """
-value("counter") == {"a": 2, "b": 1} and value("counter").most_common(1) == [("a", 2)]
-value("default") == {1: [2]} and value("default")[7] == [] and value("ordered") == {"a": 1}
-value("deque") == deque([1], 5) and value("deque").maxlen == 5 and value("chain") == {1: 2, 3: 4}
-value("userlist") == [1] and 1 in value("userlist") and value("userdict") == {"a": 1} and "a" in value("userdict")
-value("fraction") == 0.5 and value("fraction") * 2 == 1 and isinstance(value("fraction"), Fraction)
-value("decimal") == Decimal("0.1") and str(value("decimal")) == "0.10" and abs(value("decimal") - 1) < 1
-(value("date") - datetime.date(2020, 1, 1)).days == 1 and value("time").tzinfo == datetime.timezone.utc
-value("delta") == datetime.timedelta(1) and value("delta") > datetime.timedelta(0) and value("delta") != 1
-value("path") / "c" == pathlib.PurePosixPath("a/b/c") and value("path") != "a/b" and value("uuid") == uuid.UUID(int=5)
-value("address") in ipaddress.ip_network("1.2.3.0/24") and value("array") == array.array("i", [1])
-value("space") == types.SimpleNamespace(a=[1]) and value("pattern") == re.compile("a") and value("bytes") == b"a\\xff"
-value("match") and value("match").group() == "a" and value("slice") == slice(1, 2) and value("complex") == 1 + 2j
-value("nan") != value("nan") and value("keys") == {1} and (1, [2]) in value("items") and value("type") is int
-value("error").args == ("a", 1) and isinstance(value("error"), ValueError) and value("partial")("10") == 2
-value("set") == {(1, "a")} and value("range") == range(3) and value("buffer") == b"a" and value is not None
+SAME = [f"assert value({text!r}) == {text} and type(value({text!r})) is type({text})" for text in EXPRESSIONS]
+OTHERS = """
+value("UserList([1])") == [1] and 1 in value("UserList([1])") and value("ChainMap({1: 2}, {3: 4})") == {1: 2, 3: 4}
+value("defaultdict(list)")[7] == [] and value("deque([1], 5)").maxlen == 5 and str(value("Decimal('0.10')")) == "0.10"
+value("re.search('a', 'ba')") and value("re.search('a', 'ba')").group() == "a" and value("ValueError(1, 2)").args == (1, 2)
+value("float('nan')") != value("float('nan')") and value("lambda x: x + 1")(2) == 3 and value("iter([1])") != [1]
 list(steps(3)) == [0, 1, 2] and sum(steps(4)) == 6 and 2 in steps(3) and 5 not in steps(3) and steps(1) != [0]
-isinstance(steps(1), types.GeneratorType) and next(steps(1)) == 0 and adder(1)(2) == 3 and count == 0
+isinstance(steps(1), types.GeneratorType) and next(steps(1)) == 0 and count == 0
 step() == 1 and step() == 2
 count == 2
-"""
+""".strip().splitlines()
 
 HONEST = {
-    "values": (VALUES, [f"assert {line}" for line in VALUE_TESTS.strip().splitlines()]),
+    "values": (VALUES, SAME + [f"assert {line}" for line in OTHERS]),
     'plain': ('def f(x): return x + 1', ITEM),
-    'prints': ("print('hello')\ndef f(x):\n print(x); return x + 1", ITEM),
     'end of input': ('try: input()\nexcept EOFError: pass\ndef f(x): return x + 1', ITEM),
     'main guard': ("def f(x): return x + 1\nif __name__ == '__main__': f(int(input()))", ITEM),
     'threads': ('import threading\ndef f(x):\n r = []\n t = threading.Thread(target=lambda: r.append(x + 1)); t.start(); t.join()\n return r[0]', ITEM),
@@ -163,9 +149,7 @@ HONEST = {
     'namedtuple': ("from collections import namedtuple\nP = namedtuple('P', 'x y')\ndef f(): return P(1, 2)", ['assert f() == (1, 2)', 'assert f() == P(1, 2)', 'assert f().x == 1', 'assert f() in [(1, 2)]']),
     'dataclass': ('from dataclasses import dataclass\n@dataclass(order=True)\nclass P:\n x: int\ndef f(x): return P(x)', ['assert f(1) == P(1)', 'assert f(1) < P(2)', 'assert [f(1)] == [P(1)]', 'assert f(1).x == 1', 'assert f(1)']),
     'class with equality': ('class P:\n def __init__(self, x): self.x = x\n def __eq__(self, o): return self.x == o.x\n def __mul__(self, k): return P(self.x * k)\n __rmul__ = __mul__', ['assert P(1) == P(1)', 'assert P(1) * 2 == P(2)', 'assert 2 * P(1) == P(2)', 'assert not P(1) == P(2)']),
-    'enum': ('from enum import Enum, IntEnum\nclass C(Enum):\n A = 1\nclass D(IntEnum):\n A = 1\ndef f(): return C.A', ['assert f() == C.A', 'assert f() is C.A', 'assert D.A == 1', 'assert f().value == 1']),
     'list subclass': ('class L(list): pass\ndef f(): return L([1])', ['assert f() == [1]', 'assert 1 in f()', 'assert 2 not in f()']),
-    'generator': ('def f(n): yield from range(n)', ['assert list(f(3)) == [0, 1, 2]', 'assert sum(f(4)) == 6']),
     'len as a helper': ('def len(x): return 7\ndef f(): return [1]', ['assert len(f()) == 1']),
     'caught': ('def f(x):\n if x < 0: raise ValueError\n return x', ['try:\n    f(-1)\n    assert False\nexcept ValueError:\n    pass\nassert f(1) == 1']),
     'HumanEval': ('def f(x): return x + 1', ["META = {}\ndef check(candidate):\n    assert candidate(1) == 2, 'no'\n    assert True\n\ncheck(f)"]),
@@ -176,10 +160,8 @@ HONEST = {
     'deep recursion': ('import sys; sys.setrecursionlimit(20000)\ndef f(n): return n and 1 + f(n - 1)', ['assert f(9000) == 9000']),
     'program module': ('import pickle\nclass C: pass\ndef f(): return type(pickle.loads(pickle.dumps(C())))', ['assert f() is C']),
     'function': ('def f(): return f', ['assert f() == f', 'assert f() != None', 'assert f != 1']),
-    'iterable': ('class I:\n def __iter__(self): return iter([1, 2])\ndef f(): return I()', ['assert 2 in f()', 'assert 3 not in f()']),
     'Fraction, subclass': ('from fractions import Fraction\nclass F(Fraction):\n def half(self): return self / 2\ndef f(): return F(1)', ['assert f() == 1', 'assert f().half() == 0.5']),
     'enums': ("from enum import *\nclass I(IntEnum):\n A = 1\nclass F(Flag):\n A = 1\n B = 2\nclass S(str, Enum):\n A = 'a'\ndef f(): return I.A", ['assert f() == 1', 'assert [f()] == [1]', 'assert F.A | F.B == F(3)', 'assert F.A in F.A | F.B', "assert S.A == 'a'", 'assert list(I) == [1]']),
-    'ordered dataclass in a list': ('from dataclasses import dataclass\n@dataclass\nclass P:\n x: int\ndef f(): return [P(1)]', ['assert f() == [P(1)]', 'assert P(1) in f()']),
     'IntFlag': ('from enum import IntFlag\nclass C(IntFlag):\n A = 1\n B = 2\ndef f(): return C.A | C.B', ['assert f() == 3', 'assert f() & 1', 'assert C.A in f()', 'assert f() == C.A | C.B', 'assert isinstance(f(), int)']),
     'format_stack': ('import traceback\ndef f(x): traceback.format_stack(); return x + 1', ITEM),
     'own truth': ('class R:\n def __init__(s, ok): s.ok = ok\n def __bool__(s): return s.ok\ndef f(x): return R(x > 0)', ['assert f(1)', 'assert not f(-1)']),
@@ -196,17 +178,8 @@ HONEST = {
     "module of the program's": ('import math\nmath.isclose = None\ndef f(): return 0.1 + 0.2', ['assert math.isclose(f(), 0.3)']),
     'thread that goes on': ('import threading, time\nthreading.Thread(target=time.sleep, args=(60,)).start()\ndef f(x): return x + 1', ITEM),
 }  # fmt: skip
-OWN = {
-    "enum",
-    "number of its own arithmetic",
-    "dataclass",
-    "super in the tests",
-    "number that is compared",
-    "function",
-    "enums",
-    "class with equality",
-    "ordered dataclass in a list",
-}  # where objects of the program's are compared with each other
+# Where objects of the program's are compared with each other.
+OWN = ("class with equality", "dataclass", "enums", "function", "number of its own arithmetic", "number that is compared", "super in the tests")  # fmt: skip
 
 
 @pytest.mark.parametrize("name", HONEST)
@@ -241,10 +214,8 @@ def test_tests_that_reach_into_the_process_share_it(name: str) -> None:
 def test_a_program_cannot_choose_to_share_the_process() -> None:
     # What is handed over is the judge's own copy, a stand-in, or nothing.
     program = E + "class L(list): pass\nmade = L([E()])\ndef g(): return made\ndef f(x): return x"
-    tests = [
-        "import copy\nx = copy.copy(g())\nf(x), f(g), f(type(g()) is list), f(g()[:]), f(iter(g()))\nassert f(x) == [2]"
-    ]
-    outcome = run_tests(program, tests)
+    handed = "import copy\nx = copy.copy(g())\nf(x), f(g), f(type(g()) is list), f(g()[:]), f(iter(g()))"
+    outcome = run_tests(program, [f"{handed}\nassert f(x) == [2]"])
     assert (outcome.passed, outcome.separable) == (False, True)
 
 
@@ -253,11 +224,7 @@ def test_numpy_values() -> None:
     program = "import numpy as np\ndef f(*x, **kind): return np.array(x, **kind)"
     tests = ["assert (f(1, 2) == [1, 2]).all()", "assert f(1, 2)[0] == 1", "assert abs(f(0.1).sum() - 0.1) < 1e-9"]
     tests += ["assert f(1, 2).max() in [2]", "assert f(1, 'a', dtype=object)[1] == 'a'", "assert (f(1) > 0)[0] == True"]
-    tests += [
-        "assert f([1, 2]).shape == (1, 2)",
-        "assert f(1).dtype == np.dtype('int64')",
-        "assert (f(2) * 3 == 6).all()",
-    ]
+    tests += ["assert f([1, 2]).shape == (1, 2)", "assert f(1).dtype == np.dtype('int64')", "assert f(2) * 3 == 6"]
     tests += ["import numpy\nassert numpy.allclose(f(2) / 4, [0.5])", "assert f(*np.arange(3)).tolist() == [0, 1, 2]"]
     assert run_tests(program, ["import numpy as np", *tests]) == Outcome(True, "")
 
@@ -289,15 +256,11 @@ def test_tests_keep_their_meaning(program: str, test: str) -> None:
 
 
 def test_setup_and_tests_share_names() -> None:
-    setup = (
-        "import math\nclass Node:\n    def __init__(self, x): self.x = x\n    def __eq__(self, o): return self.x == o.x"
-    )
+    setup = "import math\nclass Node:\n def __init__(self, x): self.x = x\n def __eq__(self, o): return self.x == o.x"
     program = "def f(x): return Node(math.floor(x))"
     assert run_tests(program, ["root = f(1.5)", "assert root == Node(1)", "assert root.x == 1"], setup=setup).passed
-    assert (
-        run_tests("def f(): pass", ["assert True"], setup="1 / 0").reason
-        == "setup: ZeroDivisionError: division by zero"
-    )
+    wrong = run_tests("def f(): pass", ["assert True"], setup="1 / 0")
+    assert wrong.reason == "setup: ZeroDivisionError: division by zero"
     assert "test 2 of 2: SyntaxError" in run_tests("f = 1", ["assert f", "assert ="]).reason
 
 
