@@ -3,6 +3,8 @@
 Nothing here has to be trusted. Whatever a program changes in this process, all that leaves it is plain data.
 """
 
+from __future__ import annotations
+
 import collections
 import operator
 import os
@@ -10,9 +12,11 @@ import sys
 import types
 import warnings
 from collections.abc import Mapping, Sequence, Set
-from typing import TYPE_CHECKING, Any, NoReturn
 
+TYPE_CHECKING = False  # importing typing would take a tenth of the launcher's start
 if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
     from unisd.sandbox._wire import Wire, standard_base
 else:
     from _wire import Wire, standard_base

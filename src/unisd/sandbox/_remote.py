@@ -11,11 +11,15 @@ A *kept* object is a value of a standard type of which the program derived its o
 compared as its standard type compares; further attributes and methods are the program's.
 """
 
+from __future__ import annotations
+
 import operator
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # importing typing would take a tenth of the launcher's start
 if TYPE_CHECKING:
+    from typing import Any
+
     from unisd.sandbox._wire import Wire
 else:
     from _wire import Wire

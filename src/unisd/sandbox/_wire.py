@@ -7,6 +7,8 @@ standard type arrives as an object that the receiver made; whatever else one end
 number for it. Nothing that arrives names code to run: the types that can be made are listed here.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import re
@@ -15,7 +17,10 @@ import types
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable
 from importlib import import_module
-from typing import Any
+
+TYPE_CHECKING = False  # importing typing would take a tenth of the launcher's start
+if TYPE_CHECKING:
+    from typing import Any
 
 ATOMS = frozenset([type(None), bool, int, float, str])
 MUTABLE = {kind.__name__: kind for kind in (list, dict, set, deque, Counter, OrderedDict, defaultdict, bytearray)}

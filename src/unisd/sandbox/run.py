@@ -1,11 +1,11 @@
 """Running a generated program with its tests, and judging it.
 
-Program and judge never share a process. The judge runs the tests in an interpreter of its own, where the names that they
-take from the program are stand-ins: a call sends plain data to the confined program and gets plain data back, changed
-arguments and exceptions included. What is compared is the judge's own object of a standard type, and expected values
-stay out of the program's process, so nothing that a program does in its own reaches a verdict. The rules:
+Program and judge never share a process. The judge runs the tests in an interpreter of its own, where the names that
+they take from the program are stand-ins: a call sends plain data to the confined program and gets plain data back,
+changed arguments and exceptions included. What is compared is the judge's own object of a standard type, and expected
+values stay out of the program's process, so nothing that a program does in its own reaches a verdict. The rules:
 
-* A value of a type derived from a standard one (`int`, `str`, `list`, `Fraction`, ...) is compared as the standard one is.
+* A value of a type derived from a standard one (`int`, `str`, `list`, `Fraction`) is compared as the standard one is.
 * An object of the program's own stays with it. Its truth, its members and what is in it are its own to say, as
   officially. Compared with a standard value, it is what it says it stands for before it sees that value: the number it
   converts to, what it contains, or its only attribute; one that stands for nothing equals nothing. Arithmetic with a
