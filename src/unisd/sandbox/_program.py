@@ -56,6 +56,7 @@ def serve(job: dict[str, Any], reading: int, writing: int) -> NoReturn:
         "call": lambda function, *arguments, **keywords: function(*arguments, **keywords),
         "instancecheck": lambda cls, value: isinstance(value, cls),
         "subclasscheck": lambda cls, other: issubclass(other, cls),
+        "has": lambda value, name: hasattr(type(value), name),
         "enter": lambda value: value.__enter__(),
         "exit": lambda value, *error: value.__exit__(*error),
         "load": lambda: load(job["program"], module, job["setup"]),

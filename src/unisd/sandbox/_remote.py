@@ -67,6 +67,8 @@ class StandIns:
         def method(this: Any, *arguments: Any, **keywords: Any) -> Any:
             if id(this) in self._derived and name not in _OPEN:
                 self._refuse(this)
+            if name == "contains" and not self._wire.ask("has", this, "__contains__"):
+                return any(item is arguments[0] or item == arguments[0] for item in iter(this))
             value = self._wire.ask(name, this, *arguments, **keywords)
             return iter(value) if name == "iter" and type(value) is list else value
 
