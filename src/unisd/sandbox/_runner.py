@@ -1,16 +1,17 @@
-"""The launcher: reads one job from standard input, shuts itself in, runs the worker under watch, prints the outcome.
+"""The launcher: reads one job from standard input, shuts itself in, runs judge and program, prints the outcome.
 
-Imported by a bare interpreter that `unisd.sandbox.protection` starts (so that its bytecode is cached). The launcher is
-the only process that judges how the worker ended; the worker cannot see it where there is a PID namespace, nor signal
-it where there is seccomp. Its one line of output is JSON: {"passed", "reason"}, or {"error"} where the sandbox could
+Imported by a bare interpreter that `unisd.sandbox.protection` starts (so that its bytecode is cached). Judge and
+program are two processes, both shut in, with nothing between them but two pipes; neither can signal the other or the
+launcher. The launcher's one line of output is JSON: {"passed", "reason", "separable"}, {"together"} where the tests
+need to share a process with the program (and another launcher has to see to it), or {"error"} where the sandbox could
 not be set up.
 
 With the argument ``probe`` it prints instead what the kernel offers.
 """
 
-import builtins
+from __future__ import annotations
+
 import contextlib
-import importlib.machinery
 import json
 import math
 import os
@@ -18,116 +19,93 @@ import select
 import signal
 import sys
 import time
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Callable
+from itertools import pairwise
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
 
+TYPE_CHECKING = False  # importing typing would take a tenth of the launcher's start
 if TYPE_CHECKING:
-    from unisd.sandbox import _confine, _rewrite
+    from typing import Any, NoReturn
+
+    from unisd.sandbox import _confine, _judge, _program, _wire
 else:
-    import _rewrite
+    import _judge
+    import _program
+    import _wire
 
     if sys.platform == "linux":
         import _confine
 
 _VERDICT_LIMIT = 4096
+_STACK_BYTES = 64 << 20  # for deep recursion
 
 
-def _judge_names() -> dict[str, Any]:
-    """Run the judge's code with built-in names of its own, which no program can reach."""
-    names: dict[str, Any] = {"__name__": "_judge", "__builtins__": dict(vars(builtins))}
-    for part in ("_trust", "_judge"):
-        loader = importlib.machinery.SourceFileLoader(part, os.path.join(_HERE, f"{part}.py"))
-        exec(loader.get_code(part), names)  # type: ignore[arg-type]
-    return names
+# ---------------------------------------------------------------- the workers
 
 
-# ---------------------------------------------------------------- the worker
+def _fork(
+    job: dict[str, Any],
+    output: int,
+    pipes: tuple[int, ...],
+    trouble: Callable[[str], Any],
+    work: Callable[[], Any],
+    reads_tests: bool = False,
+) -> int:
+    """Start a process that shuts itself in, but for ``pipes``, and then works; ``trouble`` says why it could not.
 
-
-class _RejectedError(Exception):
-    """The sources cannot be run; the message says why."""
-
-
-def _prepare(job: dict[str, Any], judge: dict[str, Any]) -> dict[str, Any]:
-    """Parse, rewrite and preload. Everything that reads sources happens before any of them runs."""
-    try:
-        program = _rewrite.parse(job["program"])
-        program_code = _rewrite.compile_quietly(job["program"], "<program>")
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise _RejectedError(judge["describe"](error)) from None
-    sources = [job["setup"], *job["tests"]]
-    trees = []
-    for number, source in enumerate(sources):
-        try:
-            trees.append(_rewrite.parse(source))
-        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-            where = f"test {number} of {len(sources) - 1}" if number else "setup"
-            raise _RejectedError(f"{where}: {judge['describe'](error)}") from None
-    of_tests = set().union(*(_rewrite.imported_modules(tree) for tree in trees))
-    judge["preload"](of_tests | _rewrite.imported_modules(program))
-    names = _rewrite.builtins_to_bind(program, trees)
-    rebound = _rewrite.global_names(trees[0]).union(*(_rewrite.bound_names(tree) for tree in trees[1:]))
-    sites: list[str] = []
-    ranges = []
-    codes = []
-    for number, tree in enumerate(trees):
-        rewriter = _rewrite.Rewriter(names, len(sites))
-        codes.append(_rewrite.compile_quietly(rewriter.rewritten(tree), f"<test {number}>" if number else "<setup>"))
-        ranges.append(range(len(sites), len(sites) + len(rewriter.sites)))
-        sites += rewriter.sites
-    return {
-        "program": program_code,
-        "codes": codes,
-        "names": names,
-        "sites": sites,
-        "ranges": ranges,
-        "of_tests": of_tests,
-        "rebound": rebound,
-    }
-
-
-def _work(job: dict[str, Any], judge: dict[str, Any], words: tuple[bytes, bytes, bytes], verdict: int) -> NoReturn:
-    """Judge the program in this process and write the verdict; only the token, sent last, says "passed".
-
-    What goes wrong before the program has started is no verdict on it, and is sent as trouble.
+    Only what ``reads_tests`` ever has them in its memory: the launcher has not read them, so the program has not.
     """
-    token, failure, trouble = words
-    end = judge["write_and_end"]
-    limit = _VERDICT_LIMIT
-    ready: dict[str, Any] = {}
-
-    def send(word: bytes, reason: str) -> None:
-        end(verdict, word + reason.encode("utf-8", "replace")[: limit // 2])
-
-    def fail(reason: str) -> None:
-        send(failure, reason)
-
-    try:
-        ready |= _prepare(job, judge)
-        for name in ("_runner", "_rewrite", "_confine", "_seccomp"):
-            sys.modules.pop(name, None)
-        reason = judge["judge"](ready, fail)
-    except (_RejectedError, MemoryError) as error:
-        fail(str(error) or "out of memory")
-    except BaseException as error:
-        send(failure if "started" in ready else trouble, f"the judge stopped: {judge['describe'](error)}")
-    if reason:
-        fail(reason)
-    end(verdict, token)
-    raise AssertionError("unreachable")
+    pid = os.fork()
+    if pid == 0:
+        try:
+            if reads_tests:
+                job["tests"] = json.loads(_read(None))
+            _become_worker(job, output, pipes)
+            work()
+        except BaseException as error:
+            trouble(f"{type(error).__name__}: {error}")
+        finally:
+            os._exit(1)
+    return pid
 
 
-def _become_worker(job: dict[str, Any], output: int, verdict: int) -> None:
-    """Give up everything but the two pipes, the private folder and the readable paths."""
+def _start(job: dict[str, Any], output: int, verdict: int, token: bytes) -> list[int]:
+    """Start the judge and the program; or one process for both, where the tests need that."""
+
+    def end(kind: str, reason: str = "", separable: bool = True) -> NoReturn:
+        message = json.dumps({"kind": kind, "reason": reason[:500], "separable": separable})
+        os.write(verdict, token + message.encode())
+        os._exit(0)
+
+    def trouble(reason: str) -> None:
+        end("trouble", reason)
+
+    if job["together"]:
+        return [_fork(job, output, (verdict,), trouble, lambda: _judge.judge_together(job, end), True)]
+    asked, asking = os.pipe()
+    answers, answering = os.pipe()
+    # The judge is first: the first process of a PID namespace takes all others with it when it ends.
+    pipes = (verdict, asking, answers)
+    pids = [_fork(job, output, pipes, trouble, lambda: _judge.judge(job, answers, asking, end), True)]
+    send = _wire.Wire(asked, answering, 1, 0, print).send
+    refused = lambda reason: send(["trouble", reason])  # noqa: E731
+    pids += [_fork(job, output, (asked, answering), refused, lambda: _program.serve(job, asked, answering))]
+    for pipe in (asked, asking, answers, answering):
+        os.close(pipe)
+    return pids
+
+
+def _become_worker(job: dict[str, Any], output: int, pipes: tuple[int, ...]) -> None:
+    """Give up everything but the output, the pipes, the private folder and the readable paths."""
     os.setsid()
     sys.dont_write_bytecode = True
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     null = os.open("/dev/null", os.O_RDWR)
     for source, target in ((null, 0), (output, 1), (output, 2)):
         os.dup2(source, target)
-    os.closerange(3, verdict)
-    os.closerange(verdict + 1, 1 << 16)
+    for before, pipe in pairwise([2, *sorted(pipes), 1 << 16]):
+        os.closerange(before + 1, pipe)
     sys.path[:] = [path for path in sys.path if path != _HERE] + job["path"]
     limits = job["limits"]
     if job["mode"] != "none":
@@ -140,7 +118,7 @@ def _become_worker(job: dict[str, Any], output: int, verdict: int) -> None:
 
 
 def _set_limits(cpu_seconds: int, memory_bytes: int, file_bytes: int) -> None:
-    """Set the kernel's limits: processor time, address space, size of a file, open files, no core file."""
+    """Set the kernel's limits: processor time, address space, size of a file, open files, no core file, the stack."""
     import resource
 
     wanted = {
@@ -149,6 +127,7 @@ def _set_limits(cpu_seconds: int, memory_bytes: int, file_bytes: int) -> None:
         resource.RLIMIT_FSIZE: (file_bytes, file_bytes),
         resource.RLIMIT_NOFILE: (128, 128),
         resource.RLIMIT_CORE: (0, 0),
+        resource.RLIMIT_STACK: (_STACK_BYTES, _STACK_BYTES),
     }
     for which, (soft, hard) in wanted.items():
         ceiling = resource.getrlimit(which)[1]
@@ -161,13 +140,16 @@ def _set_limits(cpu_seconds: int, memory_bytes: int, file_bytes: int) -> None:
 # ---------------------------------------------------------------- the launcher
 
 
-def _watch(pid: int, limits: dict[str, Any], tasks: int | None, output: int, verdict: int) -> tuple[bytes, str, int]:
-    """Wait for the worker and kill it where it breaks a limit; return its verdict, the limit, and how it ended."""
+def _watch(pids: list[int], limits: dict[str, Any], tasks: int | None, output: int, verdict: int) -> tuple[bytes, str]:
+    """Wait for the judge, the first of ``pids``, and kill all where one breaks a limit.
+
+    Return what the judge sent, and the limit that was broken.
+    """
     deadline = time.monotonic() + limits["seconds"]
     received, printed, broken = b"", 0, ""
     open_pipes = {output, verdict}
-    with contextlib.suppress(AttributeError, OSError):  # wakes the loop when the worker ends; it may close its pipes
-        open_pipes.add(os.pidfd_open(pid))
+    with contextlib.suppress(AttributeError, OSError):  # wakes the loop when the judge ends; it may close its pipes
+        open_pipes.add(os.pidfd_open(pids[0]))
     while True:
         ready, _, _ = select.select(list(open_pipes), [], [], max(0.0, min(0.05, deadline - time.monotonic())))
         for handle in open_pipes.intersection(ready, (output, verdict)):
@@ -182,26 +164,35 @@ def _watch(pid: int, limits: dict[str, Any], tasks: int | None, output: int, ver
             broken = f"printed more than {limits['output_bytes']} bytes"
         elif len(received) > _VERDICT_LIMIT:
             broken = "wrote to files that are not its own"
-        elif tasks is not None and _task_count(tasks, pid) > limits["processes"]:
+        elif tasks is not None and max(_task_count(tasks, pid) for pid in pids) > limits["processes"]:
             broken = f"started more than {limits['processes']} threads"
         elif time.monotonic() >= deadline:
             broken = f"took longer than {limits['seconds']:g} s"
-        if broken:
-            os.kill(pid, signal.SIGKILL)
-        how = os.WEXITED | os.WNOWAIT | (0 if broken else os.WNOHANG)
-        if os.waitid(os.P_PID, pid, how):
-            with contextlib.suppress(OSError):  # what it may have left behind where processes could be started
-                os.killpg(pid, signal.SIGKILL)
-            received += _rest(verdict, verdict in open_pipes)
-            return received, broken, os.waitpid(pid, 0)[1]
+        # The judge alone has the other end; and as the first of its namespace, it cannot end before the others.
+        done = len(pids) > 1 and verdict not in open_pipes
+        if broken or done or os.waitid(os.P_PID, pids[0], os.WEXITED | os.WNOWAIT | os.WNOHANG):
+            if verdict in open_pipes and not broken:
+                received += _rest(verdict)
+            return received, broken
 
 
-def _rest(handle: int, is_open: bool) -> bytes:
+def _rest(handle: int) -> bytes:
     os.set_blocking(handle, False)
     with contextlib.suppress(BlockingIOError):
-        if is_open:
-            return os.read(handle, _VERDICT_LIMIT + 1)
+        return os.read(handle, _VERDICT_LIMIT + 1)
     return b""
+
+
+def _reap(pid: int, patience: float) -> int:
+    """Return how a process ended; one that has not ended after ``patience`` seconds is killed."""
+    end = time.monotonic() + patience
+    while time.monotonic() < end and not os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG):
+        time.sleep(0.005)
+    with contextlib.suppress(OSError):
+        os.kill(pid, signal.SIGKILL)
+    with contextlib.suppress(OSError):  # what it may have left behind where processes could be started
+        os.killpg(pid, signal.SIGKILL)
+    return os.waitpid(pid, 0)[1]
 
 
 def _task_count(processes: int, pid: int) -> int:
@@ -211,11 +202,11 @@ def _task_count(processes: int, pid: int) -> int:
         return 0
 
 
-def _ending(status: int, limits: dict[str, Any]) -> str:
-    """Say how a worker without a verdict ended."""
-    if not os.WIFSIGNALED(status):
+def _ending(status: int, limits: dict[str, Any], alone: bool) -> str:
+    """Say how a program without a verdict ended; one that was not ``alone`` may have been killed behind the judge."""
+    number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+    if not number or (number == signal.SIGKILL and not alone):
         return "ended before its assertions ran"
-    number = os.WTERMSIG(status)
     if number in (signal.SIGXCPU, signal.SIGKILL):
         return f"used more than {math.ceil(limits['cpu_seconds'])} s of processor time, or was killed"
     return f"ended before its assertions ran ({signal.Signals(number).name})"
@@ -223,7 +214,6 @@ def _ending(status: int, limits: dict[str, Any]) -> str:
 
 def launch(job: dict[str, Any]) -> dict[str, Any]:
     """Shut this process in, run the job in a child, and return the outcome."""
-    judge = _judge_names()  # while its file can still be read
     tasks = None
     with contextlib.suppress(OSError):
         tasks = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -233,29 +223,34 @@ def launch(job: dict[str, Any]) -> dict[str, Any]:
             _confine.private_root(job["readable"], job["limits"]["folder_bytes"])
     except (OSError, StopIteration) as error:
         return {"error": str(error) or "no place for a private root"}
-    token, failure, trouble = os.urandom(32), os.urandom(32), os.urandom(32)
+    token = os.urandom(32) if job["together"] else b""  # otherwise no one but the judge can write a verdict
     output_end, output = os.pipe()
     verdict_end, verdict = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            _become_worker(job, output, verdict)
-            _work(job, judge, (token, failure, trouble), verdict)
-        except BaseException as error:
-            os.write(verdict, trouble + f"{type(error).__name__}: {error}".encode("utf-8", "replace"))
-            os._exit(1)
+    pids = _start(job, output, verdict, token)
     os.close(output)
     os.close(verdict)
-    received, broken, status = _watch(pid, job["limits"], tasks, output_end, verdict_end)
-    if received.startswith(trouble):
-        return {"error": received.removeprefix(trouble).decode("utf-8", "replace")}
-    if received == token and not broken:
-        return {"passed": True, "reason": ""}
-    reason = broken or _ending(status, job["limits"])
-    if received.startswith(failure) and not broken:
-        text = received.removeprefix(failure).decode("utf-8", "replace")[:500]
-        reason = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
-    return {"passed": False, "reason": reason}
+    received, broken = _watch(pids, job["limits"], tasks, output_end, verdict_end)
+    answer: dict[str, Any] = {"kind": "lost", "reason": "", "separable": not job["together"]}
+    if received.startswith(token) and not broken:
+        answer |= json.loads(received.removeprefix(token))
+    # The program may still be ending by itself, and how it does says what it ran into.
+    lost = answer["kind"] == "lost" and not broken
+    endings = [_reap(pid, 0.5 if lost else 0.0) for pid in reversed(pids)]
+    if answer["kind"] == "trouble":
+        return {"error": answer["reason"]}
+    if answer["kind"] == "together":
+        return {"together": True}
+    reason = broken or (_ending(endings[0], job["limits"], job["together"]) if lost else answer["reason"])
+    reason = " ".join("".join(letter if letter.isprintable() else " " for letter in reason).split())
+    return {"passed": answer["kind"] == "passed", "reason": reason, "separable": answer["separable"]}
+
+
+def _read(size: int | None) -> bytes:
+    """Read ``size`` bytes of standard input, or all of it."""
+    data = b""
+    while (size is None or len(data) < size) and (part := os.read(0, 1 << 20 if size is None else size - len(data))):
+        data += part
+    return data
 
 
 def _works(action: Any) -> bool:
@@ -286,6 +281,6 @@ def probe() -> dict[str, Any]:
 
 def main() -> NoReturn:
     """Answer on standard output what standard input, or the argument ``probe``, asks."""
-    answer = probe() if sys.argv[1:] == ["probe"] else launch(json.loads(sys.stdin.buffer.read()))
+    answer = probe() if sys.argv[1:] == ["probe"] else launch(json.loads(_read(int(_read(16), 16))))
     os.write(1, json.dumps(answer).encode() + b"\n")
     os._exit(0)

@@ -7,80 +7,30 @@ the memory limit, and the calls that have opened kernels to attack.
 
 import ctypes
 import errno
-import platform
+import os
 
-# Name: (x86-64, 64-bit ARM); None where the architecture has no such call.
-_FORBIDDEN: dict[str, tuple[int | None, int]] = {
-    # network addresses (socketpair stays: event loops use it)
-    "socket": (41, 198),
-    "connect": (42, 203),
-    "accept": (43, 202),
-    "bind": (49, 200),
-    "listen": (50, 201),
-    "accept4": (288, 242),
-    # processes and programs
-    "execve": (59, 221),
-    "execveat": (322, 281),
-    "ptrace": (101, 117),
-    "process_vm_readv": (310, 270),
-    "process_vm_writev": (311, 271),
-    "process_madvise": (440, 440),
-    "tkill": (200, 130),
-    "rt_sigqueueinfo": (129, 138),
-    "rt_tgsigqueueinfo": (297, 240),
-    "pidfd_send_signal": (424, 424),
-    "pidfd_open": (434, 434),
-    "pidfd_getfd": (438, 438),
-    # memory that the address-space limit does not count
-    "memfd_create": (319, 279),
-    "memfd_secret": (447, 447),
-    "shmget": (29, 194),
-    "shmat": (30, 196),
-    "msgget": (68, 186),
-    "semget": (64, 190),
-    "mq_open": (240, 180),
-    # namespaces, mounts, the system as a whole
-    "unshare": (272, 97),
-    "setns": (308, 268),
-    "mount": (165, 40),
-    "umount2": (166, 39),
-    "pivot_root": (155, 41),
-    "chroot": (161, 51),
-    "open_tree": (428, 428),
-    "move_mount": (429, 429),
-    "fsopen": (430, 430),
-    "fsconfig": (431, 431),
-    "fsmount": (432, 432),
-    "fspick": (433, 433),
-    "mount_setattr": (442, 442),
-    "swapon": (167, 224),
-    "swapoff": (168, 225),
-    "reboot": (169, 142),
-    "sethostname": (170, 161),
-    "setdomainname": (171, 162),
-    "acct": (163, 89),
-    "quotactl": (179, 60),
-    "personality": (135, 92),
-    "init_module": (175, 105),
-    "delete_module": (176, 106),
-    "finit_module": (313, 273),
-    "kexec_load": (246, 104),
-    "kexec_file_load": (320, 294),
-    # ways around checks, and frequent causes of kernel faults
-    "bpf": (321, 280),
-    "perf_event_open": (298, 241),
-    "userfaultfd": (323, 282),
-    "io_uring_setup": (425, 425),
-    "io_uring_enter": (426, 426),
-    "io_uring_register": (427, 427),
-    "open_by_handle_at": (304, 265),
-    "name_to_handle_at": (303, 264),
-    "add_key": (248, 217),
-    "request_key": (249, 218),
-    "keyctl": (250, 219),
-    "fork": (57, -1),
-    "vfork": (58, -1),
-}
+# By reason: name, number on x86-64, number on 64-bit ARM; - where the architecture has no such call.
+_FORBIDDEN = """
+# network addresses (socketpair stays: event loops use it)
+socket 41 198, connect 42 203, accept 43 202, bind 49 200, listen 50 201, accept4 288 242
+# processes and programs
+execve 59 221, execveat 322 281, ptrace 101 117, process_vm_readv 310 270, process_vm_writev 311 271
+process_madvise 440 440, tkill 200 130, rt_sigqueueinfo 129 138, rt_tgsigqueueinfo 297 240
+pidfd_send_signal 424 424, pidfd_open 434 434, pidfd_getfd 438 438
+# memory that the address-space limit does not count
+memfd_create 319 279, memfd_secret 447 447, shmget 29 194, shmat 30 196, msgget 68 186, semget 64 190
+mq_open 240 180
+# namespaces, mounts, the system as a whole
+unshare 272 97, setns 308 268, mount 165 40, umount2 166 39, pivot_root 155 41, chroot 161 51, open_tree 428 428
+move_mount 429 429, fsopen 430 430, fsconfig 431 431, fsmount 432 432, fspick 433 433, mount_setattr 442 442
+swapon 167 224, swapoff 168 225, reboot 169 142, sethostname 170 161, setdomainname 171 162, acct 163 89
+quotactl 179 60, personality 135 92, init_module 175 105, delete_module 176 106, finit_module 313 273
+kexec_load 246 104, kexec_file_load 320 294
+# ways around checks, and frequent causes of kernel faults
+bpf 321 280, perf_event_open 298 241, userfaultfd 323 282, io_uring_setup 425 425, io_uring_enter 426 426
+io_uring_register 427 427, open_by_handle_at 304 265, name_to_handle_at 303 264, add_key 248 217
+request_key 249 218, keyctl 250 219, fork 57 -, vfork 58 -
+"""
 _MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}  # column above, AUDIT_ARCH_*
 # clone, clone3, prctl, kill, tgkill: judged by their arguments
 _BY_ARGUMENT = {0: (56, 435, 157, 62, 234), 1: (220, 435, 167, 129, 131)}
@@ -104,7 +54,7 @@ class _Program(ctypes.Structure):
 
 def supported() -> bool:
     """Whether the filter is known for this machine's architecture."""
-    return platform.machine() in _MACHINES
+    return os.uname().machine in _MACHINES
 
 
 def build(own_pid: int) -> tuple[_Program, ctypes.Array[_Filter]]:
@@ -113,7 +63,7 @@ def build(own_pid: int) -> tuple[_Program, ctypes.Array[_Filter]]:
     Args:
         own_pid: the only process that may be sent a signal, as the process itself sees its id.
     """
-    column, architecture = _MACHINES[platform.machine()]
+    column, architecture = _MACHINES[os.uname().machine]
     refuse = (_RETURN, 0, 0, _ERRNO | errno.EPERM)
     allow = (_RETURN, 0, 0, _ALLOW)
     steps: list[_Step] = [
@@ -124,10 +74,11 @@ def build(own_pid: int) -> tuple[_Program, ctypes.Array[_Filter]]:
         (_JUMP_AT_LEAST, 0, 1, 0x40000000),  # the x32 calls have numbers of their own
         refuse,
     ]
-    for numbers in _FORBIDDEN.values():
-        number = numbers[column]
-        if number is not None and number >= 0:
-            steps += [(_JUMP_EQUAL, 0, 1, number), refuse]
+    for line in _FORBIDDEN.strip().splitlines():
+        for call in line.split(", ") if line[0] != "#" else ():
+            number = call.split()[1 + column]
+            if number != "-":
+                steps += [(_JUMP_EQUAL, 0, 1, int(number)), refuse]
     clone, clone3, prctl, kill, tgkill = _BY_ARGUMENT[column]
     # The C library falls back to clone, whose flags can be read here, where clone3 does not exist.
     steps += [(_JUMP_EQUAL, 0, 1, clone3), (_RETURN, 0, 0, _ERRNO | errno.ENOSYS)]

@@ -21,18 +21,8 @@ from typing import Any
 from unisd.errors import UniSDError
 
 _START = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import _runner; _runner.main()"
-_SYSTEM_PATHS = (
-    "/lib",
-    "/lib64",
-    "/usr/lib",
-    "/usr/lib64",
-    "/usr/local/lib",
-    "/etc/ld.so.cache",
-    "/usr/share/zoneinfo",
-    "/dev/null",
-    "/dev/zero",
-    "/dev/urandom",
-)
+_LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/etc/ld.so.cache", "/usr/share/zoneinfo")
+_DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom")
 _FOLDER = "/sandbox"  # as in _confine; named here because that module loads on Linux only
 _START_SECONDS = 30.0
 """How much longer than its own limit a launcher may take before it counts as stuck (loaded machines start slowly)."""
@@ -116,28 +106,32 @@ def _probe() -> Protection:
     return Protection(mode="none", problem=problem, **found)
 
 
-_TRIAL: dict[str, float] = {
-    "seconds": 20.0,
-    "cpu_seconds": 20.0,
-    "memory_bytes": 1 << 30,
-    "file_bytes": 1 << 20,
-    "folder_bytes": 1 << 20,
-    "output_bytes": 1 << 20,
-    "processes": 8,
-}
+_TRIAL = {"seconds": 20.0, "cpu_seconds": 20.0, "memory_bytes": 1 << 30, "processes": 8}
+_TRIAL |= dict.fromkeys(["file_bytes", "folder_bytes", "output_bytes"], 1 << 20)
 
 
 def start(shield: Protection, sources: dict[str, Any], limits: dict[str, float]) -> dict[str, Any]:
-    """Run one job (``program``, ``tests``, ``setup``) in a launcher and return its ``passed`` and ``reason``.
+    """Run one job (``program``, ``tests``, ``setup``) in a launcher and return ``passed``, ``reason``, ``separable``.
 
     Raises:
         UniSDError: the sandbox could not be set up.
     """
     with _folder(shield.mode) as folder:
-        job = {**sources, "mode": shield.mode, "landlock": shield.landlock > 0, "seccomp": shield.seccomp}
+        tests = json.dumps(sources["tests"])
+        job = {
+            "program": sources["program"],
+            "setup": sources["setup"],
+            "mode": shield.mode,
+            "landlock": shield.landlock > 0,
+            "seccomp": shield.seccomp,
+        }
         readable, importable = _python_paths()
         job |= {"limits": limits, "readable": [*readable, folder], "path": importable}
-        answer = _ask([], json.dumps(job), limits["seconds"], folder)
+        for together in (False, True):
+            head = json.dumps({**job, "together": together})
+            answer = _ask([], f"{len(head):016x}{head}{tests}", limits["seconds"], folder)
+            if "together" not in answer:
+                break
     if "error" in answer:
         raise UniSDError(f"the sandbox cannot be set up: {answer['error']}; see what `unisd doctor` says of it")
     return answer
@@ -146,17 +140,9 @@ def start(shield: Protection, sources: dict[str, Any], limits: dict[str, float])
 def _ask(arguments: list[str], job: str, seconds: float, folder: str | None) -> dict[str, Any]:
     """Start a launcher; return its answer, or an ``error`` if it ended or hung without one: that is no verdict."""
     home = folder or "/"
-    environment = {
-        "PATH": "/usr/bin:/bin",
-        "LANG": "C.UTF-8",
-        "HOME": home,
-        "TMPDIR": home,
-        "PYTHONHASHSEED": "0",
-        "PYTHONUTF8": "1",
-        "OMP_NUM_THREADS": "1",
-        "OPENBLAS_NUM_THREADS": "1",
-        "MALLOC_ARENA_MAX": "2",  # more would reserve address space for every thread
-    }
+    environment = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": home, "TMPDIR": home, "PYTHONHASHSEED": "0"}
+    environment |= dict.fromkeys(["PYTHONUTF8", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"], "1")
+    environment["MALLOC_ARENA_MAX"] = "2"  # more would reserve address space for every thread
     process = subprocess.Popen(
         [sys.executable, "-s", "-P", "-S", "-c", _START, *arguments],
         stdin=subprocess.PIPE,
@@ -215,7 +201,7 @@ def _python_paths() -> tuple[list[str], list[str]]:
     """Return the paths that a program may read, and those of them that it imports installed packages from."""
     paths = sysconfig.get_paths()
     packages = list(dict.fromkeys([paths["purelib"], paths["platlib"], *site.getsitepackages()]))
-    readable = [paths["stdlib"], paths["platstdlib"], *packages, *_SYSTEM_PATHS]
+    readable = [paths["stdlib"], paths["platstdlib"], *packages, *_LIBRARIES, *_DEVICES]
     if sys.base_prefix not in ("/", "/usr"):
         readable.append(os.path.join(sys.base_prefix, "lib"))
     readable += [os.path.realpath(path) for path in readable]

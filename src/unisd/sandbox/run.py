@@ -1,25 +1,22 @@
 """Running a generated program with its tests, and judging it.
 
-What a program that passes has done: every test ran to its end, in a fresh process, and every assertion in the tests
-held. The verdict is a random number that the worker sends last; whatever else a program writes, to whichever file, is
-no pass. Exiting early, printing, replacing built-in functions or library functions, and objects that equal everything
-all end in a failure (see `_judge`, `_trust` and `_rewrite` for how, `_confine` and `_seccomp` for what shuts the
-process in).
+Program and judge never share a process. The judge runs the tests in an interpreter of its own, where the names that
+they take from the program are stand-ins: a call sends plain data to the confined program and gets plain data back,
+changed arguments and exceptions included. What is compared is the judge's own object of a standard type, and expected
+values stay out of the program's process, so nothing that a program does in its own reaches a verdict. The rules:
 
-What remains possible, as program and tests share one interpreter: code written against this very judge. A program can
-learn what is expected of it from the frames of the tests that call it and return just that; it can change the variables
-of those frames; a finaliser may run while the judge does; and machine code (forged bytecode, a faulty extension module)
-can do anything inside the worker. None of it leaves the sandbox. Only the operators that stand in the tests and setup
-are watched, not those inside the functions and methods that they call (``[2].count(f(1))``, ``unittest``, the program's
-own). Tests that need a class or function to differ from the program's should use ``setup``: its names win over the
-program's.
+* A value of a type derived from a standard one (`int`, `str`, `list`, `Fraction`) is compared as the standard one is.
+* An object of the program's own stays with it. Its truth, its members and what is in it are its own to say, as
+  officially. Compared with a standard value, it is what it says it stands for before it sees that value: the number it
+  converts to, what it contains, or its only attribute; one that stands for nothing equals nothing. Arithmetic with a
+  standard value needs a conversion to a number, or gives an object that only the program's own are compared with.
+* Objects of the program's are compared with each other in its process: the outcome then says ``separable=False``.
+* Tests that reach into the process (`_judge.shared_process` says which) or hand over objects of classes of their own
+  share it with the program, as in the official harness; the outcome says so. There, a program that knows this judge can
+  pass without being right. No program can choose that: it follows from the tests alone.
 
-Conventions follow. A comparison between a value and an object whose type the program gave operators of its own
-(``__eq__``, ``__sub__``) fails, and so does a truth value that such a type decides. Values are what holds only values
-and is of Python's own types, NumPy's, or a type of the standard library that `_trust` lists, or has no operators at
-all. Objects of another library may be compared among themselves only; ``unittest.mock`` objects, proxies, and
-``pytest.approx`` with a tolerance above 0.01 with nothing, on whichever side they stand. Programs run outside of
-Python's main thread, so they cannot set signal handlers, and ``__name__`` is not ``"__main__"``.
+The outcome of a program that leaves early, hangs, floods or answers nonsense is a failure with a reason. What confines
+both processes is in `_confine` and `_seccomp`. ``__name__`` is not ``"__main__"`` in a program.
 """
 
 import dataclasses
@@ -40,9 +37,9 @@ class Limits:
     """What one program may use. A limit that is reached fails the program."""
 
     seconds: float = 10.0
-    """Wall time from the start of the worker, measured outside of it."""
+    """Wall time from the start of both processes, measured outside of them."""
     cpu_seconds: float = 10.0
-    """Processor time of all threads together, rounded up to whole seconds."""
+    """Processor time of a process, all threads together, rounded up to whole seconds."""
     memory_bytes: int = 1 << 30
     """Address space, the interpreter's own (about 100 MB with its threads' stacks) included."""
     file_bytes: int = 16 << 20
@@ -68,6 +65,8 @@ class Outcome:
     """Whether every test ran to its end and every assertion held."""
     reason: str
     """Why not, in one line; empty if passed."""
+    separable: bool = True
+    """Whether the judge alone decided; otherwise the program's own types, or code in the judge's process, had a say."""
 
 
 def run_tests(
@@ -77,14 +76,15 @@ def run_tests(
     limits: Limits = Limits(),
     allow_unprotected: bool = False,
 ) -> Outcome:
-    """Run ``setup``, then ``program``, then each test, in one fresh process, and judge it. Thread-safe.
+    """Run ``program`` in one fresh process, ``setup`` and then each test in another, and judge it. Thread-safe.
 
     Args:
         program: Python source, of any origin.
         tests: Python statements, for example ``assert f(1) == 2``. They share one name space with the names of setup
             and program. At least one assertion of every test that has any must run; a test without one just has to
             run to its end, so that it can prepare something that needs the program's names.
-        setup: Python source that the tests need and that is not judged. Its names win over the program's.
+        setup: Python source that the tests need, and that the program may use; it runs in both processes. In the tests
+            its names win over the program's.
         limits: what the program may use.
         allow_unprotected: whether to run even where neither files nor network can be protected.
 
@@ -99,7 +99,7 @@ def run_tests(
     shield = protection()
     sources = {"program": program, "tests": list(tests), "setup": setup}
     answer = start(shield, sources, dataclasses.asdict(limits))
-    return Outcome(passed=answer["passed"] is True, reason=answer["reason"])
+    return Outcome(passed=answer["passed"] is True, reason=answer["reason"], separable=answer["separable"])
 
 
 def require_protection(allow_unprotected: bool = False) -> None:

@@ -171,7 +171,7 @@ class CodeTask(Task):
         return extract_code(text, [example.fields["name"]])
 
     def grade(self, example: Example, text: str) -> Grade:
-        """Run the program of one output against the tests; ``note`` says why it fails.
+        """Run the program of one output against the tests; ``note`` says why it fails, or whether it had a say itself.
 
         No text makes it raise.
 
@@ -182,7 +182,10 @@ class CodeTask(Task):
         if program is None:
             return Grade(correct=False, parsed=None, note="no Python program in the output")
         outcome = run_tests(program, _tests(example))
-        return Grade(correct=outcome.passed, parsed=program, note=_printable(outcome.reason))
+        note = _printable(outcome.reason)
+        if outcome.passed and not outcome.separable:
+            note = "not separable: the program's own types, or its process, had a say"
+        return Grade(correct=outcome.passed, parsed=program, note=note)
 
     def negative_requests(self, example: Example) -> list[NegativeRequest]:
         """Return a request for each kind of bug; none for an item that has no demonstration."""
