@@ -83,13 +83,18 @@ def test_each_way_to_fail_has_its_code_and_one_line(error, code, what, remedy, m
     assert line.endswith(f"; {remedy}")
 
 
-def test_a_fault_of_our_own_is_not_hidden(monkeypatch):
+def test_a_fault_of_our_own_is_one_line_that_says_how_to_see_more(monkeypatch, refused, capsys):
     def fail(arguments):
-        raise ZeroDivisionError
+        raise ZeroDivisionError("of\nsome kind")
 
     monkeypatch.setattr(list_command, "run", fail)
-    with pytest.raises(ZeroDivisionError):
-        main(["list", "tasks"])
+    line = refused("list", "tasks", code=1)
+    assert line == "unisd: unexpected: ZeroDivisionError: of some kind; unisd --debug list … shows where, for a report"
+    assert main(["--debug", "list", "tasks"]) == 1
+    printed = capsys.readouterr().err
+    assert "Traceback" in printed
+    assert "in fail" in printed
+    assert printed.rstrip().endswith(line)
 
 
 def test_version(capsys):

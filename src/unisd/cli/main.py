@@ -8,6 +8,7 @@ import argparse
 import importlib
 import os
 import sys
+import traceback
 import warnings
 
 from unisd import __version__
@@ -47,6 +48,7 @@ def parser() -> argparse.ArgumentParser:
         epilog="Start with: unisd demo",
     )
     top.add_argument("--version", action="version", version=f"unisd {__version__}")
+    top.add_argument("--debug", action="store_true", help="show where an error comes from (unisd --debug COMMAND …)")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, summary in COMMANDS.items():
         module = importlib.import_module(f"unisd.cli.{name}_command")
@@ -77,37 +79,36 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(arguments: list[str] | None) -> int:
-    command = ""
+    command, debug = "", False
     try:
         chosen = parser().parse_args(arguments)
-        command = chosen.command
+        command, debug = chosen.command, chosen.debug
         if getattr(chosen, "max_time", None) is not None:
             STOP.within(seconds_of(chosen.max_time))
         code: int = chosen.run(chosen)
         return code
-    except Stopped as stopped:
-        print(f"unisd: {stopped}", file=sys.stderr)
-        return 3
-    except UsageError as error:
-        print(f"unisd: {error}", file=sys.stderr)
-        return 2
-    except UniSDError as error:
-        print(f"unisd: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(
-            f"unisd: {': '.join(filter(None, (error.strerror or str(error), error.filename)))}; "
-            "free space or check the path",
-            file=sys.stderr,
-        )
-        return 1
-    except MemoryError:
-        print("unisd: out of memory; lower training.tokens_per_row or rollout.batch_size", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt as stopped:
-        why = f" by {stopped}" if str(stopped) else ""
-        print(f"unisd: stopped{why}; {_STOPPED.get(command, 'run the command again')}", file=sys.stderr)
-        return 3
+    except (Exception, KeyboardInterrupt) as error:
+        if debug:
+            traceback.print_exception(error)
+        code, line = _told(error, command)
+        print(f"unisd: {line}", file=sys.stderr)
+        return code
+
+
+def _told(error: BaseException, command: str) -> tuple[int, str]:
+    """Return the exit code of a command that ended so, and the one line that it leaves."""
+    if isinstance(error, UniSDError):
+        return 3 if isinstance(error, Stopped) else 2 if isinstance(error, UsageError) else 1, str(error)
+    if isinstance(error, KeyboardInterrupt):
+        why = f" by {error}" if str(error) else ""
+        return 3, f"stopped{why}; {_STOPPED.get(command, 'run the command again')}"
+    if isinstance(error, MemoryError):
+        return 1, "out of memory; lower training.tokens_per_row or rollout.batch_size"
+    if isinstance(error, OSError):
+        what = ": ".join(filter(None, (error.strerror or str(error), error.filename)))
+        return 1, f"{what}; free space or check the path"
+    cause = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    return 1, f"unexpected: {cause}; unisd --debug {command} … shows where, for a report"
 
 
 if __name__ == "__main__":
