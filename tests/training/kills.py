@@ -203,13 +203,21 @@ def ending(folder: Path) -> dict:
     }  # fmt: skip
 
 
+class Told(list):
+    """Failures, each printed when it is found: a long series may be broken off."""
+
+    def append(self, failure: str) -> None:
+        print(failure, flush=True)
+        super().append(failure)
+
+
 class Trials:
     """A series of runs that are killed and resumed, beside one of each kind that is not."""
 
     def __init__(self, place: Path, seed: int = 0) -> None:
         self.place, self.random = place, random.Random(seed)
         self.model = place / "model"
-        self.failures: list[str] = []
+        self.failures: list[str] = Told()
         self.kills: Counter[str] = Counter()
         self.said: Counter[str] = Counter()
         self.whole: dict[Case, tuple[dict, int, float]] = {}
@@ -349,8 +357,6 @@ def main_of_trials(arguments: list[str] | None = None) -> int:
         broken = len(trials.failures)
         if asked.fuzz:
             trials.fuzz(asked.fuzz)
-    for failure in trials.failures:
-        print(failure)
     print(json.dumps({"runs": asked.events + asked.instants + asked.two_ranks, "kills": killed, "other endings": broken,
                       "damaged": asked.fuzz, "neither recovered nor one line": len(trials.failures) - broken,
                       "after damage": trials.said, "seconds": round(time.monotonic() - began)}))  # fmt: skip

@@ -53,6 +53,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Train."""
     from unisd.errors import UsageError, warn
+    from unisd.files import remove_partial
     from unisd.training.lock import run_lock
     from unisd.training.runfile import assemble
 
@@ -79,10 +80,12 @@ def run(arguments: argparse.Namespace) -> int:
         settings = settings_to_resume(output, settings or _asked(arguments, given))
         if arguments.audit is not None:
             warn("--audit: a run that goes on is not audited; unisd audit measures by itself")
-        if (steps := finished(output)) is not None and not is_longer(output, settings):
-            return _is_finished(arguments, steps)
     assert settings is not None
     with run_lock(output, owner=os.environ.get("RANK", "0") == "0"):
+        steps = finished(output) if arguments.resume else None
+        if steps is not None and not is_longer(output, settings):
+            remove_partial(output)
+            return _is_finished(arguments, steps)
         return _train(settings, arguments)
 
 
