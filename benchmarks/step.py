@@ -45,6 +45,7 @@ from common import (
     words,
     write,
 )
+from peer import same_work
 
 RECIPES = (
     "core",
@@ -94,21 +95,8 @@ def _peer_trainer(job: Job, loaded: Loaded, folder: str) -> Any:
         lr_scheduler_type=core.lr_scheduler_type,
         warmup_steps=core.warmup_steps,
         max_grad_norm=core.max_grad_norm,
-        bf16=False,
         gradient_checkpointing=job.contestant == PEER_CHECKPOINTED,
-        disable_dropout=False,
-        shuffle_dataset=False,
-        num_generations=1,
-        max_prompt_length=None,
-        max_completion_length=job.new_tokens,
-        temperature=core.rollout.temperature,
-        generation_kwargs={"min_new_tokens": job.new_tokens},
-        distillation_mode="full_logits",
-        distillation_topk=None,
-        distillation_alpha=0.0,
-        distillation_is_clip=None,
-        teacher_model_kind="base",
-        teacher_prompt_template="{prompt}{privileged_context}",
+        **same_work(core, job.new_tokens),
     )
     return SDFTTrainer(
         loaded.model,

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peer import same_work
 
 from gpu_parts.report import Report
 from gpu_parts.setup import NO_TOKEN, lora, model, rows, settings, synchronize, tokenizer, trainer
@@ -86,21 +87,8 @@ def peer(size: Size, device: str, folder: str) -> Any:
         report_to="none",
         disable_tqdm=True,
         use_cpu=device == "cpu",
-        bf16=False,
         gradient_checkpointing=False,
-        disable_dropout=False,
-        shuffle_dataset=False,
-        num_generations=1,
-        max_prompt_length=None,
-        max_completion_length=size.new_tokens,
-        temperature=core.rollout.temperature,
-        generation_kwargs={"min_new_tokens": size.new_tokens},
-        distillation_mode="full_logits",
-        distillation_topk=None,
-        distillation_alpha=0.0,
-        distillation_is_clip=None,
-        teacher_model_kind="base",
-        teacher_prompt_template="{prompt}{privileged_context}",
+        **same_work(core, size.new_tokens),
     )
     return SDFTTrainer(
         model(size.shape, size.dtype, device),
