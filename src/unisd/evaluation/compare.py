@@ -27,6 +27,21 @@ class Comparison:
     n: int
     mcnemar_p: float | None
     """Exact p-value of McNemar's test; None for several answers per question."""
+    format: Interval
+    """What becoming readable gave: the change of the readable share times what the best constant answer gets right."""
+    content: Interval
+    """The rest of the change: how much more is right than the best constant answer would get of the readable ones.
+    Format and content add up to the difference; both with the paired bootstrap interval."""
+    constant: str
+    """The best constant answer: the most frequent key."""
+    constant_share: float
+    """The share of the questions that it gets right."""
+    readable: tuple[float, float]
+    """Share of readable answers before and after."""
+    collapse: tuple[bool, bool]
+    """Whether the answers before and after are nearly all the same one."""
+    collapse_in_words: str = ""
+    """The sentence about a collapse of the answers after; empty where there is none."""
 
     def summary(self) -> dict[str, Any]:
         """Return the comparison as plain values."""
@@ -36,9 +51,34 @@ class Comparison:
         """Return the comparison in a line."""
         d = self.difference
         p = "" if self.mcnemar_p is None else f", McNemar p = {self.mcnemar_p:.2g}"
-        return (
-            f"{100 * d.estimate:+.1f} points [{100 * d.low:+.1f}, {100 * d.high:+.1f}], +{self.gained} −{self.lost}{p}"
-        )
+        return f"{_points(d)}, +{self.gained} −{self.lost}{p}"
+
+    def split_in_words(self) -> str:
+        """Return how much of the change is format and how much content, in a line."""
+        parts = [f"{name} {_points(part)}" for name, part in (("format", self.format), ("content", self.content))]
+        return f"{', '.join(parts)} (a constant answer in the right form gets {self.constant_share:.1%})"
+
+    def verdict(self) -> list[str]:
+        """Say in plain words what the change is, and what part of it is format."""
+        before, after = self.readable
+        d = self.difference
+        change = "more" if d.low > 0 else "fewer" if d.high < 0 else "not surely more or fewer"
+        lines = [
+            f"Correct: {_points(d)}, so {change} than before; {self.gained} questions gained, {self.lost} lost.",
+            f"Format: {before:.0%} of the answers were readable, {after:.0%} are now; that alone, with the best "
+            f"constant answer ({self.constant_share:.0%} right), is worth {_points(self.format)}.",
+        ]
+        if self.content.low > 0:
+            lines.append(f"Content: {_points(self.content)}; more than the form was learned.")
+        elif self.content.high < 0:
+            lines.append(f"Content: {_points(self.content)}; fewer are right than a constant answer would get.")
+        else:
+            lines.append(f"Content: {_points(self.content)}; no knowledge is shown that a constant answer lacks.")
+        return [*lines, self.collapse_in_words] if self.collapse_in_words else lines
+
+
+def _points(part: Interval) -> str:
+    return f"{100 * part.estimate:+.1f} points [{100 * part.low:+.1f}, {100 * part.high:+.1f}]"
 
 
 def compare(before: Evaluation, after: Evaluation, against: str = "") -> Comparison:
@@ -56,6 +96,10 @@ def compare(before: Evaluation, after: Evaluation, against: str = "") -> Compari
     a, b = list(first.values()), [second[key] for key in first]
     single = before.samples() == after.samples() == 1
     bootstrap = paired_bootstrap(a, b, seed=0)
+    constant, right = before.constant()
+    read_before, read_after = before.shares_readable(), after.shares_readable()
+    r, s = list(read_before.values()), [read_after[key] for key in first]
+    distributions = before.distribution(), after.distribution()
     return Comparison(
         task=before.task,
         against=against,
@@ -65,7 +109,19 @@ def compare(before: Evaluation, after: Evaluation, against: str = "") -> Compari
         lost=sum(y < x for x, y in zip(a, b, strict=True)),
         n=len(a),
         mcnemar_p=mcnemar([x > 0 for x in a], [y > 0 for y in b]) if single else None,
+        format=paired_bootstrap([right * x for x in r], [right * y for y in s], seed=0),
+        content=paired_bootstrap(_excess(a, r, right), _excess(b, s, right), seed=0),
+        constant=constant,
+        constant_share=right,
+        readable=(sum(r) / len(r), sum(s) / len(s)),
+        collapse=(distributions[0].collapsed, distributions[1].collapsed),
+        collapse_in_words=distributions[1].in_words() if distributions[1].collapsed else "",
     )
+
+
+def _excess(correct: Sequence[float], readable: Sequence[float], constant: float) -> list[float]:
+    """Return by how much each question is more often right than a constant answer in its readable answers would be."""
+    return [c - constant * r for c, r in zip(correct, readable, strict=True)]
 
 
 def forgetting(comparisons: Mapping[str, Comparison], trained_on: Sequence[str]) -> dict[str, Any] | None:
