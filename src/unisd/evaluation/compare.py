@@ -96,6 +96,7 @@ def compare(before: Evaluation, after: Evaluation, against: str = "") -> Compari
     a, b = list(first.values()), [second[key] for key in first]
     single = before.samples() == after.samples() == 1
     bootstrap = paired_bootstrap(a, b, seed=0)
+    difference = paired_difference([x > 0 for x in a], [y > 0 for y in b]) if single else bootstrap
     constant, right = before.constant()
     read_before, read_after = before.shares_readable(), after.shares_readable()
     r, s = list(read_before.values()), [read_after[key] for key in first]
@@ -103,14 +104,14 @@ def compare(before: Evaluation, after: Evaluation, against: str = "") -> Compari
     return Comparison(
         task=before.task,
         against=against,
-        difference=paired_difference([x > 0 for x in a], [y > 0 for y in b]) if single else bootstrap,
+        difference=difference,
         bootstrap=bootstrap,
         gained=sum(y > x for x, y in zip(a, b, strict=True)),
         lost=sum(y < x for x, y in zip(a, b, strict=True)),
         n=len(a),
         mcnemar_p=mcnemar([x > 0 for x in a], [y > 0 for y in b]) if single else None,
-        format=paired_bootstrap([right * x for x in r], [right * y for y in s], seed=0),
-        content=paired_bootstrap(_excess(a, r, right), _excess(b, s, right), seed=0),
+        format=_wide(paired_bootstrap([right * x for x in r], [right * y for y in s], seed=0), difference),
+        content=_wide(paired_bootstrap(_excess(a, r, right), _excess(b, s, right), seed=0), difference),
         constant=constant,
         constant_share=right,
         readable=(sum(r) / len(r), sum(s) / len(s)),
@@ -136,3 +137,12 @@ def forgetting(comparisons: Mapping[str, Comparison], trained_on: Sequence[str])
     worst = min(others, key=lambda name: others[name].difference.estimate)
     change = sum(c.difference.estimate for c in others.values()) / len(others)
     return {"tasks": sorted(others), "change": change, "worst": worst}
+
+
+def _wide(part: Interval, difference: Interval) -> Interval:
+    """Return a part of a difference; where all questions changed alike, which tells a bootstrap nothing of others, with
+    an interval as wide as the difference's."""
+    if part.low < part.high:
+        return part
+    shift = part.estimate - difference.estimate
+    return Interval(part.estimate, difference.low + shift, difference.high + shift, part.confidence)

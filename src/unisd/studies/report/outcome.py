@@ -1,0 +1,279 @@
+"""What came out: figures and sentences at the top, tables and charts of answers, changes, and what was kept."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from unisd.evaluation.compare import Comparison
+from unisd.studies.report.blocks import (
+    Block,
+    Cell,
+    Figure,
+    Section,
+    Table,
+    Text,
+    number,
+    points_cell,
+    share_cell,
+    shown,
+)
+from unisd.studies.report.charts import Bars, Scatter, Whiskers
+from unisd.studies.report.folder import Answers, Exam, Folder
+from unisd.studies.report.items import browser, examples
+
+_MOST_ANSWERS = 8
+_PARTS = (("accuracy", "correct"), ("parsable", "readable"), ("accuracy_among_parsable", "correct among readable"))
+
+
+def figures(folder: Folder) -> list[Figure]:
+    """Return the large numbers: of an exam before and after, else of the training alone."""
+    exam, found = folder.exam, []
+    if exam is not None and len(exam.answers) > 1:
+        other, change = shown_pair(exam)
+        before = exam.answers[0].evaluation
+        label = (
+            "Correct, teacher against student" if exam.training else f"Correct, {exam.answers[0].name} → {other.name}"
+        )
+        value = f"{_count(exam.answers[0])} → {_count(other)}"
+        tone: Any = "good" if change.difference.low > 0 else "bad" if change.difference.high < 0 else "plain"
+        found.append(Figure(label, value, f"of {before.n:,} {exam.title} answers", "plain"))
+        found.append(Figure("Change, points", *_with_interval(change.difference), tone))
+        found.append(Figure("of which content", *_with_interval(change.content)))
+        found.append(Figure("of which format", *_with_interval(change.format)))
+        if (drift := drift_of(other)) is not None:
+            found.append(
+                Figure("Drift from the base", number(drift), "KL(base ‖ model), nats a token of the base's text")
+            )
+    elif exam is not None:
+        part = exam.answers[0].evaluation.summary()["accuracy"]
+        note = f"{100 * part['low']:.1f} to {100 * part['high']:.1f} % (95 %), of {exam.answers[0].evaluation.n:,}"
+        found.append(Figure(f"Correct, {exam.title}", f"{part['value']:.1%}", note))
+    if folder.summary:
+        found.append(Figure("Steps", number(_float(folder.summary.get("steps"))), _cost(folder)))
+    return found
+
+
+def _with_interval(part: Any) -> tuple[str, str]:
+    return f"{100 * part.estimate:+.1f}", f"95 %: {100 * part.low:+.1f} to {100 * part.high:+.1f}"
+
+
+def _count(answers: Answers) -> str:
+    return f"{answers.evaluation.correct:,}"
+
+
+def _cost(folder: Folder) -> str:
+    seconds, memory = (_float(folder.summary.get(name)) for name in ("seconds", "peak_memory_bytes"))
+    parts = [] if seconds is None else [f"{seconds:,.0f} s"]
+    parts += [] if memory is None else [f"peak memory {memory / 2**30:.2f} GiB"]
+    return ", ".join(parts)
+
+
+def _float(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def shown_pair(exam: Exam) -> tuple[Answers, Comparison]:
+    """Return the model that the page is about, and its comparison: of teachers the best one, else the first trained."""
+    compared = exam.compared()
+    if exam.training:
+        return max(compared, key=lambda pair: (pair[1].difference.estimate, pair[1].n))
+    return compared[0]
+
+
+def verdict(folder: Folder) -> list[Text]:
+    """Return what came out, in sentences; a collapse first."""
+    found: list[Text] = []
+    exam = folder.exam
+    collapses = [
+        f"{exam.title}, {answers.name}: {answers.evaluation.distribution().in_words()}"
+        for exam in folder.exams
+        for answers in exam.answers
+        if answers.evaluation.distribution().collapsed
+    ]
+    if collapses:
+        found.append(
+            Text(
+                [*collapses, "Such answers know nothing of the question; read the content, not the change."], "warning"
+            )
+        )
+    if exam is not None and len(exam.answers) > 1 and not exam.training:
+        for other, change in exam.compared():
+            name = [f"{other.name}, against {exam.answers[0].name}:"] if len(exam.answers) > 2 else []
+            lines = [line for line in change.verdict() if line != change.collapse_in_words]
+            found.append(
+                Text([*name, *lines], "good" if change.content.low > 0 and not change.collapse[1] else "plain")
+            )
+    said = folder.audit.get("verdict")
+    if isinstance(said, list):
+        found.append(Text([str(line) for line in said], "good" if folder.audit.get("teaches") else "warning"))
+    acting = [m for m in folder.summary.get("mechanisms") or [] if isinstance(m, Mapping)]
+    if inert := [str(m.get("mechanism")) for m in acting if not m.get("acts")]:
+        found.append(Text([f"Switched on, and did not act: {', '.join(inert)}."], "warning"))
+    if folder.config and not folder.exams:
+        found.append(Text(["What was learned has not been measured yet. To ask questions before and after:"]))
+        found.append(Text([f"unisd evaluate {folder.path} --base --retention"], "code"))
+    return found + ([Text(folder.damaged, "warning")] if folder.damaged else [])
+
+
+def answer_sections(folder: Folder) -> list[Section]:
+    """Return a section an exam: who was right how often, what changed, which answers were given, items to read."""
+    sections = []
+    main = folder.exam
+    for exam in sorted(folder.exams, key=lambda e: (e is not main, e.training)):
+        blocks: list[Block] = [_answers_table(exam)]
+        if compared := exam.compared():
+            blocks.append(_changes_table(exam, compared))
+        blocks += _charts(exam, compared)
+        blocks += [t for t in (_kept_table(exam), _scores_table(exam)) if t is not None]
+        sections.append(Section(exam.name, f"Results: {exam.title}", blocks, _about(exam)))
+        found = examples(exam)
+        more: list[Block] = [found] if found and found.items else []
+        title = f"Questions and answers: {exam.title}"
+        sections.append(Section(f"{exam.name}-answers", title, [*more, browser(exam)]))
+    return sections
+
+
+def _about(exam: Exam) -> str:
+    asked = exam.answers[0].summary.get("asked")
+    said = (
+        {name: asked[name] for name in ("source", "split", "limit") if asked.get(name)}
+        if isinstance(asked, dict)
+        else {}
+    )
+    parts = [f"{len(exam.answers[0].evaluation.by_example()):,} questions", *(f"{k} {v}" for k, v in said.items())]
+    return f"{', '.join(parts)}. Intervals are 95 %."
+
+
+def _answers_table(exam: Exam) -> Table:
+    rows: list[Row] = []
+    for answers in exam.answers:
+        summary = answers.evaluation.summary()
+        found = answers.evaluation.distribution()
+        one = f"{found.share:.0%} {found.most_frequent}" if found.most_frequent is not None else "none readable"
+        most = Cell(shown(one, 80) + (" (collapse)" if found.collapsed else ""), found.share)
+        length = Cell(f"{summary['mean_tokens']:.0f}", summary["mean_tokens"])
+        rows.append([answers.name, *(share_cell(summary[part]) for part, _ in _PARTS), length, most])
+    columns = ["model", *(label for _, label in _PARTS), "mean tokens", "most frequent answer"]
+    return Table(f"{exam.name}-correct", "Correct answers", columns, rows)
+
+
+def _changes_table(exam: Exam, compared: Sequence[tuple[Answers, Comparison]]) -> Table:
+    rows: list[Row] = [
+        [
+            other.name, points_cell(c.difference), points_cell(c.content), points_cell(c.format),
+            Cell(f"{c.gained:,}", c.gained), Cell(f"{c.lost:,}", c.lost),
+            Cell("" if c.mcnemar_p is None else f"{c.mcnemar_p:.2g}", c.mcnemar_p),
+        ]
+        for other, c in compared
+    ]  # fmt: skip
+    constant = compared[0][1]
+    note = (
+        "In points, item by item. Format is what more readable answers are worth if all of them were the best "
+        f"constant answer ({shown(constant.constant, 60)!r}, {constant.constant_share:.1%} right); content is the rest."
+    )
+    columns = ["model", "change", "content", "format", "gained", "lost", "McNemar p"]
+    return Table(f"{exam.name}-change", f"Change against {exam.answers[0].name}", columns, rows, note)
+
+
+def _charts(exam: Exam, compared: Sequence[tuple[Answers, Comparison]]) -> list[Block]:
+    first = exam.answers[0].evaluation
+    shares = [(a.name, a.evaluation.summary()["accuracy"]) for a in exam.answers]
+    bars = [(name, part["value"], part["low"], part["high"]) for name, part in shares]
+    _, constant = first.constant()
+    charts: list[Block] = [
+        Whiskers(f"{exam.name}-shares", "Correct answers", bars, "% correct", [("best constant answer", constant)])
+    ]
+    if len(compared) == 1:
+        c = compared[0][1]
+        parts = (("change", c.difference), ("content", c.content), ("format", c.format))
+        rows = [(name, part.estimate, part.low, part.high) for name, part in parts]
+        title = f"The change, split ({compared[0][0].name})"
+        charts.append(Whiskers(f"{exam.name}-split", title, rows, "points", [("no change", 0.0)]))
+    elif compared:
+        for name, title in (("difference", "Change"), ("content", "Content")):
+            found = [(other.name, getattr(c, name)) for other, c in compared]
+            rows = [(label, part.estimate, part.low, part.high) for label, part in found]
+            charts.append(Whiskers(f"{exam.name}-{name}", title, rows, "points", [("no change", 0.0)]))
+    if (frontier := _frontier(exam, compared)) is not None:
+        charts.append(frontier)
+    if (given := _distribution_chart(exam)) is not None:
+        charts.append(given)
+    return charts
+
+
+def _distribution_chart(exam: Exam) -> Bars | None:
+    """Return how often each answer was given, beside how often it is the key; None where hardly any stands twice."""
+    chosen = exam.answers[:3] if not exam.training else [exam.answers[0], exam.answers[-1]][: len(exam.answers)]
+    found = {answers.name: answers.evaluation.distribution() for answers in chosen}
+    keys = next(iter(found.values()))
+    if max([*keys.keys.values(), *(max(d.answers.values(), default=0) for d in found.values())]) < 2:
+        return None
+    order = dict.fromkeys([*keys.keys, *(answer for d in found.values() for answer in d.answers)])
+    counts = {a: max(keys.keys.get(a, 0), *(d.answers.get(a, 0) for d in found.values())) for a in order}
+    listed = sorted(sorted(order, key=lambda a: -counts[a])[:_MOST_ANSWERS])
+    groups: dict[str, list[float]] = {"keys": [keys.key_share(answer) for answer in listed]}
+    for name, d in found.items():
+        total = max(d.readable + d.unreadable, 1)
+        groups[name] = [d.answers.get(answer, 0) / total for answer in listed] + [d.unreadable / total]
+    labels, groups["keys"] = [*listed, "not readable"], [*groups["keys"], 0.0]
+    if len(order) > len(listed):
+        labels = [*labels, f"{len(order) - len(listed):,} others"]
+        groups = {name: [*values, max(1 - sum(values), 0.0)] for name, values in groups.items()}
+    what = "Functions called" if keys.function else "Answers given"
+    return Bars(f"{exam.name}-answers-given", f"{what}, beside the keys", labels, groups, "% of all answers")
+
+
+def drift_of(answers: Answers) -> float | None:
+    """Return KL(base ‖ model) on the base's own text in nats a token, where it was measured."""
+    kept = answers.summary.get("retention")
+    text = kept.get("on_base_text") if isinstance(kept, dict) else None
+    return _float(text.get("kl_base_adapted")) if isinstance(text, dict) else None
+
+
+def _frontier(exam: Exam, compared: Sequence[tuple[Answers, Comparison]]) -> Scatter | None:
+    drifts = [(other, c.difference, drift_of(other)) for other, c in compared]
+    points = {a.name: [(drift, d.estimate, d.low, d.high)] for a, d, drift in drifts if drift is not None}
+    if len(points) < 2:
+        return None
+    about = "Up is better, left is better: much gained, little forgotten."
+    x = "KL(base ‖ model) on the base's text, nats a token"
+    return Scatter(f"{exam.name}-frontier", "Gain against drift", points, x, "change, points", about=about)
+
+
+def _kept_table(exam: Exam) -> Table | None:
+    rows: list[Row] = []
+    for answers in exam.answers:
+        kept = answers.summary.get("retention")
+        try:
+            own, base, shape = kept["on_adapted_text"], kept["on_base_text"], kept["drift"]  # type: ignore[index]
+            values = (
+                base["kl_base_adapted"], own["kl_adapted_base"], own["jsd"], kept["ppl_ret"],  # type: ignore[index]
+                base["entropy_base"], own["entropy_adapted"],
+                shape["base"]["mean_tokens"], shape["adapted"]["mean_tokens"],
+            )  # fmt: skip
+            rows.append([answers.name, *(Cell(number(_float(v)), _float(v)) for v in values)])
+        except (KeyError, TypeError, IndexError):
+            continue
+    columns = ["model", "KL(base ‖ model), base's text", "KL(model ‖ base), own text", "JSD, own text", "PPL_ret"]
+    columns += ["entropy of the base", "entropy", "tokens of the base", "tokens"]
+    note = "Nats a token. PPL_ret: perplexity of its answers under the base. The smaller, the more of the base is left."
+    return Table(f"{exam.name}-kept", "What was kept of the base", columns, rows, note) if rows else None
+
+
+def _scores_table(exam: Exam) -> Table | None:
+    """Return further measures: scores of the task, pass@k, perplexity of gold answers, calibration, by subject."""
+    rows: list[Row] = []
+    for answers in exam.answers:
+        summary = answers.evaluation.summary()
+        named = [
+            *summary.get("scores", {}).items(),
+            *((f"pass@{k}", v) for k, v in summary.get("pass_at_k", {}).items()),
+        ]
+        named += [(f"correct: {subject}", part) for subject, part in summary.get("subjects", {}).items()]
+        rows += [[answers.name, str(name), share_cell(part)] for name, part in named]
+        fit, calibration = (answers.summary.get(name) for name in ("ppl_fit", "calibration"))
+        if isinstance(fit, dict) and (value := _float(fit.get("value"))) is not None:
+            rows.append([answers.name, "perplexity of gold answers", Cell(number(value), value)])
+        for name, label in (("ece", "calibration error (ECE)"), ("brier", "Brier score")):
+            if isinstance(calibration, dict) and (value := _float(calibration.get(name))) is not None:
+                rows.append([answers.name, label, Cell(number(value), value)])
+    return Table(f"{exam.name}-more", "Further measures", ["model", "measure", "value"], rows) if rows else None
