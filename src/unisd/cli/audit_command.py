@@ -91,7 +91,10 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(found.summary(), indent=2))
     else:
+        from unisd.cli.report_command import show_page
+
         show_audit(found)
+        show_page(arguments.output)
     return 0
 
 

@@ -33,7 +33,8 @@ def run(arguments: argparse.Namespace) -> int:
             raise UsageError(f"--{name.replace('_', '-')}: use 1 or more")
     claim_folder(arguments.output, resume=None)
     settings = assemble("quickstart", overrides=arguments.set)
-    from unisd.studies.quickstart import run_quickstart, write_page
+    from unisd.studies.quickstart import run_quickstart
+    from unisd.studies.report import write_report
 
     silent = arguments.json
     found = run_quickstart(
@@ -44,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
         say=lambda line: None if silent else print(line, flush=True),
         quiet=arguments.quiet or silent,
     )
-    page = write_page(found, arguments.output)
+    page = write_report(arguments.output)
     if silent:
         print(json.dumps(found.summary(), indent=2))
     else:

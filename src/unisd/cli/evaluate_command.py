@@ -118,10 +118,13 @@ def _ask(arguments: argparse.Namespace) -> int:
         print(json.dumps(report.summary()["results"][0] if single else report.summary(), indent=2))
     elif not arguments.quiet:
         from unisd.cli.evaluation_tables import show_report
+        from unisd.cli.report_command import show_page
 
         show_report(report)
         for path in kept:
             print(f"answers in {path.with_suffix('.jsonl')}")
+        folder = _report_folder(arguments)
+        show_page(folder.parent if folder is not None and arguments.output is None else folder)
     return 0
 
 

@@ -126,10 +126,12 @@ def _train(settings: Any, arguments: argparse.Namespace) -> int:
     if arguments.json:
         print((arguments.output / "summary.json").read_text(encoding="utf-8"), end="")
     elif not arguments.quiet:
+        from unisd.cli.report_command import show_page
         from unisd.cli.tables import mechanisms_table, show
 
         show(mechanisms_table(result.acting))
         print(f"{result.steps} steps in {result.seconds:.0f} s; weights in {result.weights}")
+        show_page(arguments.output)
         print(f"next: unisd evaluate {arguments.output} --task {settings.task.name}")
     return 0
 

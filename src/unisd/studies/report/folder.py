@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import yaml
 from unisd.errors import UniSDError, UsageError
 from unisd.evaluation.answers import Evaluation, read_evaluation
 from unisd.evaluation.compare import Comparison, compare
+from unisd.evaluation.distribution import Distribution
 from unisd.training.completions import COMPLETIONS_FILE
 from unisd.training.run import AUDIT_FILE, CONFIG_FILE, SUMMARY_FILE
 from unisd.training.telemetry import METRICS_FILE, MetricsLog
@@ -32,6 +34,16 @@ class Answers:
     stem: str = ""
     """The file's name."""
 
+    @cached_property
+    def measured(self) -> dict[str, Any]:
+        """What the answers add up to."""
+        return self.evaluation.summary()
+
+    @cached_property
+    def given(self) -> Distribution:
+        """Which answers were given how often."""
+        return self.evaluation.distribution()
+
 
 @dataclass(frozen=True)
 class Exam:
@@ -43,8 +55,9 @@ class Exam:
     training: bool = False
     """Whether these are training questions, asked for what the teacher has to teach."""
 
+    @cached_property
     def compared(self) -> list[tuple[Answers, Comparison]]:
-        """Return each further model with its comparison with the first."""
+        """Each further model with its comparison with the first."""
         first = self.answers[0]
         found = []
         for other in self.answers[1:]:
@@ -52,6 +65,13 @@ class Exam:
             items = [item for item in first.evaluation.items if item.id in ids]
             found.append((other, compare(replace(first.evaluation, items=items), other.evaluation, first.name)))
         return found
+
+    @cached_property
+    def shown(self) -> tuple[Answers, Comparison]:
+        """The further model that figures and items are shown of: of teachers the best one, else the first."""
+        if self.training:
+            return max(self.compared, key=lambda pair: (pair[1].difference.estimate, pair[1].n))
+        return self.compared[0]
 
 
 @dataclass

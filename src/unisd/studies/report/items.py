@@ -22,7 +22,7 @@ def examples(exam: Exam, each: int = 2) -> Examples | None:
     """Return items that were gained, lost and unchanged, ``each`` of every kind that there is."""
     if len(exam.answers) < 2:
         return None
-    before, after = exam.answers[0], exam.answers[_after(exam)]
+    before, after = exam.answers[0], exam.shown[0]
     pairs = _by_kind(before, after)
     found = []
     for kind in _KINDS:
@@ -34,12 +34,6 @@ def examples(exam: Exam, each: int = 2) -> Examples | None:
             label = f"{kind.capitalize()}: one of {len(pairs[kind])}"
             found.append(Example(label, shown(pair[0].prompt, 3000), shown(pair[0].gold, 300), answers))
     return Examples(found)
-
-
-def _after(exam: Exam) -> int:
-    """Return the place of the model that is shown beside the first: of a run's own models the trained one; of teachers
-    the last."""
-    return len(exam.answers) - 1 if exam.training else min(1, len(exam.answers) - 1)
 
 
 def _verdict(item: Item) -> tuple[str, Tone]:
@@ -92,7 +86,8 @@ def browser(exam: Exam) -> Browser:
         else ""
     )
     names = [shown(answers.name, _NOTE) for answers in exam.answers]
-    data = {"models": names, "before": 0, "after": _after(exam), "readable": True, "items": items}
+    after = exam.answers.index(exam.shown[0]) if exam.compared else 0
+    data = {"models": names, "before": 0, "after": after, "readable": True, "items": items}
     return Browser(f"items-{exam.name}", data, note if len(items) < every else "")
 
 
@@ -107,7 +102,7 @@ def _chosen(exam: Exam) -> Iterator[tuple[str, int]]:
     if len(exam.answers) < 2 or len(first) <= MOST:
         yield from ((item.id, item.sample) for item in first)
         return
-    kinds = _by_kind(exam.answers[0], exam.answers[_after(exam)])
+    kinds = _by_kind(exam.answers[0], exam.shown[0])
     for row in zip_longest(*kinds.values()):
         yield from ((pair[0].id, pair[0].sample) for pair in row if pair is not None)
 

@@ -8,6 +8,7 @@ from unisd.studies.report.blocks import (
     Block,
     Cell,
     Figure,
+    Row,
     Section,
     Table,
     Text,
@@ -28,7 +29,7 @@ def figures(folder: Folder) -> list[Figure]:
     """Return the large numbers: of an exam before and after, else of the training alone."""
     exam, found = folder.exam, []
     if exam is not None and len(exam.answers) > 1:
-        other, change = shown_pair(exam)
+        other, change = exam.shown
         before = exam.answers[0].evaluation
         label = (
             "Correct, teacher against student" if exam.training else f"Correct, {exam.answers[0].name} → {other.name}"
@@ -44,7 +45,7 @@ def figures(folder: Folder) -> list[Figure]:
                 Figure("Drift from the base", number(drift), "KL(base ‖ model), nats a token of the base's text")
             )
     elif exam is not None:
-        part = exam.answers[0].evaluation.summary()["accuracy"]
+        part = exam.answers[0].measured["accuracy"]
         note = f"{100 * part['low']:.1f} to {100 * part['high']:.1f} % (95 %), of {exam.answers[0].evaluation.n:,}"
         found.append(Figure(f"Correct, {exam.title}", f"{part['value']:.1%}", note))
     if folder.summary:
@@ -71,23 +72,15 @@ def _float(value: Any) -> float | None:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
-def shown_pair(exam: Exam) -> tuple[Answers, Comparison]:
-    """Return the model that the page is about, and its comparison: of teachers the best one, else the first trained."""
-    compared = exam.compared()
-    if exam.training:
-        return max(compared, key=lambda pair: (pair[1].difference.estimate, pair[1].n))
-    return compared[0]
-
-
 def verdict(folder: Folder) -> list[Text]:
     """Return what came out, in sentences; a collapse first."""
     found: list[Text] = []
     exam = folder.exam
     collapses = [
-        f"{exam.title}, {answers.name}: {answers.evaluation.distribution().in_words()}"
+        f"{exam.title}, {answers.name}: {answers.given.in_words()}"
         for exam in folder.exams
         for answers in exam.answers
-        if answers.evaluation.distribution().collapsed
+        if answers.given.collapsed
     ]
     if collapses:
         found.append(
@@ -96,7 +89,7 @@ def verdict(folder: Folder) -> list[Text]:
             )
         )
     if exam is not None and len(exam.answers) > 1 and not exam.training:
-        for other, change in exam.compared():
+        for other, change in exam.compared:
             name = [f"{other.name}, against {exam.answers[0].name}:"] if len(exam.answers) > 2 else []
             lines = [line for line in change.verdict() if line != change.collapse_in_words]
             found.append(
@@ -120,7 +113,7 @@ def answer_sections(folder: Folder) -> list[Section]:
     main = folder.exam
     for exam in sorted(folder.exams, key=lambda e: (e is not main, e.training)):
         blocks: list[Block] = [_answers_table(exam)]
-        if compared := exam.compared():
+        if compared := exam.compared:
             blocks.append(_changes_table(exam, compared))
         blocks += _charts(exam, compared)
         blocks += [t for t in (_kept_table(exam), _scores_table(exam)) if t is not None]
@@ -146,8 +139,8 @@ def _about(exam: Exam) -> str:
 def _answers_table(exam: Exam) -> Table:
     rows: list[Row] = []
     for answers in exam.answers:
-        summary = answers.evaluation.summary()
-        found = answers.evaluation.distribution()
+        summary = answers.measured
+        found = answers.given
         one = f"{found.share:.0%} {found.most_frequent}" if found.most_frequent is not None else "none readable"
         most = Cell(shown(one, 80) + (" (collapse)" if found.collapsed else ""), found.share)
         length = Cell(f"{summary['mean_tokens']:.0f}", summary["mean_tokens"])
@@ -176,7 +169,7 @@ def _changes_table(exam: Exam, compared: Sequence[tuple[Answers, Comparison]]) -
 
 def _charts(exam: Exam, compared: Sequence[tuple[Answers, Comparison]]) -> list[Block]:
     first = exam.answers[0].evaluation
-    shares = [(a.name, a.evaluation.summary()["accuracy"]) for a in exam.answers]
+    shares = [(a.name, a.measured["accuracy"]) for a in exam.answers]
     bars = [(name, part["value"], part["low"], part["high"]) for name, part in shares]
     _, constant = first.constant()
     charts: list[Block] = [
@@ -202,8 +195,8 @@ def _charts(exam: Exam, compared: Sequence[tuple[Answers, Comparison]]) -> list[
 
 def _distribution_chart(exam: Exam) -> Bars | None:
     """Return how often each answer was given, beside how often it is the key; None where hardly any stands twice."""
-    chosen = exam.answers[:3] if not exam.training else [exam.answers[0], exam.answers[-1]][: len(exam.answers)]
-    found = {answers.name: answers.evaluation.distribution() for answers in chosen}
+    chosen = [exam.answers[0], exam.shown[0]] if exam.training and exam.compared else exam.answers[:3]
+    found = {answers.name: answers.given for answers in chosen}
     keys = next(iter(found.values()))
     if max([*keys.keys.values(), *(max(d.answers.values(), default=0) for d in found.values())]) < 2:
         return None
@@ -263,7 +256,7 @@ def _scores_table(exam: Exam) -> Table | None:
     """Return further measures: scores of the task, pass@k, perplexity of gold answers, calibration, by subject."""
     rows: list[Row] = []
     for answers in exam.answers:
-        summary = answers.evaluation.summary()
+        summary = answers.measured
         named = [
             *summary.get("scores", {}).items(),
             *((f"pass@{k}", v) for k, v in summary.get("pass_at_k", {}).items()),
