@@ -114,7 +114,8 @@ class Whiskers:
             axes.plot([scale * low, scale * high], [place, place], color=SERIES[0], linewidth=2, solid_capstyle="butt")
             axes.plot([scale * value], [place], color=SERIES[0], marker="o", markersize=6)
             at = (scale * value, place)
-            axes.annotate(number(scale * value), at, (5, 4), textcoords="offset points", color=INK)
+            text = f"{scale * value:.1f}" if self.percent else number(scale * value)
+            axes.annotate(text, at, (5, 4), textcoords="offset points", color=INK)
         for place, (label, value) in enumerate(self.marks):
             axes.axvline(
                 scale * value, color=SOFT, linewidth=1.2, linestyle=_DASHES[1 + place], label=_short(label, 40)
@@ -177,7 +178,7 @@ class Bars:
 
     def height(self) -> float:
         """Return the height in inches."""
-        bars = len(self.labels) * (0.12 + 0.13 * len(self.groups))
+        bars = len(self.labels) * (0.1 + 0.11 * len(self.groups))
         return 0.8 + bars + 0.18 * _legend_rows(self.groups)
 
 
@@ -247,8 +248,8 @@ def _legend_rows(labels: Collection[str]) -> int:
 
 
 def _legend(axes: Any, labels: Collection[str]) -> None:
-    axes.legend(
-        loc="lower left", bbox_to_anchor=(0, 1.0), ncols=_legend_columns(labels), frameon=False, borderaxespad=0.2,
+    axes.figure.legend(
+        loc="outside upper left", ncols=_legend_columns(labels), frameon=False, borderaxespad=0.2,
         handlelength=2.2, columnspacing=1.2, labelspacing=0.25,
     )  # fmt: skip
 

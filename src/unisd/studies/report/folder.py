@@ -191,10 +191,15 @@ def _name(file: Path, summary: dict[str, Any], folder: Folder) -> str:
 def _exams(folder: Folder, answers: Iterator[Answers]) -> Iterator[Exam]:
     """Group answers to the same questions; those to a part of the questions belong to the whole."""
     groups: list[list[Answers]] = []
+
+    def asked_of(group: list[Answers]) -> Any:
+        return group[0].evaluation.by_example().keys()
+
     for found in sorted(answers, key=lambda a: -len(a.evaluation.by_example())):
         ids = found.evaluation.by_example().keys()
         for group in groups:
-            if group[0].evaluation.task == found.evaluation.task and ids <= group[0].evaluation.by_example().keys():
+            same = _HEADROOM in group[0].stem, group[0].evaluation.task
+            if same == (_HEADROOM in found.stem, found.evaluation.task) and ids <= asked_of(group):
                 group.append(found)
                 break
         else:

@@ -12,6 +12,7 @@ from unisd.studies.report.blocks import (
     Section,
     Table,
     Text,
+    Tone,
     number,
     points_cell,
     share_cell,
@@ -22,35 +23,54 @@ from unisd.studies.report.folder import Answers, Exam, Folder
 from unisd.studies.report.items import browser, examples
 
 _MOST_ANSWERS = 8
+_MOST_FIGURES = 6
 _PARTS = (("accuracy", "correct"), ("parsable", "readable"), ("accuracy_among_parsable", "correct among readable"))
 
 
 def figures(folder: Folder) -> list[Figure]:
     """Return the large numbers: of an exam before and after, else of the training alone."""
-    exam, found = folder.exam, []
-    if exam is not None and len(exam.answers) > 1:
-        other, change = exam.shown
-        before = exam.answers[0].evaluation
-        label = (
-            "Correct, teacher against student" if exam.training else f"Correct, {exam.answers[0].name} → {other.name}"
-        )
-        value = f"{_count(exam.answers[0])} → {_count(other)}"
-        tone: Any = "good" if change.difference.low > 0 else "bad" if change.difference.high < 0 else "plain"
-        found.append(Figure(label, value, f"of {before.n:,} {exam.title} answers", "plain"))
-        found.append(Figure("Change, points", *_with_interval(change.difference), tone))
-        found.append(Figure("of which content", *_with_interval(change.content)))
-        found.append(Figure("of which format", *_with_interval(change.format)))
-        if (drift := drift_of(other)) is not None:
-            found.append(
-                Figure("Drift from the base", number(drift), "KL(base ‖ model), nats a token of the base's text")
-            )
-    elif exam is not None:
-        part = exam.answers[0].measured["accuracy"]
-        note = f"{100 * part['low']:.1f} to {100 * part['high']:.1f} % (95 %), of {exam.answers[0].evaluation.n:,}"
-        found.append(Figure(f"Correct, {exam.title}", f"{part['value']:.1%}", note))
+    exam = folder.exam
+    found: list[Figure] = [] if exam is None else _of_several(exam) if len(exam.compared) > 1 else _of_exam(exam)
     if folder.summary:
         found.append(Figure("Steps", number(_float(folder.summary.get("steps"))), _cost(folder)))
     return found
+
+
+def _of_exam(exam: Exam) -> list[Figure]:
+    first = exam.answers[0]
+    if not exam.compared:
+        part = first.measured["accuracy"]
+        note = f"{100 * part['low']:.1f} to {100 * part['high']:.1f} % (95 %), of {first.evaluation.n:,}"
+        return [Figure(f"Correct, {exam.title}", f"{part['value']:.1%}", note)]
+    other, change = exam.shown
+    found = [
+        Figure(
+            f"Correct, {first.name} → {other.name}", f"{_count(first)} → {_count(other)}", f"of {first.evaluation.n:,}"
+        ),
+        Figure("Change, points", *_with_interval(change.difference), _tone(change)),
+        Figure("of which content", *_with_interval(change.content)),
+        Figure("of which format", *_with_interval(change.format)),
+    ]
+    if (drift := drift_of(other)) is not None:
+        found.append(Figure("Drift", number(drift), "KL(base ‖ model), nats a token of the base's own text"))
+    return found
+
+
+def _of_several(exam: Exam) -> list[Figure]:
+    """Return a figure a model, what it gained beside what it lost of the base."""
+    first = exam.answers[0]
+    found = [Figure(f"Correct, {first.name}", _count(first), f"of {first.evaluation.n:,}")]
+    for other, change in exam.compared[:_MOST_FIGURES]:
+        parts = [f"{100 * change.difference.estimate:+.1f} points, content {100 * change.content.estimate:+.1f}"]
+        if (drift := drift_of(other)) is not None:
+            parts.append(f"drift {number(drift)} nats a token")
+        tone = _tone(change)
+        found.append(Figure(f"Correct, {other.name}", _count(other), ", ".join(parts), tone))
+    return found
+
+
+def _tone(change: Comparison) -> Tone:
+    return "good" if change.difference.low > 0 else "bad" if change.difference.high < 0 else "plain"
 
 
 def _with_interval(part: Any) -> tuple[str, str]:
@@ -79,7 +99,7 @@ def verdict(folder: Folder) -> list[Text]:
     collapses = [
         f"{exam.title}, {answers.name}: {answers.given.in_words()}"
         for exam in folder.exams
-        for answers in exam.answers
+        for answers in exam.answers[1:] or exam.answers
         if answers.given.collapsed
     ]
     if collapses:
@@ -88,13 +108,8 @@ def verdict(folder: Folder) -> list[Text]:
                 [*collapses, "Such answers know nothing of the question; read the content, not the change."], "warning"
             )
         )
-    if exam is not None and len(exam.answers) > 1 and not exam.training:
-        for other, change in exam.compared:
-            name = [f"{other.name}, against {exam.answers[0].name}:"] if len(exam.answers) > 2 else []
-            lines = [line for line in change.verdict() if line != change.collapse_in_words]
-            found.append(
-                Text([*name, *lines], "good" if change.content.low > 0 and not change.collapse[1] else "plain")
-            )
+    if exam is not None and not exam.training:
+        found += [_said(exam, other, change) for other, change in exam.compared[:_MOST_FIGURES]]
     said = folder.audit.get("verdict")
     if isinstance(said, list):
         found.append(Text([str(line) for line in said], "good" if folder.audit.get("teaches") else "warning"))
@@ -105,6 +120,18 @@ def verdict(folder: Folder) -> list[Text]:
         found.append(Text(["What was learned has not been measured yet. To ask questions before and after:"]))
         found.append(Text([f"unisd evaluate {folder.path} --base --retention"], "code"))
     return found + ([Text(folder.damaged, "warning")] if folder.damaged else [])
+
+
+def _said(exam: Exam, other: Answers, change: Comparison) -> Text:
+    """Return what a model changed: in sentences, or in a line where there are several models."""
+    learned = change.content.low > 0 and not change.collapse[1]
+    lines = [line for line in change.verdict() if line != change.collapse_in_words]
+    if len(exam.compared) > 1:
+        content = "more than the form was learned" if learned else "no more than the form is shown"
+        lines = [
+            f"{other.name}, against {exam.answers[0].name}: {change.in_words()}; {change.split_in_words()}: {content}."
+        ]
+    return Text(lines, "good" if learned else "plain")
 
 
 def answer_sections(folder: Folder) -> list[Section]:
@@ -161,7 +188,7 @@ def _changes_table(exam: Exam, compared: Sequence[tuple[Answers, Comparison]]) -
     constant = compared[0][1]
     note = (
         "In points, item by item. Format is what more readable answers are worth if all of them were the best "
-        f"constant answer ({shown(constant.constant, 60)!r}, {constant.constant_share:.1%} right); content is the rest."
+        f"constant answer ({shown(' '.join(constant.constant.split())[:60])!r}, {constant.constant_share:.1%} right); content is the rest."
     )
     columns = ["model", "change", "content", "format", "gained", "lost", "McNemar p"]
     return Table(f"{exam.name}-change", f"Change against {exam.answers[0].name}", columns, rows, note)
@@ -246,9 +273,12 @@ def _kept_table(exam: Exam) -> Table | None:
             rows.append([answers.name, *(Cell(number(_float(v)), _float(v)) for v in values)])
         except (KeyError, TypeError, IndexError):
             continue
-    columns = ["model", "KL(base ‖ model), base's text", "KL(model ‖ base), own text", "JSD, own text", "PPL_ret"]
-    columns += ["entropy of the base", "entropy", "tokens of the base", "tokens"]
-    note = "Nats a token. PPL_ret: perplexity of its answers under the base. The smaller, the more of the base is left."
+    columns = ["model", "KL(base ‖ model)", "KL(model ‖ base)", "JSD", "PPL_ret"]
+    columns += ["entropy, base", "entropy", "tokens, base", "tokens"]
+    note = (
+        "KL(base ‖ model) on the base's own text, the others on the model's; nats a token. PPL_ret: perplexity of the "
+        "model's answers under the base. The smaller, the more of the base is left."
+    )
     return Table(f"{exam.name}-kept", "What was kept of the base", columns, rows, note) if rows else None
 
 

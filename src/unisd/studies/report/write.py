@@ -129,7 +129,13 @@ def markdown_of(page: Page) -> str:
                 found.append(_markdown_table(block))
             elif isinstance(block, Text):
                 code = block.kind == "code"
-                found.append("\n".join(["    " + line for line in block.lines] if code else map(_flat, block.lines)))
+                found.append(
+                    "\n".join(
+                        ["    " + shown(line).replace("\n", "\n    ") for line in block.lines]
+                        if code
+                        else map(_flat, block.lines)
+                    )
+                )
         if found:
             parts += [f"## {_flat(section.title)}", *found]
     return "\n\n".join(part for part in parts if part) + "\n"
