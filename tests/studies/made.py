@@ -45,7 +45,8 @@ def call(name: str, **arguments) -> str:
 
 def retention(drift: float) -> dict:
     text = {"jsd": drift / 4, "kl_adapted_base": drift, "kl_base_adapted": 1.2 * drift,
-            "entropy_base": 1.5, "entropy_adapted": 1.5 - drift, "perplexity_base": 4.0, "perplexity_adapted": 3.0, "tokens": 900}  # fmt: skip
+            "entropy_base": 1.5, "entropy_adapted": 1.5 - drift,
+            "perplexity_base": 4.0, "perplexity_adapted": 3.0, "tokens": 900}  # fmt: skip
     shape = {"mean_tokens": 30.0, "finished": 1.0, "distinct_1": 0.2, "distinct_2": 0.5, "distinct_3": 0.7}
     return {
         "ppl_ret": 4.0 + drift,
@@ -146,7 +147,8 @@ def hostile_folder(folder: Path) -> Path:
     def made(shift: int) -> Evaluation:
         found = [
             Item(f"{texts[i % 8][:50]}{i}", 0, texts[i % 8], texts[(i // 3) % 8], texts[(i + shift) % 8],
-                 texts[(i + shift) % 8], i % 3 == shift, False, [1, 2], {texts[1]: 0.5}, texts[2], texts[3], texts[0], texts[5], {})
+                 texts[(i + shift) % 8], i % 3 == shift, False, [1, 2], {texts[1]: 0.5}, texts[2], texts[3], texts[0],
+                 texts[5], {})
             for i in range(24)
         ]  # fmt: skip
         return Evaluation("choices", "accuracy", found)

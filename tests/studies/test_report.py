@@ -46,8 +46,9 @@ def test_a_run_is_one_page_outcome_first(tmp_path, drawing):
     folder = run_folder(tmp_path / "first", count=30)
     text = write_report(folder).read_text()
     page = Tags(text)
-    said = " ".join(page.said.split())
-    assert page.tags.count("svg") == (17 if drawing else 0)
+    said = " ".join(Tags(text[text.index("<main") :]).said.split())
+    assert page.tags.count("figure") == page.tags.count("figcaption") == 15
+    assert page.tags.count("svg") == (15 if drawing else 0)
     assert ("pip install 'unisd[report]'" in said) is not drawing
     order = [
         "Correct, base → after training",
@@ -63,7 +64,6 @@ def test_a_run_is_one_page_outcome_first(tmp_path, drawing):
     assert "unisd train" in said
     assert f"unisd evaluate {folder} --task choices --max-new-tokens 64 --split test --retention" in said
     assert len(page.ids) == len(set(page.ids))
-    assert page.tags.count("figure") == page.tags.count("figcaption") == 17 + 3 * 0
     assert "http:" not in text
     assert "https:" not in text
 
@@ -100,7 +100,10 @@ def test_an_audit_is_a_page(tmp_path):
     write_json(tmp_path / "audit.json", found.summary())
     page = page_of(read_folder(tmp_path))
     assert page.title.startswith("Audit")
-    assert page.figures[0].label == "Correct, student → teacher, gold, paper" or len(page.figures) == 3
+    assert [(figure.label, figure.note) for figure in page.figures[:2]] == [
+        ("Correct, student", "of 30"),
+        ("Correct, teacher, gold, paper", "+100.0 points, content +66.7"),
+    ]
     assert page.verdict[0].lines[0].startswith("Layout to use: turn")
     assert any(section.name == "audit" for section in page.sections)
 
@@ -110,21 +113,22 @@ def test_what_models_wrote_is_never_markup(tmp_path, drawing):
     formats = ("html", "md", "csv", "tex", "svg") if drawing else ("html", "md", "csv", "tex")
     text = write_report(folder, formats).read_text(encoding="utf-8")
     page = Tags(text)
-    assert page.tags.count("script") == 4  # two sets of items, and ours
+    assert page.tags.count("script") == 3  # two sets of items, and ours
     assert "img" not in page.tags
     assert not {name for name in page.attributes if name.startswith("on")}
     data = re.findall(r'<script type="application/json" id="([\w-]+)">(.*?)</script>', text, re.DOTALL)
-    assert len(data) == 3 - 1 + 0
+    assert [name for name, _ in data] == ["items-img-src-x-onerror-document-title-taken-1", "items-written"]
     items = json.loads(data[0][1])["items"]
     assert {HOSTILE[0], HOSTILE[1], HOSTILE[2]} <= {item["q"] for item in items}
     assert all("<" not in found and "&" not in found for _, found in data)
     assert "\x00" not in text
     assert "\u202e" not in text
-    assert "49" not in page.said.split("&amp;")[0][:200]  # {{ 7 * 7 }} is not reckoned
+    assert "{{ 7 * 7 }}{% raw %}" in page.said  # no template
     for file in (folder / "report").glob("*.csv"):
         for row in csv.reader(file.read_text(encoding="utf-8").splitlines()):
             assert not [cell for cell in row if re.match(r"[=@\t]|[+-][^\d]", cell)]
-    assert "<img" not in re.sub(r"\\<", "", (folder / "report.md").read_text(encoding="utf-8"))
+    lines = (folder / "report.md").read_text(encoding="utf-8").splitlines()
+    assert not [line for line in lines if re.search(r"(?<!\\)<", line) and not line.startswith("    ")]
 
 
 def test_damage_is_said_and_the_rest_is_shown(tmp_path):
@@ -151,7 +155,7 @@ def test_where_nothing_lies_there_is_one_line(tmp_path, kind):
         (place / "notes.json").write_text("{}")
     if kind == "file":
         place.write_text("")
-    with pytest.raises(UsageError, match="report .*x: "):
+    with pytest.raises(UsageError, match=r"report .*x: "):
         write_report(place)
 
 
@@ -171,7 +175,7 @@ def test_large_folders_make_pages_of_bounded_size(tmp_path, monkeypatch):
     file = write_report(folder)
     assert file.stat().st_size < 3_000_000
     text = file.read_text()
-    assert f"{MOST:,} of 2,500 items stand here" in text
+    assert f"{MOST:,} of 2,500 items are on this page" in text
     items = json.loads(re.search(r'id="items-choices-1">(.*?)</script>', text, re.DOTALL)[1])["items"]
     kinds = {(item["a"][0][2], item["a"][1][2]) for item in items}
     assert kinds == {(0, 0), (0, 1), (1, 1), (1, 0)}

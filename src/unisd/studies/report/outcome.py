@@ -186,9 +186,10 @@ def _changes_table(exam: Exam, compared: Sequence[tuple[Answers, Comparison]]) -
         for other, c in compared
     ]  # fmt: skip
     constant = compared[0][1]
+    answer = shown(" ".join(constant.constant.split())[:60])
     note = (
         "In points, item by item. Format is what more readable answers are worth if all of them were the best "
-        f"constant answer ({shown(' '.join(constant.constant.split())[:60])!r}, {constant.constant_share:.1%} right); content is the rest."
+        f"constant answer ({answer!r}, {constant.constant_share:.1%} right); content is the rest."
     )
     columns = ["model", "change", "content", "format", "gained", "lost", "McNemar p"]
     return Table(f"{exam.name}-change", f"Change against {exam.answers[0].name}", columns, rows, note)
