@@ -47,3 +47,9 @@ def refused(capsys):
 def wide(monkeypatch):
     """Tables whose cells are not folded."""
     monkeypatch.setenv("COLUMNS", "300")
+
+
+@pytest.fixture(autouse=True)
+def _tables_alone(monkeypatch):
+    """Pages without charts: those take seconds, and are drawn in tests/studies."""
+    monkeypatch.setattr("unisd.studies.report.write.can_draw", lambda: False)

@@ -100,14 +100,8 @@ def compare(before: Evaluation, after: Evaluation, against: str = "") -> Compari
     bootstrap = paired_bootstrap(a, b, seed=0)
     difference = paired_difference([x > 0 for x in a], [y > 0 for y in b]) if single else bootstrap
     constant, right = before.constant()
-    read_before, read_after = before.shares_readable(), after.shares_readable()
-    r, s = list(read_before.values()), [read_after[key] for key in first]
-    if single:
-        form = _times(right, paired_difference([x > 0 for x in r], [y > 0 for y in s]))
-        content = _rest(difference, form, _correlation(_changes(a, b), _changes(r, s)))
-    else:
-        form = _times(right, paired_bootstrap(r, s, seed=0))
-        content = paired_bootstrap(_excess(a, r, right), _excess(b, s, right), seed=0)
+    form, content = _split(before, after)
+    readable = [sum(shares) / len(shares) for shares in (e.shares_readable().values() for e in (before, after))]
     distributions = before.distribution(), after.distribution()
     return Comparison(
         task=before.task,
@@ -122,10 +116,30 @@ def compare(before: Evaluation, after: Evaluation, against: str = "") -> Compari
         content=content,
         constant=constant,
         constant_share=right,
-        readable=(sum(r) / len(r), sum(s) / len(s)),
+        readable=(readable[0], readable[1]),
         collapse=(distributions[0].collapsed, distributions[1].collapsed),
         collapse_in_words=distributions[1].in_words() if distributions[1].collapsed else "",
     )
+
+
+def _split(before: Evaluation, after: Evaluation) -> tuple[Interval, Interval]:
+    """Return format and content of the change, with 95 % intervals."""
+    right, keys = before.constant()[1], list(before.by_example())
+    a, b, r, s = (
+        [found[key] for key in keys]
+        for found in (
+            before.shares_correct(),
+            after.shares_correct(),
+            before.shares_readable(),
+            after.shares_readable(),
+        )
+    )
+    if before.samples() == after.samples() == 1:
+        ones = [[value > 0 for value in values] for values in (a, b, r, s)]
+        form = _times(right, paired_difference(ones[2], ones[3]))
+        return form, _rest(paired_difference(ones[0], ones[1]), form, _correlation(_changes(a, b), _changes(r, s)))
+    form = _times(right, paired_bootstrap(r, s, seed=0))
+    return form, paired_bootstrap(_excess(a, r, right), _excess(b, s, right), seed=0)
 
 
 def _changes(before: Sequence[float], after: Sequence[float]) -> list[float]:
