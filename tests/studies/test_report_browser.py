@@ -86,6 +86,12 @@ ACCESSIBLE = """
 })()"""
 """Names, labels, order of headings, ids, and contrast of all text (WCAG AA: 4.5 to 1)."""
 
+BAD = """<!doctype html><title>x</title><h1>a</h1><h3>b</h3><input><button></button>
+<p id=a style="color:#aaa">pale</p><p id=a style="width:9999px">wide</p>
+<p style="width:3em;overflow:hidden;white-space:nowrap">much too long for it</p>
+<svg viewBox="0 0 10 10" style="width:40px" role=img aria-label=c><text x=8 y=5>out of it</text></svg>
+<script>undefined_name()</script>"""
+
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory):
@@ -133,12 +139,7 @@ def test_accessible(browser, pages, dark):
 
 
 def test_the_checks_see_faults(browser, tmp_path):
-    (tmp_path / "bad.html").write_text(
-        "<!doctype html><title>x</title><h1>a</h1><h3>b</h3><input><button></button>"
-        "<p id=a style='color:#aaa'>pale</p><p id=a style='width:9999px'>wide</p><p style='width:3em;overflow:hidden;white-space:nowrap'>"
-        "much too long for it</p><svg viewBox='0 0 10 10' style='width:40px' role=img aria-label=c><text x=8 y=5>out of it"
-        "</text></svg><script>undefined_name()</script>"
-    )
+    (tmp_path / "bad.html").write_text(BAD)
     browser.open(tmp_path / "bad.html", 360)
     faults = " ".join(browser.run(ACCESSIBLE))
     assert all(part in faults for part in ("contrast", "no label", "no name", "heading 1", "id twice: a"))

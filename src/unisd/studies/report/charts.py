@@ -84,7 +84,7 @@ class Lines:
         stride = -(-len(steps) // _LISTED)
         kept = [step for place, step in enumerate(steps) if (len(steps) - 1 - place) % max(stride, 1) == 0]
         rows = [[_cell(step), *(_cell(found[label].get(step)) for label in found)] for step in kept]
-        note = f"Every {stride}th of {len(steps):,} steps." if stride > 1 else ""
+        note = f"One of {stride} of the chart's {len(steps):,} points." if stride > 1 else ""
         return Table(self.name, self.title, [self.x, *map(_named(self.y), found)], rows, note, main=False)
 
     def height(self) -> float:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from unisd.studies.report.blocks import Block, Cell, Closed, Row, Section, Table, number
 from unisd.studies.report.charts import Lines
 
-_POINTS = 400
+_POINTS = 200
 """Points of a line; of longer runs, means over equal stretches."""
 _ABOUT = "What was measured at each optimizer step. Of long runs each point is the mean of a stretch of steps."
 
