@@ -86,3 +86,13 @@ def test_a_chart_is_a_file_of_its_own(tmp_path):
     root = ET.parse(tmp_path / "report" / "b.svg").getroot()
     assert root.tag == "{http://www.w3.org/2000/svg}svg"
     assert "--series-1:" in "".join(root.itertext())
+
+
+def test_many_estimates_are_drawn_in_part():
+    pytest.importorskip("matplotlib")
+    many = Whiskers("a", "t", [(f"arm {i}", 0.5, 0.4, 0.6) for i in range(200)], "points")
+    texts = [element.text for element in ET.fromstring(draw(many)).iter() if element.tag.endswith("text")]
+    assert "points (the first 40 of 200)" in texts
+    assert "arm 40" not in texts
+    assert len(many.table().rows) == 200
+    assert many.height() < 20

@@ -37,6 +37,6 @@ def test_page_is_one_self_contained_file(demo):
     text = (folder / "report.html").read_text()
     assert "<title>Demo: run</title>" in text
     assert "Correct, before → after" in text
-    assert "Results: cos_e, training questions" in text
+    assert "What the teacher had to teach: cos_e, training questions" in text
     assert "http:" not in text
     assert "https:" not in text

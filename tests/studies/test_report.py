@@ -13,7 +13,7 @@ from unisd.files import write_json, write_jsonl
 from unisd.studies.report import page_of, write, write_report
 from unisd.studies.report.charts import can_draw
 from unisd.studies.report.folder import read_folder
-from unisd.studies.report.items import MOST
+from unisd.studies.report.items import MOST, ROOM
 
 
 class Tags(HTMLParser):
@@ -81,7 +81,10 @@ def test_a_demo_shows_gain_beside_drift_of_every_method(tmp_path):
     assert shown["Correct, before"] == ("0", "of 100")
     assert "drift 0.360" in shown["Correct, after"][1]
     assert "drift 1.56" in shown["Correct, sft"][1]
-    assert [s.name for s in page.sections][:4] == ["house-1", "house-1-answers", "house-2", "house-2-answers"]
+    assert [s.name for s in page.sections] == [
+        "house-1", "house-1-answers", "curves", "mechanisms", "house-2", "house-2-answers", "written", "about",
+    ]  # fmt: skip
+    assert [a.name for a in read_folder(tmp_path / "demo").exams[1].answers] == ["student", "teacher, turn"]
     charts = {chart.title for chart in page.sections[0].blocks if hasattr(chart, "draw")}
     assert {"Gain against drift", "Functions called, beside the keys", "Content"} <= charts
 
@@ -188,6 +191,15 @@ def test_large_folders_make_pages_of_bounded_size(tmp_path):
         text.count('<td role="cell" class="n" data-sort="3000.0">3,000</td>') >= 10
     )  # the last step, in tables of curves
     assert text.count("<tr") < 200 * 25
+
+
+def test_items_of_many_tasks_share_the_room_of_a_page(tmp_path):
+    for task in range(6):
+        found = answers(lambda i: "<" * 6000, 200, f"task{task}")
+        found.write(tmp_path / f"task{task}.json", {"model": "m", "label": f"task{task}"})
+    file = write_report(tmp_path)
+    assert 500_000 < file.stat().st_size < 2 * ROOM
+    assert file.read_text().count("of 200 items are on this page") == 6
 
 
 def test_the_same_folder_gives_the_same_bytes(tmp_path):

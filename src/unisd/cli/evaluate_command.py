@@ -121,10 +121,10 @@ def _ask(arguments: argparse.Namespace) -> int:
         from unisd.cli.report_command import show_page
 
         show_report(report)
-        for path in kept:
-            print(f"answers in {path.with_suffix('.jsonl')}")
         folder = _report_folder(arguments)
         show_page(folder.parent if folder is not None and arguments.output is None else folder)
+        for path in kept:
+            print(f"answers in {path.with_suffix('.jsonl')}")
     return 0
 
 

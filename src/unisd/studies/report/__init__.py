@@ -46,13 +46,13 @@ def page_of(folder: Folder) -> Page:
     model = folder.config.get("model")
     about = [f"{part['name']}" for part in (model, task) if isinstance(part, dict) and part.get("name")]
     about += [str(folder.config["recipe"])] if folder.config.get("recipe") else []
-    sections: list[Section | None] = [*answer_sections(folder), audit_section(folder), curves_section(folder.metrics)]
+    held_out, training = (answer_sections(folder, asked) for asked in (False, True))
+    sections = [*held_out, curves_section(folder.metrics), mechanisms_section(folder), *training, audit_section(folder)]
     if folder.written:
         text = "Completions that were kept while training (rollout.log_completions_steps)."
-        sections.append(
-            Section("written", "What the student wrote while training", [written_browser(folder.written)], text)
-        )
-    sections += [mechanisms_section(folder), about_section(folder)]
+        found = [written_browser(folder.written)]
+        sections.append(Section("written", "What the student wrote while training", found, text))
+    sections.append(about_section(folder))
     return Page(
         f"{_TITLES[folder.kind]}: {name}",
         " · ".join(about),

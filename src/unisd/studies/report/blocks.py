@@ -1,5 +1,6 @@
 """What a page is made of: figures, sentences, tables, charts and items; nothing here knows HTML."""
 
+import json
 import math
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -158,6 +159,14 @@ def _harmless(character: str) -> str:
         return ""
     no_character = 0xFDD0 <= ord(character) <= 0xFDEF or ord(character) & 0xFFFE == 0xFFFE
     return character if kind in ("Zs", "Cn", "Co") and not no_character else "\ufffd"
+
+
+def embedded(data: Any) -> str:
+    """Return data as JSON that cannot end the element in which it stands, whatever its texts hold."""
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
 
 
 def number(value: float | None, digits: int = 3) -> str:

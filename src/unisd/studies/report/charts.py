@@ -32,6 +32,8 @@ _WIDTH = 3.6
 """Inches: text keeps its size on a telephone."""
 _LISTED = 200
 """Rows of a table of data."""
+_DRAWN = 40
+"""Rows of a chart of estimates; the table has all of them."""
 _LABEL = 26
 HINT = "Charts were left out: matplotlib is not installed (pip install 'unisd[report]'). Their data stand here."
 
@@ -110,7 +112,8 @@ class Whiskers:
     def draw(self, axes: Any) -> None:
         """Draw a point and its interval a row, the first on top."""
         scale = 100 if self.percent else 1
-        for place, (_, value, low, high) in enumerate(self.rows):
+        rows = self.rows[:_DRAWN]
+        for place, (_, value, low, high) in enumerate(rows):
             axes.plot([scale * low, scale * high], [place, place], color=SERIES[0], linewidth=2, solid_capstyle="butt")
             axes.plot([scale * value], [place], color=SERIES[0], marker="o", markersize=6)
             at = (scale * value, place)
@@ -120,9 +123,9 @@ class Whiskers:
             axes.axvline(
                 scale * value, color=SOFT, linewidth=1.2, linestyle=_DASHES[1 + place], label=_short(label, 40)
             )
-        axes.set_yticks(range(len(self.rows)), [_short(row[0]) for row in self.rows])
-        axes.set_ylim(len(self.rows) - 0.5, -0.7)
-        axes.set_xlabel(self.unit)
+        axes.set_yticks(range(len(rows)), [_short(row[0]) for row in rows])
+        axes.set_ylim(len(rows) - 0.5, -0.7)
+        axes.set_xlabel(self.unit if rows == self.rows else f"{self.unit} (the first {_DRAWN} of {len(self.rows)})")
         axes.xaxis.get_major_locator().set_params(nbins=5)
         axes.grid(axis="x", color=LINE, linewidth=0.8)
         if self.marks:
@@ -137,7 +140,7 @@ class Whiskers:
 
     def height(self) -> float:
         """Return the height in inches."""
-        return 0.75 + 0.42 * len(self.rows) + 0.2 * len(self.marks)
+        return 0.75 + 0.42 * min(len(self.rows), _DRAWN) + 0.2 * len(self.marks)
 
 
 @dataclass(frozen=True)

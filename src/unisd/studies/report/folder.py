@@ -183,9 +183,11 @@ def _name(file: Path, summary: dict[str, Any], folder: Folder) -> str:
     stem = file.stem
     for task in dict.fromkeys((str(summary.get("label", "")), str(summary["task"]))):
         if task and stem.startswith(f"{task}-"):
-            stem = stem.removeprefix(f"{task}-").removeprefix(_HEADROOM)
+            stem = stem.removeprefix(f"{task}-")
             break
-    return stem.replace("-", " ") if not folder.audit else stem.replace("-", ", ")
+    layout = stem.removeprefix(_HEADROOM)
+    stem = layout if layout in (stem, *_BEFORE) else f"teacher-{layout}"
+    return stem.replace("-", ", " if stem.startswith("teacher") else " ")
 
 
 def _exams(folder: Folder, answers: Iterator[Answers]) -> Iterator[Exam]:
@@ -211,7 +213,7 @@ def _exams(folder: Folder, answers: Iterator[Answers]) -> Iterator[Exam]:
         training = bool(folder.audit and not folder.config) or all(_HEADROOM in a.stem for a in group)
         task = str(group[0].summary.get("label") or group[0].evaluation.task)
         number = used[task] = used.get(task, 0) + 1
-        title = f"{task}, training questions" if training else task
+        title = f"{task}, training questions" if training else task if number == 1 else f"{task} ({number})"
         yield Exam(f"{_slug(task)}-{number}", title, _distinct(group), training)
 
 

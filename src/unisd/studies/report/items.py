@@ -5,13 +5,13 @@ from itertools import zip_longest
 from typing import Any
 
 from unisd.evaluation.answers import Item
-from unisd.studies.report.blocks import Browser, Example, Examples, Tone, shown
+from unisd.studies.report.blocks import Browser, Example, Examples, Tone, embedded, shown
 from unisd.studies.report.folder import Answers, Exam
 
 MOST = 1000
 """Items that a page holds of an exam."""
-ROOM = 3_000_000
-"""Letters that all items of an exam may have together."""
+ROOM = 4_000_000
+"""Bytes that all items of a page may have together."""
 _LONGEST = 6000
 """Letters of one text."""
 _KINDS = ("gained", "lost", "unchanged")
@@ -55,8 +55,9 @@ def _kind(before: Item, after: Item) -> str:
     return "unchanged" if before.correct == after.correct else "gained" if after.correct else "lost"
 
 
-def browser(exam: Exam) -> Browser:
-    """Return an exam's items for page.js: ``models``, ``before`` and ``after`` (their places), ``readable``, ``items``.
+def browser(exam: Exam, room: int = ROOM) -> Browser:
+    """Return an exam's items for page.js, as many as ``room`` bytes hold: ``models``, ``before`` and ``after`` (their
+    places), ``readable``, ``items``.
 
     An item holds ``i`` (id), ``g`` (group), ``q`` (question), ``k`` (key), ``d`` (what the teacher is shown) and ``a``,
     for each model null or [answer, what was read or null, right (1, 0, or null), finished, note].
@@ -64,7 +65,7 @@ def browser(exam: Exam) -> Browser:
     by_model = [{(i.id, i.sample): i for i in answers.evaluation.items} for answers in exam.answers]
     samples = exam.answers[0].evaluation.samples() > 1
     items: list[dict[str, Any]] = []
-    room, every = ROOM, len(by_model[0])
+    every = len(by_model[0])
     for key in _chosen(exam):
         given = [found.get(key) for found in by_model]
         first = next(item for item in given if item is not None)
@@ -76,7 +77,7 @@ def browser(exam: Exam) -> Browser:
             "d": shown(first.demonstration, _LONGEST) if first.demonstration else None,
             "a": [None if item is None else _answer(item) for item in given],
         }
-        room -= sum(len(str(part)) for part in made.values())
+        room -= len(embedded(made).encode())
         if room < 0 or len(items) == MOST:
             break
         items.append(made)
@@ -110,7 +111,7 @@ def _chosen(exam: Exam) -> Iterator[tuple[str, int]]:
 def written_browser(rows: Sequence[Mapping[str, Any]]) -> Browser:
     """Return completions that were kept while training, the latest first, for page.js."""
     items: list[dict[str, Any]] = []
-    room = ROOM // 2
+    room = ROOM // 4
     for row in reversed(rows):
         grade, divergence = row.get("grade"), row.get("divergence")
         note = f"{row.get('tokens', '?')} tokens"
@@ -122,7 +123,7 @@ def written_browser(rows: Sequence[Mapping[str, Any]]) -> Browser:
             "q": shown(row.get("prompt", ""), _LONGEST),
             "a": [[shown(row.get("completion", ""), _LONGEST), "", right, bool(row.get("finished")), note]],
         }  # fmt: skip
-        room -= len(made["q"]) + len(made["a"][0][0])
+        room -= len(embedded(made).encode())
         if room < 0 or len(items) == MOST:
             break
         items.append(made)

@@ -20,7 +20,7 @@ from unisd.studies.report.blocks import (
 )
 from unisd.studies.report.charts import Bars, Scatter, Whiskers
 from unisd.studies.report.folder import Answers, Exam, Folder
-from unisd.studies.report.items import browser, examples
+from unisd.studies.report.items import ROOM, browser, examples
 
 _MOST_ANSWERS = 8
 _MOST_FIGURES = 6
@@ -134,21 +134,27 @@ def _said(exam: Exam, other: Answers, change: Comparison) -> Text:
     return Text(lines, "good" if learned else "plain")
 
 
-def answer_sections(folder: Folder) -> list[Section]:
-    """Return a section an exam: who was right how often, what changed, which answers were given, items to read."""
-    sections = []
+def answer_sections(folder: Folder, training: bool) -> list[Section | None]:
+    """Return two sections an exam: who was right how often, what changed, which answers were given; and items to read.
+
+    Args:
+        folder: what was read.
+        training: of exams on training questions, or of the others.
+    """
+    sections: list[Section | None] = []
     main = folder.exam
-    for exam in sorted(folder.exams, key=lambda e: (e is not main, e.training)):
+    for exam in sorted((e for e in folder.exams if e.training is training), key=lambda e: e is not main):
         blocks: list[Block] = [_answers_table(exam)]
         if compared := exam.compared:
             blocks.append(_changes_table(exam, compared))
         blocks += _charts(exam, compared)
         blocks += [t for t in (_kept_table(exam), _scores_table(exam)) if t is not None]
-        sections.append(Section(exam.name, f"Results: {exam.title}", blocks, _about(exam)))
+        title = "What the teacher had to teach" if training else "Results"
+        sections.append(Section(exam.name, f"{title}: {exam.title}", blocks, _about(exam)))
         found = examples(exam)
         more: list[Block] = [found] if found and found.items else []
         title = f"Questions and answers: {exam.title}"
-        sections.append(Section(f"{exam.name}-answers", title, [*more, browser(exam)]))
+        sections.append(Section(f"{exam.name}-answers", title, [*more, browser(exam, ROOM // len(folder.exams))]))
     return sections
 
 

@@ -4,7 +4,6 @@ import base64
 import csv
 import hashlib
 import io
-import json
 from collections.abc import Iterator, Sequence
 from importlib import resources
 from itertools import groupby
@@ -17,7 +16,7 @@ from markupsafe import Markup
 from unisd import __version__
 from unisd.errors import UsageError
 from unisd.files import write_text
-from unisd.studies.report.blocks import Block, Browser, Cell, Closed, Examples, Page, Table, Text, shown
+from unisd.studies.report.blocks import Block, Browser, Cell, Closed, Examples, Page, Table, Text, embedded, shown
 from unisd.studies.report.charts import HINT, can_draw, draw
 
 FORMATS = ("html", "md", "csv", "tex", "svg")
@@ -76,20 +75,12 @@ def html_of(page: Page) -> str:
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         kind_of=lambda block: type(block).__name__,
-        embedded=_embedded,
+        embedded=lambda data: Markup(embedded(data)),
         drawn=lambda chart: Markup(draw(chart)) if drawing else "",
         can_draw=drawing,
         hint="" if drawing or not any(map(_is_chart, blocks)) else HINT,
         runs=lambda found: [(together, list(part)) for together, part in groupby(found, _is_chart)],
     )
-
-
-def _embedded(data: Any) -> Markup:
-    """Return data as JSON that cannot end the element in which it stands, whatever its texts hold."""
-    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return Markup(text)
 
 
 def tables_of(page: Page) -> Iterator[Table]:
