@@ -14,20 +14,17 @@ import os
 import warnings
 from collections.abc import Callable, Sequence
 
-TYPE_CHECKING = False  # importing typing would take a tenth of the launcher's start
+from ._program import load, new_module
+from ._remote import StandIns, is_stand_in
+from ._wire import Wire, standard_base
+
+TYPE_CHECKING = False  # importing typing would take a tenth of the judge's start
 if TYPE_CHECKING:
     from typing import Any, NoReturn
 
     End = Callable[..., NoReturn]
-    from unisd.sandbox._program import load, new_module
-    from unisd.sandbox._remote import StandIns, is_remote
-    from unisd.sandbox._wire import Wire, standard_base
-else:
-    from _program import load, new_module
-    from _remote import StandIns, is_remote
-    from _wire import Wire, standard_base
 
-_ANSWER_BYTES = 1 << 26
+ANSWER_BYTES = 1 << 26
 _BUILTINS = frozenset(name for name in vars(builtins) if not name.startswith("_"))
 
 
@@ -166,21 +163,14 @@ def describe(error: BaseException) -> str:
     return " ".join(f"{cls.__name__}: {line}{text}".split()).removesuffix(":")[:300]
 
 
-def judge(job: dict[str, Any], reading: int, writing: int, end: End) -> NoReturn:
-    """Judge a program that answers over two pipes. ``end(kind, reason, separable)`` sends the verdict and ends."""
-    wire = Wire(
-        reading, writing, 0, _ANSWER_BYTES, lambda reason: end("trouble", reason or "the program has no process")
-    )
-    if (first := wire.receive()) != ["ready"]:
-        end("trouble", str(first[-1]))
-    wire.fatal = lambda reason: end("failed" if reason else "lost", reason)
+def judge(setup: str, sources: Sequence[str], wire: Wire, end: End) -> None:
+    """Judge a program that answers over a wire. ``end(reason, separable, together)`` sends the verdict and ends."""
     where = ""
     try:
-        tests = Tests(job["setup"], job["tests"])
+        tests = Tests(setup, sources)
         if shared_process(tests.trees):
-            end("together")
-        stand_ins = StandIns(wire, tests.record)
-        wire.remote, wire.kept, wire.module, wire.derives = stand_ins.remote, stand_ins.kept, _module, False
+            end("", together=True)
+        wire.made, wire.module, wire.derives = StandIns(wire, tests.record).made, _module, False
         wire.foreign, wire.operations = _lender(wire, end)
         scope: dict[str, Any] = {"__name__": "tests", tests.name: tests.seen}
         where = "setup: "
@@ -201,7 +191,7 @@ def judge(job: dict[str, Any], reading: int, writing: int, end: End) -> NoReturn
         reason = tests.run(scope, before)
     except BaseException as error:
         reason = str(error) if type(error) is RejectedError else where + describe(error)
-    end("failed" if reason else "passed", reason, not (reason == "" and tests.record.get("own")))
+    end(reason, separable=bool(reason) or not tests.record.get("own"))
 
 
 def _module(name: str) -> Any:
@@ -211,18 +201,22 @@ def _module(name: str) -> Any:
     return importlib.import_module(name)
 
 
-def _lender(wire: Wire, end: End) -> tuple[Callable[[Any], list[Any]], dict[str, Callable[..., Any]]]:
+def _lender(wire: Wire, end: End) -> tuple[Callable[..., Any], dict[str, Callable[..., Any]]]:
     """Return what encodes objects of the tests, and what the program may do: call and iterate what was lent to it."""
     lent: dict[int, Any] = {}
 
-    def lend(value: Any) -> list[Any]:
+    def lend(value: Any, encoded: Callable[[Any], Any]) -> Any:
         cls = type(value)
+        base: Any = standard_base(cls)
         if issubclass(cls, BaseException):
-            return ["x", f"builtins.{(standard_base(cls) or Exception).__name__}", *map(str, value.args)]
-        if issubclass(cls, type) or not (callable(value) or hasattr(cls, "__next__")):
-            if wire.serving or is_remote(value) or hasattr(value, "_unisd_remote"):
+            own = is_stand_in(value) or base.__module__ != "builtins"
+            return encoded((Exception if own else base)(*map(str, value.args)))
+        if base is not None and is_stand_in(value):  # a copy that the tests made
+            return encoded(base(value))
+        if is_stand_in(value) or issubclass(cls, type) or not (callable(value) or hasattr(cls, "__next__")):
+            if wire.serving or is_stand_in(value):
                 raise TypeError(f"an object of type {cls.__name__} cannot be handed to the program")
-            end("together")
+            end("", together=True)
         lent[id(value)] = value
         return wire.handle(value)
 
@@ -238,10 +232,20 @@ def _lender(wire: Wire, end: End) -> tuple[Callable[[Any], list[Any]], dict[str,
     }
 
 
-def judge_together(job: dict[str, Any], end: End) -> NoReturn:
+def judge_together(setup: str, sources: Sequence[str], wire: Wire, end: End) -> None:
+    """Have the program's process judge itself; it tells that all is well by a word that it learns only now."""
+    word = os.urandom(16).hex()
+    try:
+        reason = wire.ask("together", word, sources)
+    except BaseException as error:
+        reason = describe(error)
+    end("" if reason == word else str(reason))
+
+
+def together(job: dict[str, Any], sources: Sequence[str]) -> str:
     """Run setup, program and tests in this process, in one name space, as the official harness does."""
     try:
-        tests = Tests(job["setup"], job["tests"])
+        tests = Tests(job["setup"], sources)
         module = new_module()
         scope = module.__dict__
         scope[tests.name] = tests.seen
@@ -249,7 +253,6 @@ def judge_together(job: dict[str, Any], end: End) -> NoReturn:
         of_setup = {name: value for name, value in scope.items() if not name.startswith("__")}
         load(job["program"], module)
         scope.update(of_setup)
-        reason = tests.run(scope, lambda number: None)
+        return tests.run(scope, lambda number: None)
     except BaseException as error:
-        reason = str(error) if type(error) is RejectedError else describe(error)
-    end("failed" if reason else "passed", reason, False)
+        return str(error) if type(error) is RejectedError else describe(error)

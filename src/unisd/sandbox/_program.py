@@ -6,20 +6,18 @@ Nothing here has to be trusted. Whatever a program changes in this process, all 
 from __future__ import annotations
 
 import collections
+import functools
 import operator
-import os
 import sys
 import types
 import warnings
 from collections.abc import Mapping, Sequence, Set
 
-TYPE_CHECKING = False  # importing typing would take a tenth of the launcher's start
+from ._wire import Wire, standard_base
+
+TYPE_CHECKING = False  # importing typing would take a tenth of the judge's start
 if TYPE_CHECKING:
     from typing import Any, NoReturn
-
-    from unisd.sandbox._wire import Wire, standard_base
-else:
-    from _wire import Wire, standard_base
 
 _OPERATORS = (
     "eq ne lt le gt ge add sub mul matmul truediv floordiv mod pow lshift rshift and_ or_ xor"
@@ -45,18 +43,16 @@ def new_module() -> types.ModuleType:
     return module
 
 
-def serve(job: dict[str, Any], reading: int, writing: int) -> NoReturn:
-    """Tell the judge that this process is shut in; then answer it, to the end."""
+def serve(job: dict[str, Any], wire: Wire) -> NoReturn:
+    """Answer the judge, to the end."""
     module = new_module()
-    wire = Wire(reading, writing, 1, 1 << 40, lambda reason: os._exit(0))
-    wire.remote, wire.kept = lambda name, is_callable: _Lent(wire, name), lambda name, base, own: base
+    wire.made = lambda name, base, own: functools.partial(_Lent, wire, name)
     kinds = (getattr, setattr, delattr, len, bool, next, int, float, complex, str, repr, hash, format, abs, round)
-    wire.operations = {kind.__name__: kind for kind in kinds} | {
+    wire.operations |= {kind.__name__: kind for kind in kinds} | {
         **{name: getattr(operator, name) for name in _OPERATORS.split()},
         "call": lambda function, *arguments, **keywords: function(*arguments, **keywords),
         "instancecheck": lambda cls, value: isinstance(value, cls),
         "subclasscheck": lambda cls, other: issubclass(other, cls),
-        "has": lambda value, name: hasattr(type(value), name),
         "enter": lambda value: value.__enter__(),
         "exit": lambda value, *error: value.__exit__(*error),
         "load": lambda: load(job["program"], module, job["setup"]),
@@ -65,7 +61,6 @@ def serve(job: dict[str, Any], reading: int, writing: int) -> NoReturn:
         "number": _number,
         "plain": _plain,
     }
-    wire.send(["ready"])
     while True:
         wire.serve(wire.receive())
 
@@ -98,7 +93,7 @@ def _plain(value: Any) -> tuple[bool, Any]:
             return True, made(value)
     slots = [name for cls in type(value).__mro__ for name in getattr(cls, "__slots__", ()) if hasattr(value, name)]
     state = [*getattr(value, "__dict__", {}).values(), *(getattr(value, name) for name in slots)]
-    alone = len(state) == 1 and (isinstance(state[0], bool | None) or standard_base(type(state[0])) is not None)
+    alone = len(state) == 1 and (state[0] is None or standard_base(type(state[0])) is not None)
     return alone, state[0] if alone else None
 
 

@@ -16,7 +16,7 @@ values stay out of the program's process, so nothing that a program does in its 
   pass without being right. No program can choose that: it follows from the tests alone.
 
 The outcome of a program that leaves early, hangs, floods or answers nonsense is a failure with a reason. What confines
-both processes is in `_confine` and `_seccomp`. ``__name__`` is not ``"__main__"`` in a program.
+both processes is in `_confine`. What is printed goes nowhere. ``__name__`` is not ``"__main__"`` in a program.
 """
 
 import dataclasses
@@ -48,8 +48,6 @@ class Limits:
     """All files in the private folder together; they live in memory."""
     processes: int = 64
     """Threads at a time. New processes are forbidden altogether where system calls can be filtered."""
-    output_bytes: int = 1 << 20
-    """Standard output and error together. What is printed is read and thrown away."""
 
     def __post_init__(self) -> None:
         for name, value in dataclasses.asdict(self).items():
