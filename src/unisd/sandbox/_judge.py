@@ -92,12 +92,11 @@ class Tests(ast.NodeTransformer):
             self.failed.append(f"assertion {site + 1} of {len(self.sites)} failed{why}: {self.sites[site]}")
         return held
 
-    def run(self, scope: dict[str, Any], before: Callable[[int], None]) -> str:
-        """Run the tests; return why they are no pass, or "" if they are. ``before`` is told each one's number."""
+    def run(self, scope: dict[str, Any]) -> str:
+        """Run the tests; return why they are no pass, or "" if they are."""
         count = len(self.codes) - 1
         for number, code in enumerate(self.codes[1:], start=1):
             try:
-                before(number)
                 exec(code, scope)
             except BaseException as error:
                 return self.failed[0] if self.failed else f"test {number} of {count}: {describe(error)}"
@@ -170,25 +169,24 @@ def judge(setup: str, sources: Sequence[str], wire: Wire, end: End) -> None:
         tests = Tests(setup, sources)
         if shared_process(tests.trees):
             end("", together=True)
-        wire.made, wire.module, wire.derives = StandIns(wire, tests.record).made, _module, False
-        wire.foreign, wire.operations = _lender(wire, end)
-        scope: dict[str, Any] = {"__name__": "tests", tests.name: tests.seen}
+        wire.made, wire.module = StandIns(wire, tests.record).made, _module
+        wire.lend, wire.operations = _lender(wire, end)
+        hidden: set[str] = set()
+
+        class Scope(dict):  # type: ignore[type-arg]
+            def __missing__(self, name: str) -> Any:
+                if name in hidden or name[:2] == "__":
+                    raise KeyError(name)
+                return wire.ask("name", name)
+
+        scope = Scope({"__name__": "tests", tests.name: tests.seen})
         where = "setup: "
         exec(tests.codes[0], scope)
         where = ""
-        of_setup = set(scope)
-        wire.ask("load")
-        given = wire.ask("names", sorted(names(tests.trees[1:], loaded=True)))
+        given = names(tests.trees[1:], loaded=True).intersection(wire.ask("load"))
         # A built-in name is the program's where the tests take nothing else from it: MBPP asks for functions called so.
-        bound = names(tests.trees[1:], loaded=False)
-        hidden = of_setup | (_BUILTINS & set(given) if set(given) - _BUILTINS - bound else set())
-
-        def before(number: int) -> None:
-            wanted = names([tests.trees[number]], loaded=True) - hidden - bound
-            scope.update(wire.ask("names", sorted(wanted)))
-
-        scope.update({name: value for name, value in given.items() if name not in hidden})
-        reason = tests.run(scope, before)
+        hidden |= _BUILTINS if given - _BUILTINS - names(tests.trees[1:], loaded=False) else set()
+        reason = tests.run(scope)
     except BaseException as error:
         reason = str(error) if type(error) is RejectedError else where + describe(error)
     end(reason, separable=bool(reason) or not tests.record.get("own"))
@@ -226,7 +224,7 @@ def _lender(wire: Wire, end: End) -> tuple[Callable[..., Any], dict[str, Callabl
         return value
 
     return lend, {
-        "call": lambda value, *arguments, **keywords: checked(value)(*arguments, **keywords),
+        "call": lambda value, /, *arguments, **keywords: checked(value)(*arguments, **keywords),
         "iter": lambda value: iter(checked(value)),
         "next": lambda value: next(checked(value)),
     }
@@ -253,6 +251,6 @@ def together(job: dict[str, Any], sources: Sequence[str]) -> str:
         of_setup = {name: value for name, value in scope.items() if not name.startswith("__")}
         load(job["program"], module)
         scope.update(of_setup)
-        return tests.run(scope, lambda number: None)
+        return tests.run(scope)
     except BaseException as error:
         return str(error) if type(error) is RejectedError else describe(error)

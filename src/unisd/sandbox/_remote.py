@@ -22,10 +22,12 @@ TYPE_CHECKING = False  # importing typing would take a tenth of the judge's star
 if TYPE_CHECKING:
     from typing import Any
 
-_ALWAYS = ("getattr", "setattr", "delattr", "hash", "eq", "ne")  # even where the program's type has no such method
-_OPEN = ("getattr", "setattr", "delattr", "call", "getitem", "setitem", "delitem", "repr", "str")
-_OTHERS = "len bool next hash format iter float int complex index neg pos abs invert round contains enter exit"
-_FORWARDED = (*_OPEN, *_OTHERS.split(), "instancecheck", "subclasscheck")
+_ALWAYS = ("delattr", "hash", "eq", "ne")  # even where the program's type has no such method
+_OPEN = ("call", "getitem", "setitem", "delitem", "repr", "str", "delattr")  # of what arithmetic gave, too
+_OTHERS = (
+    "len bool next hash format iter float int complex index neg pos abs invert round contains enter exit"
+    " instancecheck subclasscheck"
+)
 _COMPARED = ("eq", "ne", "lt", "le", "gt", "ge")
 _COMPUTED = "add sub mul matmul truediv floordiv mod pow lshift rshift and_ or_ xor"
 
@@ -40,10 +42,6 @@ def _is_remote(value: Any) -> bool:
     return getattr(type(value), "_unisd_base", None) is object
 
 
-def _attribute(get: Callable[..., Any], put: Callable[..., Any] | None, name: str) -> property:
-    return property(lambda this: get(this, name), put and (lambda this, value: put(this, name, value)))
-
-
 class StandIns:
     """Makes the types of stand-ins for one line.
 
@@ -54,50 +52,44 @@ class StandIns:
     def __init__(self, wire: Wire, record: dict[str, Any]) -> None:
         self._wire, self._record = wire, record
         self._derived: set[int] = set()  # what arithmetic with a value of the tests' gave
-        self._methods = {f"__{name}__": self._forwarded(name) for name in _FORWARDED}
-        self._methods |= {f"__{name}__": self._compared(name) for name in _COMPARED}
+        self._forwards = {f"__{name}__": self._forwarded(name) for name in (*_OPEN, *_OTHERS.split(), *_ALWAYS)}
+        self._methods = self._forwards | {f"__{name}__": self._compared(name) for name in _COMPARED}
         for name in _COMPUTED.split():
             self._methods[f"__{name.rstrip('_')}__"] = self._computed(name, False)
             self._methods[f"__r{name.rstrip('_')}__"] = self._computed(name, True)
 
     def made(self, name: str, base: type, own: list[str]) -> type:
         """Make the type that stands for the program's type ``name``, derived from ``base`` with members ``own``."""
+        remote = base is object
+        asked = {"__doc__", "__class__"} if remote else {key for key in own if key[:2] != "__"}
 
-        def get(this: Any, name: str) -> Any:
-            if id(this) not in self._wire.numbers:  # a copy that the tests made
-                raise AttributeError(f"{type(this).__name__!r} object has no attribute {name!r}")
-            return self._methods["__getattr__"](this, name)
+        # What has no number is a copy that the tests made, or not complete yet.
+        def get(this: Any, key: str) -> Any:
+            if (key in asked or not hasattr(base, key)) and id(this) in self._wire.numbers:
+                return self._wire.ask("getattr", this, key)
+            return base.__getattribute__(this, key)
 
-        def put(this: Any, name: str, value: Any) -> None:
-            # Before it has a number, its constructor does.
-            (self._methods["__setattr__"] if id(this) in self._wire.numbers else object.__setattr__)(this, name, value)
+        def put(this: Any, key: str, value: Any) -> None:
+            if key[:2] != "__" and id(this) in self._wire.numbers:
+                self._wire.ask("setattr", this, key, value)
+            else:
+                base.__setattr__(this, key, value)
 
-        members: dict[str, Any] = {"_unisd_base": base, "__getattr__": get}
-        if base is object:
-            always = [f"__{key}__" for key in _ALWAYS]
-            members |= {key: self._methods[key] for key in (*own, *always) if key in self._methods}
-            members |= {key: _attribute(get, None, key) for key in ("__doc__", "__class__")}
-            return type(str(name), (), members)
-        for key in own:
-            if key[:2] != "__":
-                members[key] = _attribute(get, put, key)
-            elif key[2:-2] in _COMPARED:
-                members |= {key: self._noted(name, getattr(base, key)), "__hash__": base.__hash__}
-            elif key[2:-2] in _FORWARDED and key[2:-2] not in _ALWAYS:
-                members[key] = self._methods[key]
-        if not issubclass(base, BaseException):
-            members["__setattr__"] = put
+        methods = self._methods if remote else self._forwards
+        always = [f"__{key}__" for key in _ALWAYS]
+        wanted = {*own, *always} if remote else {*own}.difference(always)
+        members: dict[str, Any] = {key: methods[key] for key in wanted if key in methods}
+        members |= {"_unisd_base": base, "__getattribute__": get, "__setattr__": put}
         return type(str(name), (base,), members)
 
     def _refuse(self, value: Any) -> None:
         self._wire.fatal(f"the tests compute with an object of the program's own type {type(value).__name__}")
 
     def _forwarded(self, name: str) -> Callable[..., Any]:
-        def method(this: Any, *arguments: Any, **keywords: Any) -> Any:
+        def method(this: Any, /, *arguments: Any, **keywords: Any) -> Any:
             if id(this) in self._derived and name not in _OPEN:
                 self._refuse(this)
-            value = self._wire.ask(name, this, *arguments, **keywords)
-            return iter(value) if name == "iter" and type(value) is list else value
+            return self._wire.ask(name, this, *arguments, **keywords)
 
         return method
 
@@ -136,12 +128,5 @@ class StandIns:
                     self._refuse(this)
                 self._derived.add(id(value))
             return value
-
-        return method
-
-    def _noted(self, name: str, compare: Callable[..., Any]) -> Callable[..., Any]:
-        def method(this: Any, other: Any) -> Any:
-            self._record["foreign"] = name
-            return compare(this, other)
 
         return method

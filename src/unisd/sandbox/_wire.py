@@ -15,6 +15,7 @@ for the types that can be made are listed here. Whatever else one end holds stay
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -93,8 +94,6 @@ _ANONYMOUS = {
     for kind in (*vars(types).values(), *(type(view) for view in ({}.keys(), {}.values(), {}.items())))
     if type(kind) is type
 }
-_names: dict[type, str] = {}
-_bases: dict[type, type | None] = {}
 
 
 def _type(name: str) -> Any:
@@ -106,28 +105,23 @@ def _type(name: str) -> Any:
     return found if isinstance(found, type) else None
 
 
+@functools.cache
 def _name(cls: type) -> str:
     """Return the name by which the other end finds its own type of this kind; "" for types that are not standard."""
-    if cls not in _names:
-        module = cls.__module__.partition(".")[0]
-        _names[cls] = f"{module}.{cls.__name__}"
-        if module == "numpy" and issubclass(cls, import_module("numpy").generic):
-            _names[cls] = "numpy.generic"
-        elif _type(_names[cls]) is not cls:
-            _names[cls] = ""
-    return _names[cls]
+    module = cls.__module__.partition(".")[0]
+    if module == "numpy" and issubclass(cls, import_module("numpy").generic):
+        return "numpy.generic"
+    name = f"{module}.{cls.__name__}"
+    return name if _type(name) is cls else ""
 
 
+@functools.cache
 def standard_base(cls: type) -> type | None:
     """Return the standard type that values of ``cls`` are sent as, None if they stay where they are."""
-
-    def is_sent(base: type) -> bool:
-        name = _name(base)
-        return base in _MUTABLE or name in _VALUES or (name != "" and issubclass(base, BaseException))
-
-    if cls not in _bases:
-        _bases[cls] = next(filter(is_sent, cls.__mro__), None)
-    return _bases[cls]
+    for base in cls.__mro__:
+        if base in _MUTABLE or _name(base) in _VALUES or (_name(base) and issubclass(base, BaseException)):
+            return base
+    return None
 
 
 def _exception(cls: Any, arguments: list[Any]) -> BaseException:
@@ -160,13 +154,11 @@ class Wire:
         self.made: Callable[[str, type, list[str]], Any]
         """Makes the type of what stands here for objects of the other end: from the type's name, the standard type that
         it is derived from (or `object`), and the names of its own members."""
-        self.foreign: Callable[[Any, Callable[[Any], Any]], Any] = self._own
-        """Encodes what is of no standard type; its second argument encodes values."""
+        self.lend: Callable[[Any, Callable[[Any], Any]], Any] | None = None
+        """At the judge's end, encodes what is of no standard type; its second argument encodes values."""
         self.module: Callable[[str], Any] = import_module
         self.waiting: Callable[[], Any] = lambda: None
         """Called now and then while the other end has not answered."""
-        self.derives = True
-        """Whether containers of types derived from standard ones are sent as containers."""
         self.serving = 0
         """How many questions of the other end are being answered."""
 
@@ -202,7 +194,11 @@ class Wire:
             pass
         return self.fatal("answered what cannot be read")
 
-    def ask(self, operation: str, *arguments: Any, **keywords: Any) -> Any:
+    def asking(self, operation: str) -> Callable[..., Any]:
+        """Return a method that has the other end do something with what an object stands for."""
+        return lambda this, /, *arguments, **keywords: self.ask(operation, this, *arguments, **keywords)
+
+    def ask(self, operation: str, /, *arguments: Any, **keywords: Any) -> Any:
         """Have the other end do something; return its value or raise its exception. It may ask back meanwhile."""
         self.send([operation, *self.pack([*arguments, keywords])])
         while (message := self.receive())[0] not in ("value", "raise"):
@@ -272,7 +268,7 @@ class Wire:
             if cls in _ATOMS and (cls is not int or value.bit_length() <= _LONG_BITS):
                 return value
             base, known = standard_base(cls), id(value) in self.numbers
-            if base in _MUTABLE and (base is cls or self.derives or known):
+            if base in _MUTABLE and (base is cls or known or not self.lend):
                 number = self._keep(value)
                 pending.setdefault(number, value)
                 return [number]
@@ -281,15 +277,15 @@ class Wire:
             if issubclass(cls, types.ModuleType):
                 return ["builtins.module", value.__name__]
             if issubclass(cls, type):
-                return ["builtins.type", _name(value)] if _name(value) else self.foreign(value, one)
-            return self._plain(value, cls, one) if base is cls else self.foreign(value, one)
+                return ["builtins.type", _name(value)] if _name(value) else (self.lend or self._own)(value, one)
+            return self._plain(value, cls, one) if base is cls else (self.lend or self._own)(value, one)
 
         def node(number: int, value: Any) -> list[Any]:
             cls = type(value)
             base: Any = standard_base(cls)
             given = [value.default_factory] if base is defaultdict else [(), value.maxlen] if base is deque else []
             parts = base.items(value) if issubclass(base, dict) else base.__iter__(value)
-            kind = None if cls is base or not self.derives else self._kind(cls)
+            kind = None if cls is base else self._kind(cls)
             return [number, base.__name__, [*map(one, given)], kind, [*map(one, parts)]]
 
         encoded = [*map(one, values)]

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +27,6 @@ _DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom")
 _FOLDER = "/sandbox"  # as in _confine; named here because that module loads on Linux only
 _START_SECONDS = 30.0
 """How much longer than its own limit a judge may take before it counts as stuck (loaded machines start slowly)."""
-_probing = threading.Lock()
 _KINDS = {
     "namespaces": "namespaces (user, mount, pid, network, ipc, uts)",
     "landlock": "Landlock",
@@ -69,14 +67,9 @@ class Protection:
         return lines
 
 
+@functools.cache
 def protection() -> Protection:
     """Return what this machine offers. The first call tries it out (about half a second), later ones remember."""
-    with _probing:
-        return _probe()
-
-
-@functools.cache
-def _probe() -> Protection:
     found, problems = Protection(), {}
     limits = {"seconds": 20.0, "cpu_seconds": 20.0, "memory_bytes": 1 << 30, "processes": 8}
     limits |= dict.fromkeys(["file_bytes", "folder_bytes"], 1 << 20)
