@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import ast
 import builtins
-import importlib
 import os
 import warnings
 from collections.abc import Callable, Sequence
 
 from ._program import load, new_module
 from ._remote import StandIns, is_stand_in
-from ._wire import Wire, standard_base
+from ._wire import MODULES, Wire, standard_base
 
 TYPE_CHECKING = False  # importing typing would take a tenth of the judge's start
 if TYPE_CHECKING:
@@ -24,27 +23,13 @@ if TYPE_CHECKING:
 
     End = Callable[..., NoReturn]
 
-ANSWER_BYTES = 1 << 26
 _BUILTINS = frozenset(name for name in vars(builtins) if not name.startswith("_"))
-
-
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-# Modules that tests may import and still be kept apart: what they do does not reach the program's process.
-_APART = _words(
-    "__future__ abc array base64 binascii bisect calendar cmath collections contextlib copy dataclasses datetime"
-    " decimal difflib enum fractions functools hashlib heapq html ipaddress itertools json math numbers numpy operator"
-    " pathlib pprint pytest queue random re secrets statistics string struct sys textwrap time traceback typing types"
-    " unicodedata unittest urllib uuid warnings zoneinfo"
-)
-# What of these modules, and of the language, does reach it.
-_TOGETHER = _words(
+# What of the modules that tests may import, and of the language, reaches into the process of the program.
+_TOGETHER = frozenset(
     "mock patch redirect_stdout redirect_stderr seed setstate getcontext setcontext localcontext modules stdout stderr"
-    " stdin settrace setprofile setrecursionlimit _getframe"
+    " stdin settrace setprofile setrecursionlimit _getframe".split()
 )
-_TOGETHER_NAMES = _words("globals locals vars eval exec __import__ compile open input breakpoint Path")
+_TOGETHER_NAMES = frozenset("globals locals vars eval exec __import__ compile open input breakpoint Path".split())
 
 
 class RejectedError(Exception):
@@ -63,10 +48,9 @@ class Tests(ast.NodeTransformer):
             try:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")
-                    self.trees.append(ast.parse(source))
-                    tree = ast.fix_missing_locations(self.visit(ast.parse(source)))
+                    self.trees.append(ast.fix_missing_locations(self.visit(ast.parse(source))))
                     name = f"<test {number}>" if number else "<setup>"
-                    self.codes.append(compile(tree, name, "exec", dont_inherit=True, optimize=0))
+                    self.codes.append(compile(self.trees[-1], name, "exec", dont_inherit=True, optimize=0))
             except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
                 where = f"test {number} of {len(tests)}" if number else "setup"
                 raise RejectedError(f"{where}: {describe(error)}") from None
@@ -133,18 +117,17 @@ def shared_process(trees: Sequence[ast.Module]) -> bool:
         return True
     for node in (node for tree in trees for node in ast.walk(tree)):
         outside = isinstance(node, ast.Await | ast.AsyncFunctionDef | ast.AsyncFor | ast.AsyncWith)
-        named = [getattr(node, "attr", getattr(node, "id", ""))]
-        if isinstance(node, ast.Import):
-            named = [name for alias in node.names for name in alias.name.split(".")]
-            outside = any(alias.name.split(".")[0] not in _APART for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            named = [*(node.module or "").split("."), *(alias.name for alias in node.names)]
-            outside = bool(node.level) or named[0] not in _APART
+        words = [getattr(node, "attr", getattr(node, "id", ""))]
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            package = f"{node.module}." if isinstance(node, ast.ImportFrom) else ""
+            paths = [f"{package}{alias.name}".split(".") for alias in node.names]
+            words = [word for path in paths for word in path]
+            outside = any(path[0] not in MODULES for path in paths)
         elif isinstance(node, ast.ClassDef):
             outside = bool(names([*node.bases, *node.keywords], loaded=True) - bound - _BUILTINS)
         elif isinstance(node, ast.Name):
             outside = node.id in _TOGETHER_NAMES - bound
-        if outside or not _TOGETHER.isdisjoint(named):
+        if outside or not _TOGETHER.isdisjoint(words):
             return True
     return False
 
@@ -162,14 +145,19 @@ def describe(error: BaseException) -> str:
     return " ".join(f"{cls.__name__}: {line}{text}".split()).removesuffix(":")[:300]
 
 
-def judge(setup: str, sources: Sequence[str], wire: Wire, end: End) -> None:
+def judge(job: dict[str, Any], sources: Sequence[str], wire: Wire, end: End) -> NoReturn:
     """Judge a program that answers over a wire. ``end(reason, separable, together)`` sends the verdict and ends."""
-    where = ""
+    where, record = "", {"own": job["together"]}
     try:
-        tests = Tests(setup, sources)
+        if job["together"]:  # the program's process judges itself, and says that all is well by a word it learns now
+            word = os.urandom(16).hex()
+            answer = wire.ask("together", word, sources)
+            end("" if answer == word else str(answer))
+        tests = Tests(job["setup"], sources)
         if shared_process(tests.trees):
             end("", together=True)
-        wire.made, wire.module = StandIns(wire, tests.record).made, _module
+        record = tests.record
+        wire.made = StandIns(wire, record).made
         wire.lend, wire.operations = _lender(wire, end)
         hidden: set[str] = set()
 
@@ -189,14 +177,7 @@ def judge(setup: str, sources: Sequence[str], wire: Wire, end: End) -> None:
         reason = tests.run(scope)
     except BaseException as error:
         reason = str(error) if type(error) is RejectedError else where + describe(error)
-    end(reason, separable=bool(reason) or not tests.record.get("own"))
-
-
-def _module(name: str) -> Any:
-    """Import a module that the tests take from the program: the judge has its own."""
-    if name.partition(".")[0] not in _APART:
-        raise ValueError(f"no module for tests: {name}")
-    return importlib.import_module(name)
+    end(reason, separable=bool(reason) or not record.get("own"))
 
 
 def _lender(wire: Wire, end: End) -> tuple[Callable[..., Any], dict[str, Callable[..., Any]]]:
@@ -228,16 +209,6 @@ def _lender(wire: Wire, end: End) -> tuple[Callable[..., Any], dict[str, Callabl
         "iter": lambda value: iter(checked(value)),
         "next": lambda value: next(checked(value)),
     }
-
-
-def judge_together(setup: str, sources: Sequence[str], wire: Wire, end: End) -> None:
-    """Have the program's process judge itself; it tells that all is well by a word that it learns only now."""
-    word = os.urandom(16).hex()
-    try:
-        reason = wire.ask("together", word, sources)
-    except BaseException as error:
-        reason = describe(error)
-    end("" if reason == word else str(reason))
 
 
 def together(job: dict[str, Any], sources: Sequence[str]) -> str:

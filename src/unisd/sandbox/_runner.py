@@ -118,7 +118,7 @@ def main() -> NoReturn:
 
     def program() -> None:
         _shut_in(job, asked, answering)
-        wire = Wire(asked, answering, 1, 1 << 40, lambda reason: os._exit(0))
+        wire = Wire(asked, answering, 1, lambda reason: os._exit(0))
         wire.operations["together"] = lambda secret, tests: _judge.together(job, tests) or secret
         wire.send(["ready"])
         _silence()
@@ -136,7 +136,7 @@ def main() -> NoReturn:
         os.write(answer, json.dumps(outcome).encode() + b"\n")
         os._exit(0)
 
-    wire = Wire(answers, asking, 0, _judge.ANSWER_BYTES, lambda reason: os._exit(1))
+    wire = Wire(answers, asking, 0, lambda reason: os._exit(1))
     if wire.receive() != ["ready"]:
         os._exit(1)
     _silence()
@@ -147,7 +147,7 @@ def main() -> NoReturn:
 
     wire.waiting = waiting
     wire.fatal = lambda reason: end(reason or _ending(pid, limits["cpu_seconds"]))
-    (_judge.judge_together if job["together"] else _judge.judge)(job["setup"], tests, wire, end)
+    _judge.judge(job, tests, wire, end)
 
 
 def _read(size: int | None) -> bytes:

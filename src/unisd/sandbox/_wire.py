@@ -30,6 +30,17 @@ TYPE_CHECKING = False  # importing typing would take a tenth of the judge's star
 if TYPE_CHECKING:
     from typing import Any
 
+ANSWER_BYTES = 1 << 26
+"""Of the longest message that is taken."""
+MODULES = frozenset(
+    (
+        "__future__ abc array base64 binascii bisect calendar cmath collections contextlib copy dataclasses datetime"
+        " decimal difflib enum fractions functools hashlib heapq html ipaddress itertools json math numbers numpy"
+        " operator pathlib pprint pytest queue random re secrets statistics string struct sys textwrap time traceback"
+        " typing types unicodedata unittest urllib uuid warnings zoneinfo"
+    ).split()
+)
+"""Modules that each end has for itself: what tests do with them does not reach the program's process."""
 _ATOMS = frozenset([type(None), bool, int, float, str])
 # The standard types whose values change, and what puts contents into one.
 _MUTABLE: dict[Any, Callable[[Any, Any], Any]] = {
@@ -58,6 +69,7 @@ _VALUES: dict[str, Callable[[Any], list[Any]]] = {
     "builtins.tuple": list,
     "builtins.frozenset": list,
     "builtins.range": lambda r: [r.start, r.stop, r.step],
+    "builtins.module": lambda m: [m.__name__],
     "builtins.slice": lambda s: [s.start, s.stop, s.step],
     "fractions.Fraction": lambda q: [q.numerator, q.denominator],
     "datetime.datetime": lambda t: [t.year, t.month, t.day, *_clock(t)],
@@ -77,6 +89,7 @@ _VALUES: dict[str, Callable[[Any], list[Any]]] = {
     **{f"ipaddress.IPv{n}{kind}": _text for n in (4, 6) for kind in ("Address", "Network", "Interface")},
 }
 _MAKERS: dict[str, Callable[..., Any]] = {
+    "builtins.module": lambda name: _module(name),
     "builtins.tuple": lambda *items: items,
     "builtins.frozenset": lambda *items: frozenset(items),
     "re.Pattern": re.compile,
@@ -87,7 +100,7 @@ _MAKERS: dict[str, Callable[..., Any]] = {
     "builtins.dict_values": lambda *values: dict(enumerate(values)).values(),
     "builtins.dict_items": lambda *items: dict(items).items(),
 }
-_MODULES = frozenset("builtins collections datetime decimal fractions types json re pathlib uuid".split())
+_TYPES_OF = frozenset("builtins collections datetime decimal fractions types json re pathlib uuid".split())
 # Types that no module holds under their names.
 _ANONYMOUS = {
     f"builtins.{kind.__name__}": kind
@@ -96,10 +109,16 @@ _ANONYMOUS = {
 }
 
 
+def _module(name: str) -> Any:
+    if name.partition(".")[0] not in MODULES:
+        raise ValueError(f"no module for tests: {name}")
+    return import_module(name)
+
+
 def _type(name: str) -> Any:
     """Return the standard type of a name; None if it names none."""
     module, _, own = name.partition(".")
-    if module not in _MODULES and name not in _VALUES:
+    if module not in _TYPES_OF and name not in _VALUES:
         return None
     found = getattr(import_module(module), own, None) or _ANONYMOUS.get(name)
     return found if isinstance(found, type) else None
@@ -139,12 +158,11 @@ class Wire:
     Args:
         reading, writing: file descriptors.
         first: the first number for own objects: 0 at one end, 1 at the other.
-        limit: bytes of the longest message to take.
         fatal: ends the process with a reason; called where the line breaks ("") or a message cannot be read.
     """
 
-    def __init__(self, reading: int, writing: int, first: int, limit: int, fatal: Callable[[str], Any]):
-        self._reading, self._writing, self._next, self._limit, self.fatal = reading, writing, first, limit, fatal
+    def __init__(self, reading: int, writing: int, first: int, fatal: Callable[[str], Any]):
+        self._reading, self._writing, self._next, self.fatal = reading, writing, first, fatal
         self.objects: dict[int, Any] = {}
         self.numbers: dict[int, int] = {}
         self._types: dict[type, int] = {}
@@ -156,7 +174,6 @@ class Wire:
         it is derived from (or `object`), and the names of its own members."""
         self.lend: Callable[[Any, Callable[[Any], Any]], Any] | None = None
         """At the judge's end, encodes what is of no standard type; its second argument encodes values."""
-        self.module: Callable[[str], Any] = import_module
         self.waiting: Callable[[], Any] = lambda: None
         """Called now and then while the other end has not answered."""
         self.serving = 0
@@ -183,8 +200,8 @@ class Wire:
                 data += part
                 if ready and not part:
                     self.fatal("")
-                if len(data) > self._limit:
-                    self.fatal(f"answered more than {self._limit} bytes")
+                if len(data) > ANSWER_BYTES:
+                    self.fatal(f"answered more than {ANSWER_BYTES} bytes")
             message = json.loads(data)
             if type(message) is list and message and type(message[0]) is str:
                 return message
@@ -274,8 +291,6 @@ class Wire:
                 return [number]
             if known:
                 return [self.numbers[id(value)]]
-            if issubclass(cls, types.ModuleType):
-                return ["builtins.module", value.__name__]
             if issubclass(cls, type):
                 return ["builtins.type", _name(value)] if _name(value) else (self.lend or self._own)(value, one)
             return self._plain(value, cls, one) if base is cls else (self.lend or self._own)(value, one)
@@ -332,8 +347,6 @@ class Wire:
     def _value(self, name: str, parts: list[Any]) -> Any:
         if name in _VALUES:
             return (_MAKERS.get(name) or _type(name))(*parts)
-        if name == "builtins.module":
-            return self.module(parts[0])
         found = _type(parts[0] if name == "builtins.type" else name)
         if found is None or (name != "builtins.type" and not issubclass(found, BaseException)):
             raise ValueError(f"no standard type {name!r}")
