@@ -29,8 +29,6 @@ _MOUNT_SETATTR = 442
 _READ_FILE, _READ_DIR = 1 << 2, 1 << 3
 # How many file-system rights each Landlock version knows, from version 1 on; asking for more is an error.
 _RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15}
-_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
-_CAPSET = {"x86_64": 126, "aarch64": 91}
 
 # By reason: name, number on x86-64, number on 64-bit ARM; - where the architecture has no such call.
 _FORBIDDEN = """
@@ -54,9 +52,11 @@ bpf 321 280, perf_event_open 298 241, userfaultfd 323 282, io_uring_setup 425 42
 io_uring_register 427 427, open_by_handle_at 304 265, name_to_handle_at 303 264, add_key 248 217
 request_key 249 218, keyctl 250 219, fork 57 -, vfork 58 -
 """
-_MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}  # column above, AUDIT_ARCH_*
-# clone, clone3, prctl, kill, tgkill: judged by their arguments
-_BY_ARGUMENT = {0: (56, 435, 157, 62, 234), 1: (220, 435, 167, 129, 131)}
+# AUDIT_ARCH_*, column above; pivot_root, capset; clone, clone3, prctl, kill, tgkill: judged by their arguments
+_MACHINES = {
+    "x86_64": (0xC000003E, 0, 155, 126, (56, 435, 157, 62, 234)),
+    "aarch64": (0xC00000B7, 1, 41, 91, (220, 435, 167, 129, 131)),
+}
 _ALLOWED_PRCTL = (15, 16, 0x53564D41)  # PR_SET_NAME, PR_GET_NAME, PR_SET_VMA
 _CLONE_THREAD = 0x00010000
 
@@ -74,6 +74,12 @@ def _call(name: str, *arguments: Any) -> int:
         code = ctypes.get_errno()
         raise OSError(code, f"{name}: {os.strerror(code)}")
     return result
+
+
+def _machine() -> Any:
+    if os.uname().machine not in _MACHINES:
+        raise OSError(errno.ENOSYS, f"the system calls of {os.uname().machine} are not known here")
+    return _MACHINES[os.uname().machine]
 
 
 def new_namespaces() -> None:
@@ -123,7 +129,7 @@ def private_root(readable: Sequence[str], folder_bytes: int) -> None:
     own = f"size={folder_bytes},nr_inodes=4096,mode=700"
     _mount("tmpfs", base + FOLDER, "tmpfs", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC, own)
     os.chdir(base)
-    _call("syscall", _PIVOT_ROOT[os.uname().machine], b".", b".")
+    _call("syscall", _machine()[2], b".", b".")
     _call("umount2", b".", _MNT_DETACH)
     os.chdir(FOLDER)
     _read_only("/", recursive=False)
@@ -171,16 +177,14 @@ def no_new_privileges() -> None:
     """Give up ever gaining a right again, and those held now; die when the process that started this one ends."""
     _call("prctl", _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     header = (ctypes.c_uint32 * 2)(0x20080522, 0)
-    _call("syscall", _CAPSET[os.uname().machine], header, (ctypes.c_uint32 * 6)())
+    _call("syscall", _machine()[3], header, (ctypes.c_uint32 * 6)())
     _call("prctl", _PR_SET_DUMPABLE, 0, 0, 0, 0)  # no one of the same user may attach
     _call("prctl", _PR_SET_PDEATHSIG, 9, 0, 0, 0)
 
 
 def seccomp() -> None:
     """Filter this process's system calls (man 2 seccomp). OSError where kernel or architecture has no filter."""
-    if os.uname().machine not in _MACHINES:
-        raise OSError(errno.ENOSYS, f"no system-call filter for {os.uname().machine}")
-    column, architecture = _MACHINES[os.uname().machine]
+    architecture, column, _, _, (clone, clone3, prctl, kill, tgkill) = _machine()
     refuse = (_RETURN, 0, 0, _ERRNO | errno.EPERM)
     allow = (_RETURN, 0, 0, _ALLOW)
     steps: list[tuple[int, int, int, int]] = [
@@ -196,7 +200,6 @@ def seccomp() -> None:
             number = call.split()[1 + column]
             if number != "-":
                 steps += [(_JUMP_EQUAL, 0, 1, int(number)), refuse]
-    clone, clone3, prctl, kill, tgkill = _BY_ARGUMENT[column]
     # The C library falls back to clone, whose flags can be read here, where clone3 does not exist.
     steps += [(_JUMP_EQUAL, 0, 1, clone3), (_RETURN, 0, 0, _ERRNO | errno.ENOSYS)]
     allowed = [

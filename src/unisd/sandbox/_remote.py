@@ -1,14 +1,9 @@
 """What stands in the tests for the program's objects.
 
-A *remote* object stands for one that cannot be sent; what a test does with it is done in the program's process. With
-two exceptions: a value that is expected must not enter that process, nor a type of the program's decide what it equals.
-Before it is compared with a value of a standard type, the object is asked for the plain value that it stands for: the
-number it converts to, what it contains, or its only attribute. That is compared here. Arithmetic with such a value is
-done here, too, where the object converts to a number; elsewhere it must give another object of the program's, which can
-be compared with the program's objects alone.
-
-A *kept* object is a value of a standard type of which the program derived its own. It is the judge's own object and is
-compared as its standard type compares; further attributes and methods are the program's.
+A *remote* object stands for one that cannot be sent; what a test does with it is done in the program's process. Not so
+comparisons and arithmetic with values of the tests: those must not enter that process, nor a type of the program's
+decide what they equal. A *kept* object is a value of a standard type of which the program derived its own: the judge's
+own object, with the program's further attributes and methods. `run` has the rules.
 """
 
 from __future__ import annotations
@@ -25,11 +20,11 @@ if TYPE_CHECKING:
 _ALWAYS = ("delattr", "hash", "eq", "ne")  # even where the program's type has no such method
 _OPEN = ("call", "getitem", "setitem", "delitem", "repr", "str", "delattr")  # of what arithmetic gave, too
 _OTHERS = (
-    "len bool next hash format iter float int complex index neg pos abs invert round contains enter exit"
-    " instancecheck subclasscheck"
+    *("len", "bool", "next", "hash", "format", "iter", "float", "int", "complex", "index", "neg", "pos", "abs"),
+    *("invert", "round", "contains", "enter", "exit", "instancecheck", "subclasscheck"),
 )
 _COMPARED = ("eq", "ne", "lt", "le", "gt", "ge")
-_COMPUTED = "add sub mul matmul truediv floordiv mod pow lshift rshift and_ or_ xor"
+_COMPUTED = frozenset("add sub mul matmul truediv floordiv mod pow lshift rshift and_ or_ xor".split())
 
 
 def is_stand_in(value: Any) -> bool:
@@ -52,11 +47,11 @@ class StandIns:
     def __init__(self, wire: Wire, record: dict[str, Any]) -> None:
         self._wire, self._record = wire, record
         self._derived: set[int] = set()  # what arithmetic with a value of the tests' gave
-        self._forwards = {f"__{name}__": self._forwarded(name) for name in (*_OPEN, *_OTHERS.split(), *_ALWAYS)}
-        self._methods = self._forwards | {f"__{name}__": self._compared(name) for name in _COMPARED}
-        for name in _COMPUTED.split():
-            self._methods[f"__{name.rstrip('_')}__"] = self._computed(name, False)
-            self._methods[f"__r{name.rstrip('_')}__"] = self._computed(name, True)
+        self._forwards = {f"__{name}__": self._method(name) for name in (*_OPEN, *_OTHERS, *_ALWAYS)}
+        self._methods = self._forwards | {f"__{name}__": self._method(name) for name in _COMPARED}
+        for name in _COMPUTED:
+            self._methods[f"__{name.rstrip('_')}__"] = self._method(name)
+            self._methods[f"__r{name.rstrip('_')}__"] = self._method(name, swapped=True)
 
     def made(self, name: str, base: type, own: list[str]) -> type:
         """Make the type that stands for the program's type ``name``, derived from ``base`` with members ``own``."""
@@ -82,51 +77,47 @@ class StandIns:
         members |= {"_unisd_base": base, "__getattribute__": get, "__setattr__": put}
         return type(str(name), (base,), members)
 
+    def _method(self, name: str, swapped: bool = False) -> Callable[..., Any]:
+        def method(this: Any, /, *arguments: Any, **keywords: Any) -> Any:
+            paired = name in _COMPARED or name in _COMPUTED
+            both = paired and _is_remote(arguments[0])
+            if name in ("eq", "ne") and arguments[0] is None:
+                return name == "ne"
+            if id(this) in self._derived and name not in _OPEN and not both:
+                self._refuse(this)
+            if paired and not both:
+                if name in _COMPARED:
+                    return self._compare(name, this, arguments[0])
+                return self._compute(name, this, arguments[0], swapped)
+            if name in _COMPARED:
+                self._record["own"] = True
+            return self._wire.ask(name, *(arguments[0], this) if swapped else (this, *arguments), **keywords)
+
+        return method
+
+    def _compare(self, name: str, this: Any, other: Any) -> bool:
+        stands, plain = self._wire.ask("plain", this)
+        self._record["foreign"] = type(this).__name__
+        stands = stands and not _is_remote(plain)
+        if name in ("eq", "ne"):
+            # Its own method is asked about the value that it gave itself, which tells it nothing.
+            equal = stands and bool(plain == other) and bool(self._wire.ask("eq", this, plain))
+            return equal is (name == "eq")
+        if not stands:
+            raise TypeError(f"an object of type {type(this).__name__} has no order among {type(other).__name__}")
+        return bool(getattr(operator, name)(plain, other))
+
+    def _compute(self, name: str, this: Any, other: Any, swapped: bool) -> Any:
+        number = self._wire.ask("number", this)
+        mine = this if number is None or _is_remote(number) else number
+        pair = (other, mine) if swapped else (mine, other)
+        if mine is not this:
+            return getattr(operator, name)(*pair)
+        value = self._wire.ask(name, *pair)
+        if not _is_remote(value):
+            self._refuse(this)
+        self._derived.add(id(value))
+        return value
+
     def _refuse(self, value: Any) -> None:
         self._wire.fatal(f"the tests compute with an object of the program's own type {type(value).__name__}")
-
-    def _forwarded(self, name: str) -> Callable[..., Any]:
-        def method(this: Any, /, *arguments: Any, **keywords: Any) -> Any:
-            if id(this) in self._derived and name not in _OPEN:
-                self._refuse(this)
-            return self._wire.ask(name, this, *arguments, **keywords)
-
-        return method
-
-    def _compared(self, name: str) -> Callable[..., Any]:
-        def method(this: Any, other: Any) -> Any:
-            if _is_remote(other):
-                self._record["own"] = True
-                return self._wire.ask(name, this, other)
-            if other is None and name in ("eq", "ne"):
-                return name == "ne"
-            if id(this) in self._derived:
-                self._refuse(this)
-            stands, plain = self._wire.ask("plain", this)
-            self._record["foreign"] = type(this).__name__
-            stands = stands and not _is_remote(plain)
-            if name in ("eq", "ne"):
-                # Its own method is asked about the value that it gave itself, which tells it nothing.
-                equal = stands and bool(plain == other) and bool(self._wire.ask("eq", this, plain))
-                return equal is (name == "eq")
-            if not stands:
-                raise TypeError(f"an object of type {type(this).__name__} has no order among {type(other).__name__}")
-            return getattr(operator, name)(plain, other)
-
-        return method
-
-    def _computed(self, name: str, swapped: bool) -> Callable[..., Any]:
-        def method(this: Any, other: Any) -> Any:
-            if id(this) in self._derived and not _is_remote(other):
-                self._refuse(this)
-            number = None if _is_remote(other) else self._wire.ask("number", this)
-            if number is not None and not _is_remote(number):
-                return getattr(operator, name)(*((other, number) if swapped else (number, other)))
-            value = self._wire.ask(name, *((other, this) if swapped else (this, other)))
-            if not _is_remote(other):
-                if not _is_remote(value):
-                    self._refuse(this)
-                self._derived.add(id(value))
-            return value
-
-        return method

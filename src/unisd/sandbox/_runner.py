@@ -77,14 +77,6 @@ def _silence() -> None:
     os.close(null)
 
 
-def _threads(tasks: int, pid: int) -> int:
-    """Return how many threads a process has: it has a folder for each. 0 where there is no such file system."""
-    try:
-        return os.stat(f"{pid}/task", dir_fd=tasks).st_nlink - 2
-    except OSError:
-        return 0
-
-
 def _ending(pid: int, cpu_seconds: float) -> str:
     """Say how a program ended that was to answer; it may still be ending, or have closed its pipes."""
     for _ in range(100):
@@ -142,8 +134,9 @@ def main() -> NoReturn:
     _silence()
 
     def waiting() -> None:
-        if _threads(tasks, pid) > limits["processes"]:
-            end(f"started more than {limits['processes']} threads")
+        with contextlib.suppress(OSError):  # there is a folder for each thread
+            if os.stat(f"{pid}/task", dir_fd=tasks).st_nlink - 2 > limits["processes"]:
+                end(f"started more than {limits['processes']} threads")
 
     wire.waiting = waiting
     wire.fatal = lambda reason: end(reason or _ending(pid, limits["cpu_seconds"]))

@@ -162,11 +162,11 @@ class Wire:
     """
 
     def __init__(self, reading: int, writing: int, first: int, fatal: Callable[[str], Any]):
-        self._reading, self._writing, self._next, self.fatal = reading, writing, first, fatal
+        self._reading, self._next, self.fatal = reading, first, fatal
+        self._writing = open(writing, "w", encoding="ascii")  # noqa: SIM115 (open to the end)
         self.objects: dict[int, Any] = {}
         self.numbers: dict[int, int] = {}
-        self._types: dict[type, int] = {}
-        self._made_types: dict[int, Any] = {}
+        self._types: dict[str, Any] = {}
         self.operations: dict[str, Callable[..., Any]] = {}
         """What the other end may ask for."""
         self.made: Callable[[str, type, list[str]], Any]
@@ -182,10 +182,9 @@ class Wire:
     def send(self, message: Any) -> None:
         """Write a message."""
         text = json.dumps(message, separators=(",", ":"), check_circular=False)
-        view = memoryview(f"{text}\n".encode("ascii"))
         try:
-            while view:
-                view = view[os.write(self._writing, view) :]
+            self._writing.write(f"{text}\n")
+            self._writing.flush()
         except OSError:
             self.fatal("")
 
@@ -194,12 +193,9 @@ class Wire:
         data = bytearray()
         try:
             while not data.endswith(b"\n"):
-                ready = select.select([self._reading], [], [], 0.05)[0]
+                if select.select([self._reading], [], [], 0.05)[0]:
+                    data += os.read(self._reading, 1 << 20) or self.fatal("")
                 self.waiting()
-                part = os.read(self._reading, 1 << 20) if ready else b""
-                data += part
-                if ready and not part:
-                    self.fatal("")
                 if len(data) > ANSWER_BYTES:
                     self.fatal(f"answered more than {ANSWER_BYTES} bytes")
             message = json.loads(data)
@@ -264,7 +260,8 @@ class Wire:
         base = standard_base(cls) or object
         own = {name for parent in cls.__mro__ if parent not in base.__mro__ for name in vars(parent)}
         seen = sorted(name for name in own if base is not object or name[:2] == "__")
-        return [self._types.setdefault(cls, len(self._types)), cls.__name__, _name(base), seen]
+        derived = issubclass(cls, BaseException) and cls.__base__ is not base  # what is to be caught by its parent's name
+        return [cls.__name__, self._kind(cls.__base__) if derived else _name(base), seen]  # type: ignore[arg-type]
 
     def _own(self, value: Any, one: Callable[[Any], Any]) -> list[Any]:
         base = standard_base(type(value))
@@ -363,10 +360,10 @@ class Wire:
         return value.view(cls) if name == "numpy.ndarray" else cls(value) if name in _MAKERS else cls(*parts)
 
     def _derived(self, kind: list[Any]) -> Any:
-        number, name, base_name, own = kind
-        if number not in self._made_types:
-            base = _type(base_name)
-            if base is not object and standard_base(base) is not base:
-                raise ValueError(f"no standard type {base_name!r}")
-            self._made_types[number] = self.made(name, base, own)
-        return self._made_types[number]
+        if (key := repr(kind)) not in self._types:
+            name, above, own = kind
+            base = self._derived(above) if type(above) is list else _type(above)
+            if type(above) is str and base is not object and standard_base(base) is not base:
+                raise ValueError(f"no standard type {above!r}")
+            self._types[key] = self.made(name, base, own)
+        return self._types[key]
