@@ -1,8 +1,8 @@
 """Shutting a process in with what the Linux kernel offers: namespaces, Landlock, seccomp, capabilities.
 
-The forbidden system calls are a list of what may not be done, not of what may: interpreters and C libraries use ever new
-harmless calls. Forbidden are new processes (threads may start), other programs, network addresses, signals to anyone
-else, memory that escapes the memory limit, and the calls that have opened kernels to attack.
+The system calls are a list of what may not be done, not of what may: interpreters and C libraries use ever new harmless
+ones. Forbidden are new processes (threads may start), other programs, network addresses, signals to anyone else, memory
+that escapes the memory limit, and the calls that have opened kernels to attack.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 
 from ._program import load, new_module
 from ._remote import StandIns, is_stand_in
-from ._wire import MODULES, Wire, standard_base
+from ._wire import MODULES, Wire, standard_base, words
 
 TYPE_CHECKING = False  # importing typing would take a tenth of the judge's start
 if TYPE_CHECKING:
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 _BUILTINS = frozenset(name for name in vars(builtins) if not name.startswith("_"))
 # What of the modules that tests may import, and of the language, reaches into the process of the program.
-_TOGETHER = frozenset(
+_TOGETHER = words(
     "mock patch redirect_stdout redirect_stderr seed setstate getcontext setcontext localcontext modules stdout stderr"
-    " stdin settrace setprofile setrecursionlimit _getframe".split()
+    " stdin settrace setprofile setrecursionlimit _getframe"
 )
-_TOGETHER_NAMES = frozenset("globals locals vars eval exec __import__ compile open input breakpoint Path".split())
+_TOGETHER_NAMES = words("globals locals vars eval exec __import__ compile open input breakpoint Path")
 
 
 class RejectedError(Exception):
@@ -117,17 +117,17 @@ def shared_process(trees: Sequence[ast.Module]) -> bool:
         return True
     for node in (node for tree in trees for node in ast.walk(tree)):
         outside = isinstance(node, ast.Await | ast.AsyncFunctionDef | ast.AsyncFor | ast.AsyncWith)
-        words = [getattr(node, "attr", getattr(node, "id", ""))]
+        said = [getattr(node, "attr", getattr(node, "id", ""))]
         if isinstance(node, ast.Import | ast.ImportFrom):
             package = f"{node.module}." if isinstance(node, ast.ImportFrom) else ""
             paths = [f"{package}{alias.name}".split(".") for alias in node.names]
-            words = [word for path in paths for word in path]
+            said = [word for path in paths for word in path]
             outside = any(path[0] not in MODULES for path in paths)
         elif isinstance(node, ast.ClassDef):
             outside = bool(names([*node.bases, *node.keywords], loaded=True) - bound - _BUILTINS)
         elif isinstance(node, ast.Name):
             outside = node.id in _TOGETHER_NAMES - bound
-        if outside or not _TOGETHER.isdisjoint(words):
+        if outside or not _TOGETHER.isdisjoint(said):
             return True
     return False
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable
 
-from ._wire import Wire
+from ._wire import Wire, words
 
 TYPE_CHECKING = False  # importing typing would take a tenth of the judge's start
 if TYPE_CHECKING:
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 _ALWAYS = ("delattr", "hash", "eq", "ne")  # even where the program's type has no such method
 _OPEN = ("call", "getitem", "setitem", "delitem", "repr", "str", "delattr")  # of what arithmetic gave, too
-_OTHERS = (
-    *("len", "bool", "next", "hash", "format", "iter", "float", "int", "complex", "index", "neg", "pos", "abs"),
-    *("invert", "round", "contains", "enter", "exit", "instancecheck", "subclasscheck"),
+_OTHERS = words(
+    "len bool next hash format iter float int complex index neg pos abs invert round contains enter exit instancecheck"
+    " subclasscheck"
 )
 _COMPARED = ("eq", "ne", "lt", "le", "gt", "ge")
-_COMPUTED = frozenset("add sub mul matmul truediv floordiv mod pow lshift rshift and_ or_ xor".split())
+_COMPUTED = words("add sub mul matmul truediv floordiv mod pow lshift rshift and_ or_ xor")
 
 
 def is_stand_in(value: Any) -> bool:

@@ -1,6 +1,6 @@
 """The judge's process: reads one job from standard input, starts the program's, shuts both in, prints the outcome.
 
-A bare interpreter that `unisd.sandbox.protection` starts imports this (so that its bytecode is cached). Between judge
+A bare interpreter that `unisd.sandbox.run` starts imports this (so that its bytecode is cached). Between judge
 and program there is nothing but two pipes; neither can signal the other. The kernel ends the judge where it takes too
 long, and the program with the judge. The one line of output is JSON: {"passed", "reason", "separable", "together"}, the
 last where the tests need to share a process with the program (and another judge has to see to it).

@@ -20,7 +20,6 @@ import json
 import os
 import re
 import select
-import sys
 import types
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
@@ -30,15 +29,19 @@ TYPE_CHECKING = False  # importing typing would take a tenth of the judge's star
 if TYPE_CHECKING:
     from typing import Any
 
+
+def words(text: str) -> frozenset[str]:
+    """Return the words of a text."""
+    return frozenset(text.split())
+
+
 ANSWER_BYTES = 1 << 26
 """Of the longest message that is taken."""
-MODULES = frozenset(
-    (
-        "__future__ abc array base64 binascii bisect calendar cmath collections contextlib copy dataclasses datetime"
-        " decimal difflib enum fractions functools hashlib heapq html ipaddress itertools json math numbers numpy"
-        " operator pathlib pprint pytest queue random re secrets statistics string struct sys textwrap time traceback"
-        " typing types unicodedata unittest urllib uuid warnings zoneinfo"
-    ).split()
+MODULES = words(
+    "__future__ abc array base64 binascii bisect calendar cmath collections contextlib copy dataclasses datetime"
+    " decimal difflib enum fractions functools hashlib heapq html ipaddress itertools json math numbers numpy"
+    " operator pathlib pprint pytest queue random re secrets statistics string struct sys textwrap time traceback"
+    " typing types unicodedata unittest urllib uuid warnings zoneinfo"
 )
 """Modules that each end has for itself: what tests do with them does not reach the program's process."""
 _ATOMS = frozenset([type(None), bool, int, float, str])
@@ -100,7 +103,7 @@ _MAKERS: dict[str, Callable[..., Any]] = {
     "builtins.dict_values": lambda *values: dict(enumerate(values)).values(),
     "builtins.dict_items": lambda *items: dict(items).items(),
 }
-_TYPES_OF = frozenset("builtins collections datetime decimal fractions types json re pathlib uuid".split())
+_TYPES_OF = words("builtins collections datetime decimal fractions types json re pathlib uuid")
 # Types that no module holds under their names.
 _ANONYMOUS = {
     f"builtins.{kind.__name__}": kind
@@ -260,7 +263,9 @@ class Wire:
         base = standard_base(cls) or object
         own = {name for parent in cls.__mro__ if parent not in base.__mro__ for name in vars(parent)}
         seen = sorted(name for name in own if base is not object or name[:2] == "__")
-        derived = issubclass(cls, BaseException) and cls.__base__ is not base  # what is to be caught by its parent's name
+        derived = (
+            issubclass(cls, BaseException) and cls.__base__ is not base
+        )  # what is to be caught by its parent's name
         return [cls.__name__, self._kind(cls.__base__) if derived else _name(base), seen]  # type: ignore[arg-type]
 
     def _own(self, value: Any, one: Callable[[Any], Any]) -> list[Any]:
