@@ -276,7 +276,7 @@ HARD = {
     "cycles that are compared": ("def f():\n a = []; a.append(a); return a", ["a = []\na.append(a)\nassert f() == a"], "RecursionError"),
     "flood": ("def f(g):\n while True: g(1)", ["assert f(lambda x: x) == 1"], "took longer"),
     "endless": ("def f():\n while True: yield 1", ["assert list(f()) == [1]"], "took longer"),
-    "wide": ("def f(x): return [0] * (1 << 26)", ITEM, "answered more than|out of memory"),
+    "wide": ("def f(x): return [0] * (1 << 26)", ITEM, "answered more than|out of memory|took longer"),
     "raises while it is read": ("class D(dict):\n def items(s): raise SystemExit\n __iter__ = keys = items\ndef f(x): return D()", ITEM, "assertion 1"),
     "endless objects": ("class E:\n def __getattr__(s, n): return E()\n __call__ = __getitem__ = __iter__ = lambda s, *a: E()\ndef f(): return E()", ["assert list(f()) == [1]"], "took longer|TypeError"),
 }  # fmt: skip

@@ -6,10 +6,8 @@ import os
 import sys
 import tempfile
 import textwrap
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -18,12 +16,11 @@ from hypothesis import strategies as st
 
 from unisd.errors import UniSDError, UsageError
 from unisd.sandbox import Limits, Protection, protection, run, run_tests
-from unisd.sandbox.protection import remove
 
 pytestmark = pytest.mark.skipif(not protection().minimum, reason="this system cannot shut programs in")
-full = pytest.mark.skipif(protection().mode != "namespaces", reason="needs namespaces")
+full = pytest.mark.skipif("namespaces" not in protection().kinds, reason="needs namespaces")
 
-QUICK = Limits(seconds=3, cpu_seconds=2, output_bytes=100_000, memory_bytes=400 << 20, folder_bytes=4 << 20)
+QUICK = Limits(seconds=3, cpu_seconds=2, memory_bytes=400 << 20, folder_bytes=4 << 20)
 TESTS = ["assert f(1) == 2", "assert f(5) == 6"]
 
 WRONG = "def f(x): return None\n"
@@ -50,8 +47,7 @@ HOSTILE = {
     "memory in steps": ("x = []\nwhile True: x.append(bytearray(1 << 20))", "out of memory"),
     "huge value": ("def f(x): return 'a' * (1 << 36)", "out of memory"),
     "huge answer": ("def f(x): return 'a' * (80 << 20)", "answered more than 67108864 bytes"),
-    "gigabyte": ("while True: print('x' * 100_000)", "printed more than"),
-    "gigabyte on stderr": ("import os\nwhile True: os.write(2, b'x' * 100_000)", "printed more than"),
+    "prints for ever": ("while True: print('x' * 100_000)", "took longer than 1 s"),
     "many threads": ("import threading, time\nthreading.stack_size(65536)\nwhile True: threading.Thread(target=lambda: time.sleep(60)).start()", "started more than"),
     "fork": ("import os\nwhile True: os.fork()", "PermissionError"),
     "fork quietly": ("import os\ntry:\n while True: os.fork()\nexcept OSError: pass\n" + WRONG, "assertion 1"),
@@ -84,7 +80,7 @@ HOSTILE = {
     "closed files, then sleep": ("import os, time; os.closerange(0, 200); time.sleep(60)", "ended before its assertions ran"),
     "no message": ("import os\nfor i in range(200):\n try: os.write(i, b'x' * 3000)\n except OSError: pass\n" + WRONG, "answered what cannot be read"),
     "half a message": ("import os, time\nfor i in range(3, 9):\n try: os.write(i, b'0000000000000100[')\n except OSError: pass\ntime.sleep(60)", "took longer than 1 s"),
-    "verdict": ("import os, json\nfor i in range(30):\n try: os.write(i, json.dumps({'kind': 'passed', 'reason': ''}).encode())\n except OSError: pass\nos._exit(0)", "cannot be read"),
+    "verdict": ("import os, json\nfor i in range(30):\n try: os.write(i, json.dumps({'kind': 'passed', 'reason': ''}).encode())\n except OSError: pass\nos._exit(0)", "ended before its assertions ran"),
 }  # fmt: skip
 
 
@@ -93,7 +89,7 @@ def test_hostile_program_fails(name: str) -> None:
     program, reason = HOSTILE[name]
     started = time.monotonic()
     seconds = 1 if reason.startswith("took longer") else 4
-    limits = Limits(seconds=seconds, cpu_seconds=4, output_bytes=100_000, memory_bytes=400 << 20)
+    limits = Limits(seconds=seconds, cpu_seconds=4, memory_bytes=400 << 20)
     outcome = run_tests(program, TESTS, limits=limits)
     assert not outcome.passed
     assert reason in outcome.reason
@@ -191,7 +187,7 @@ def test_wrong_use_is_named() -> None:
 
 
 def test_refuses_without_protection(monkeypatch: pytest.MonkeyPatch) -> None:
-    bare = Protection(mode="none")
+    bare = Protection()
     assert not bare.minimum
     assert any("not protected" in line for line in bare.lines)
     monkeypatch.setattr(run, "protection", lambda: bare)
@@ -208,9 +204,9 @@ def test_refuses_without_protection(monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(Path(tempfile.gettempdir()).glob("unisd-sandbox-*")) == before
 
 
-@pytest.mark.skipif(not (protection().landlock and protection().seccomp), reason="needs Landlock and seccomp")
+@pytest.mark.skipif(not {"landlock", "seccomp"} <= set(protection().kinds), reason="needs Landlock and seccomp")
 def test_landlock_alone_is_enough(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(run, "protection", lambda: Protection(mode="landlock", landlock=1, seccomp=True))
+    monkeypatch.setattr(run, "protection", lambda: Protection(("landlock", "seccomp")))
     assert run_tests("from fractions import Fraction\ndef f(x): return Fraction(x + 1)", TESTS).passed
     secret = tmp_path / "secret"
     secret.write_text("secret")
@@ -225,7 +221,7 @@ def test_protection_is_described() -> None:
     assert found is protection()
     assert found.minimum
     assert "protection" in found.lines[0]
-    assert not Protection(mode="landlock", landlock=3, seccomp=False).minimum
+    assert not Protection(("landlock",)).minimum
 
 
 LAUNCHERS = {
@@ -240,15 +236,18 @@ LAUNCHERS = {
 
 @pytest.mark.parametrize("name", LAUNCHERS)
 def test_a_launcher_without_an_answer_is_an_error(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = sys.modules["unisd.sandbox.protection"]
+    module = sys.modules["unisd.sandbox.run"]
     start, reason = LAUNCHERS[name]
     monkeypatch.setattr(module, "_START", start)
     monkeypatch.setattr(module, "_START_SECONDS", 0.1)
     with pytest.raises(UniSDError, match=reason):
         run_tests("def f(x): return x + 1", TESTS, limits=Limits(seconds=0.5))
     if name == "raises":
-        found = module._probe.__wrapped__()
-        assert (found.mode, found.problem) == ("none", "ZeroDivisionError: division by zero")
+        found = protection.__wrapped__()
+        assert found.kinds == ()
+        assert all("ZeroDivisionError: division by zero" in problem for problem in found.problems.values())
+        assert not found.minimum
+        assert "landlock: the sandbox cannot be set up: ZeroDivisionError" in "\n".join(found.lines)
 
 
 @pytest.mark.parametrize(
@@ -257,7 +256,7 @@ def test_a_launcher_without_an_answer_is_an_error(name: str, monkeypatch: pytest
 def test_a_judge_that_is_being_edited_gives_no_verdict(
     file: str, part: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    module = sys.modules["unisd.sandbox.protection"]
+    module = sys.modules["unisd.sandbox.run"]
     folder = Path(module.__file__ or "").parent
     for path in folder.glob("*.py"):
         (tmp_path / path.name).write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
@@ -282,7 +281,7 @@ def leftovers(marker: str) -> list[str]:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_nothing_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = sys.modules["unisd.sandbox.protection"]
+    module = sys.modules["unisd.sandbox.run"]
     name = f"marker-{os.getpid()}-{time.monotonic_ns()}"
     monkeypatch.setattr(module, "_START", f"{module._START}  # {name}")
     before = set(Path(tempfile.gettempdir()).glob("unisd-sandbox-*"))
@@ -296,28 +295,6 @@ def test_nothing_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     assert leftovers(name) == []
     assert Path("/proc/self/mounts").read_text() == mounts
     assert set(Path(tempfile.gettempdir()).glob("unisd-sandbox-*")) == before
-
-
-def test_parent_stays_small_and_responsive() -> None:
-    import resource
-
-    beats: list[float] = []
-    stop = threading.Event()
-
-    def beat() -> None:
-        while not stop.wait(0.01):
-            beats.append(time.monotonic())
-
-    thread = threading.Thread(target=beat)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    thread.start()
-    program = "import os\nblock = b'x' * (1 << 20)\nfor i in range(1024): os.write(1, block)\ndef f(x): return None"
-    outcome = run_tests(program, TESTS, limits=Limits(output_bytes=2 << 30))
-    stop.set()
-    thread.join()
-    assert outcome.reason == "assertion 1 of 2 failed: f(1) == 2"  # all of the gigabyte was read and thrown away
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20 * 1024  # KiB
-    assert max(b - a for a, b in pairwise(beats)) < 1.0
 
 
 def test_parallel_runs_do_not_mix() -> None:
@@ -335,13 +312,3 @@ def test_any_text_gives_an_outcome(program: str, test: str) -> None:
     outcome = run_tests(program, [test, "assert missing_name"], limits=QUICK)
     assert not outcome.passed
     assert outcome.reason
-
-
-def test_remove_takes_locked_folders(tmp_path: Path) -> None:
-    inner = tmp_path / "a" / "b" / "c"
-    inner.mkdir(parents=True)
-    (inner / "file").write_text("x")
-    for folder in (inner, inner.parent, inner.parent.parent):
-        folder.chmod(0)
-    remove(str(tmp_path / "a"))
-    assert not (tmp_path / "a").exists()

@@ -11,6 +11,7 @@ import contextlib
 import ctypes
 import errno
 import os
+import signal
 import struct
 from collections.abc import Sequence
 
@@ -180,6 +181,13 @@ def no_new_privileges() -> None:
     _call("syscall", _machine()[3], header, (ctypes.c_uint32 * 6)())
     _call("prctl", _PR_SET_DUMPABLE, 0, 0, 0, 0)  # no one of the same user may attach
     _call("prctl", _PR_SET_PDEATHSIG, 9, 0, 0, 0)
+
+
+def wait_for_the_end() -> None:
+    """Do nothing until the process ends that started this one."""
+    no_new_privileges()
+    os.closerange(0, 1 << 16)
+    signal.pause()
 
 
 def seccomp() -> None:

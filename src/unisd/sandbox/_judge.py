@@ -185,7 +185,7 @@ def _lender(wire: Wire, end: End) -> tuple[Callable[..., Any], dict[str, Callabl
     lent: dict[int, Any] = {}
 
     def lend(value: Any, encoded: Callable[[Any], Any]) -> Any:
-        cls = type(value)
+        cls: Any = type(value)
         base: Any = standard_base(cls)
         if issubclass(cls, BaseException):
             own = is_stand_in(value) or base.__module__ != "builtins"

@@ -85,5 +85,6 @@ def _plain(value: Any) -> tuple[bool, Any]:
             return True, made(value)
     slots = [name for cls in type(value).__mro__ for name in getattr(cls, "__slots__", ()) if hasattr(value, name)]
     state = [*getattr(value, "__dict__", {}).values(), *(getattr(value, name) for name in slots)]
-    alone = len(state) == 1 and (state[0] is None or standard_base(type(state[0])) is not None)
+    kinds: list[Any] = [*map(type, state)]
+    alone = len(state) == 1 and (state[0] is None or standard_base(kinds[0]) is not None)
     return alone, state[0] if alone else None

@@ -53,7 +53,7 @@ class StandIns:
             self._methods[f"__{name.rstrip('_')}__"] = self._method(name)
             self._methods[f"__r{name.rstrip('_')}__"] = self._method(name, swapped=True)
 
-    def made(self, name: str, base: type, own: list[str]) -> type:
+    def made(self, name: str, base: Any, own: list[str]) -> type:
         """Make the type that stands for the program's type ``name``, derived from ``base`` with members ``own``."""
         remote = base is object
         asked = {"__doc__", "__class__"} if remote else {key for key in own if key[:2] != "__"}

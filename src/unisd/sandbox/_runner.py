@@ -19,7 +19,9 @@ import time
 from collections.abc import Callable
 from itertools import pairwise
 
-from . import _confine, _judge, _program
+from . import _confine
+from ._judge import judge, together
+from ._program import serve
 from ._wire import Wire
 
 TYPE_CHECKING = False  # importing typing would take a tenth of the judge's start
@@ -103,7 +105,7 @@ def main() -> NoReturn:
         _confine.new_namespaces()
         _confine.private_root(job["readable"], limits["folder_bytes"])
         # Signals do not end the first process of a PID namespace, so that is not the program.
-        _fork(lambda: (_confine.no_new_privileges(), os.closerange(0, 1 << 16), signal.pause()))
+        _fork(_confine.wait_for_the_end)
     answer = os.dup(1)
     asked, asking = os.pipe()
     answers, answering = os.pipe()
@@ -111,10 +113,10 @@ def main() -> NoReturn:
     def program() -> None:
         _shut_in(job, asked, answering)
         wire = Wire(asked, answering, 1, lambda reason: os._exit(0))
-        wire.operations["together"] = lambda secret, tests: _judge.together(job, tests) or secret
+        wire.operations["together"] = lambda secret, tests: together(job, tests) or secret
         wire.send(["ready"])
         _silence()
-        _program.serve(job, wire)
+        serve(job, wire)
 
     pid = _fork(program)
     signal.setitimer(signal.ITIMER_REAL, limits["seconds"])
@@ -140,7 +142,7 @@ def main() -> NoReturn:
 
     wire.waiting = waiting
     wire.fatal = lambda reason: end(reason or _ending(pid, limits["cpu_seconds"]))
-    _judge.judge(job, tests, wire, end)
+    judge(job, tests, wire, end)
 
 
 def _read(size: int | None) -> bytes:

@@ -105,11 +105,8 @@ _MAKERS: dict[str, Callable[..., Any]] = {
 }
 _TYPES_OF = words("builtins collections datetime decimal fractions types json re pathlib uuid")
 # Types that no module holds under their names.
-_ANONYMOUS = {
-    f"builtins.{kind.__name__}": kind
-    for kind in (*vars(types).values(), *(type(view) for view in ({}.keys(), {}.values(), {}.items())))
-    if type(kind) is type
-}
+_VIEWS = [type(getattr({}, name)()) for name in ("keys", "values", "items")]
+_ANONYMOUS = {f"builtins.{cls.__name__}": cls for cls in (*vars(types).values(), *_VIEWS) if type(cls) is type}
 
 
 def _module(name: str) -> Any:
@@ -138,7 +135,7 @@ def _name(cls: type) -> str:
 
 
 @functools.cache
-def standard_base(cls: type) -> type | None:
+def standard_base(cls: type) -> Any:
     """Return the standard type that values of ``cls`` are sent as, None if they stay where they are."""
     for base in cls.__mro__:
         if base in _MUTABLE or _name(base) in _VALUES or (_name(base) and issubclass(base, BaseException)):
@@ -269,8 +266,9 @@ class Wire:
         return [cls.__name__, self._kind(cls.__base__) if derived else _name(base), seen]  # type: ignore[arg-type]
 
     def _own(self, value: Any, one: Callable[[Any], Any]) -> list[Any]:
-        base = standard_base(type(value))
-        if issubclass(type(value), type) and issubclass(value, BaseException):
+        cls: Any = type(value)
+        base = standard_base(cls)
+        if issubclass(cls, type) and issubclass(value, BaseException):
             return [self._keep(value), self._kind(value), []]
         return self.handle(value) if base is None else [*self.handle(value), self._plain(value, base, one)]
 
@@ -283,7 +281,7 @@ class Wire:
         pending: dict[int, Any] = {}
 
         def one(value: Any) -> Any:
-            cls = type(value)
+            cls: Any = type(value)
             if cls in _ATOMS and (cls is not int or value.bit_length() <= _LONG_BITS):
                 return value
             base, known = standard_base(cls), id(value) in self.numbers
@@ -298,7 +296,7 @@ class Wire:
             return self._plain(value, cls, one) if base is cls else (self.lend or self._own)(value, one)
 
         def node(number: int, value: Any) -> list[Any]:
-            cls = type(value)
+            cls: Any = type(value)
             base: Any = standard_base(cls)
             given = [value.default_factory] if base is defaultdict else [(), value.maxlen] if base is deque else []
             parts = base.items(value) if issubclass(base, dict) else base.__iter__(value)
@@ -317,14 +315,15 @@ class Wire:
         """Return the values of a message, after its contents have been put into the containers."""
         try:
             _, nodes, values = message
-            bases = {base.__name__: base for base in _MUTABLE}
+            bases: dict[str, Any] = {base.__name__: base for base in _MUTABLE}
             for number, name, given, kind, _ in nodes:
                 if number not in self.objects:
                     made = self._derived(kind) if kind else bases[name]
                     self._keep(made(*map(self._one, given)), number)
             for number, name, _, _, parts in nodes:
                 shell, base = self.objects[number], bases[name]
-                if standard_base(type(shell)) is not base:
+                cls: Any = type(shell)
+                if standard_base(cls) is not base:
                     raise TypeError("another type")
                 base.clear(shell)
                 _MUTABLE[base](shell, map(self._one, parts) if list in map(type, parts) else parts)
