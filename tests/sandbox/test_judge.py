@@ -2,7 +2,6 @@
 
 # ruff: noqa: E501 (tables of programs)
 
-import importlib.util
 import time
 
 import pytest
@@ -15,7 +14,63 @@ ITEM = ["assert f(1) == 2", "assert f(5) == 6"]
 F = ["assert abs(f(2) - 5.0) < 1e-6"]
 E = "class E:\n __eq__ = lambda s, o: True\n __hash__ = lambda s: 2\n"  # its objects equal everything
 
+# What the setup and the tests import or define is theirs.
+SETUP = "import math\ndef near(a, b): return abs(a - b) < 1e-6"
+MEANING = {
+    "module replaced": (
+        "import sys, types\nsys.modules['math'] = types.SimpleNamespace(isclose=lambda *a: True)",
+        "import math\nassert math.isclose(f(1), 2)",
+    ),
+    "class for a module": ("class math:\n isclose = lambda *a, **k: True", "assert math.isclose(f(1), 2)"),
+    "function of the setup": ("near = lambda a, b: True", "assert near(f(1), 2)"),
+    "built-in functions": ("abs = all = isinstance = lambda *x: 0", "assert abs(f(1) - 2) < 1e-6"),
+    "nothing to loop over": ("def f(x): return []", "for y in f(1):\n    assert y == 2"),
+    "nothing that is called": ("f = None", "def check():\n    assert f(1) == 2"),
+    "swallowed": ("f = None", "try:\n    assert f == 2\nexcept AssertionError:\n    pass"),
+    "globals": (
+        "near.__globals__['near'] = near.__globals__['__builtins__']['abs'] = lambda *a: 0",
+        "assert near(f(1), 2)",
+    ),
+}
+# Its objects equal everything; it finds the wire in its process, and forges what passes there.
+WIRE = (
+    E
+    + "import gc\nw = next(o for o in gc.get_objects() if type(o).__name__ == 'Wire')\ndef raw(text): w._writing.write(text + '\\n'); w._writing.flush(); w.receive()\ndef say(*values, nodes=()): raw(__import__('json').dumps(['value', nodes, values]))\n"
+)
+ANSWERS = {
+    "constructor that is not listed": "say(['builtins.eval', '1'])",
+    "function for a type": "say(['builtins.type', 'builtins.eval'])",
+    "module that is not listed": "say(['builtins.module', 'os'])",
+    "type that makes types": "say([9, ['X', 'builtins.type', ['__eq__', '__call__']], ['builtins.type', 'builtins.int']])",
+    "number of the judge's": "say([100, ['E', 'builtins.object', ['__eq__']]])",
+    "number that nobody has": "say([77])",
+    "container of another type": "say([1], nodes=[[1, 'list', [], None, [2]], [1, 'dict', [], None, []]])",
+    "contents that nobody asked for": "say(7, nodes=[[n, 'list', [], None, [7]] for n in range(0, 9, 2)])",
+    "key without a hash": "say([1], nodes=[[1, 'dict', [], None, [['builtins.tuple', [1], 2]]]])",
+    "answers ahead": "[w.send(['value', [], [True]]) for _ in range(9)]",
+    "question between answers": "w.send(['call', [], [1, {}]]); say(2)",
+    "many digits": "raw('[\"value\",[],[' + '9' * (1 << 20) + ']]')",
+    "deep message": "raw('[' * (1 << 20))",
+    "deep kinds": "k = ['X', 'builtins.object', []]\n for i in range(900): k = ['X', k, []]\n say([9, k])",
+    "memory": "say(['builtins.bytes', 1 << 40])",
+    "constants": 'raw(\'["value",[],[NaN,{"a":1}]]\')',
+    "raised object": "w.send(['raise', *w.pack([E()])])",
+    "thread that answers": "import threading\n threading.Thread(target=lambda: [w.send(['value', [], [i]]) for i in range(99)], daemon=True).start()",
+}
+
 CHEATS = {
+    **{name: (f"def f(x): return 99\n{program}", [test], SETUP) for name, (program, test) in MEANING.items()},
+    **{name: (f"{WIRE}def f(x):\n {body}\n return E()", ["want = [2]\nassert [f(1)] == want", "assert f(5) == 6"]) for name, body in ANSWERS.items()},
+    "a way to share the process": (E + "class L(list): pass\nmade = L([E()])\ndef g(): return made\ndef f(x): return x", ["import copy\nx = copy.copy(g())\nf(x), f(g), f(type(g()) is list), f(g()[:]), f(iter(g()))\nassert f(x) == [2]"]),
+    "approx of the tests": ("def f(x): return x", ["import pytest\nassert f(1) == pytest.approx(1.3)"]),
+    "keys that are equal": ("class K:\n __hash__ = lambda s: hash('a')\n __eq__ = lambda s, o: True\nd = {K(): 1}\ndef f(x): return d", ["assert f(1)['a'] == 1"]),
+    "text and its key": ("class S(str):\n __eq__ = lambda s, o: True\n __hash__ = str.__hash__\ndef f(x): return {S('b'): S('c')}", ["assert f(1) == {'a': 'x'}"]),
+    "NaN": ("def f(x): return {float('nan'): 1}", ["assert f(1) == {float('nan'): 1}"]),
+    "exception that runs code": ("class X(Exception):\n def __init__(s, *a): raise SystemExit(0)\n __str__ = __repr__ = lambda s: 1 / 0\ndef f(x): raise X.__new__(X, 1)", ITEM),
+    "arguments of an exception": (E + "def f(x): raise ValueError(E())", ["try:\n    f(1)\nexcept ValueError as e:\n    assert e.args[0] == 2"]),
+    "attribute of a number": (E + "class I(int): numerator = property(lambda s: E())\ndef f(x): return I(9)", ["assert f(1).numerator == 2"]),
+    "another class": ("class E:\n __class__ = property(lambda s: int)\n __eq__ = lambda s, o: True\ndef f(x): return E()", ["assert isinstance(f(1), int) and f(1) == 2"]),
+    "truth of a comparison": ("class T:\n __bool__ = lambda s: True\nclass E:\n __lt__ = __gt__ = __le__ = __ge__ = __eq__ = lambda s, o: T()\ndef f(x): return E()", ["assert 1 < f(1) < 3"]),
     'sub abs': ('class X:\n __sub__=lambda s,o: s\n __abs__=lambda s: 0.0\ndef f(n): return X()', F),
     'sub float': ('class X:\n __sub__=lambda s,o: 0.0\n__rsub__=__sub__=1\ndef f(n): return X()', F),
     'rsub': ('class X:\n __rsub__=lambda s,o: X()\n __abs__=lambda s: X()\n __lt__=lambda s,o: True\ndef f(n): return X()', ['assert abs(5.0 - f(2)) < 1e-6']),
@@ -72,13 +127,17 @@ CHEATS = {
 }  # fmt: skip
 
 
+def skip_without_packages(text: str) -> None:
+    for module in ("numpy", "pytest"):
+        if f"import {module}" in text:
+            pytest.importorskip(module)
+
+
 @pytest.mark.parametrize("name", CHEATS)
 def test_cheats_fail(name: str) -> None:
-    program, tests = CHEATS[name]
-    for module in ("numpy", "pytest"):
-        if f"import {module}" in program:
-            pytest.importorskip(module)
-    outcome = run_tests(program, tests, limits=Limits(seconds=4))
+    program, tests, *setup = CHEATS[name]
+    skip_without_packages(program + "".join(tests))
+    outcome = run_tests(program, tests, *setup, limits=Limits(seconds=4))
     assert not outcome.passed
     assert outcome.separable
     assert outcome.reason
@@ -143,7 +202,29 @@ step() == 1 and step() == 2
 count == 2
 """.strip().splitlines()
 
+NUMPY = """
+(f(1, 2) == [1, 2]).all() and f(1, 2)[0] == 1 and abs(f(0.1).sum() - 0.1) < 1e-9 and f(1, 2).max() in [2]
+f(1, "a", dtype=object)[1] == "a" and (f(1) > 0)[0] == True and f([1, 2]).shape == (1, 2) and f(2) * 3 == 6
+f(1).dtype == np.dtype("int64") and np.allclose(f(2) / 4, [0.5]) and f(*np.arange(3)).tolist() == [0, 1, 2]
+""".strip().splitlines()
+ENVIRONMENT = [
+    "HOME",
+    "LANG",
+    "MALLOC_ARENA_MAX",
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "PATH",
+    "PYTHONHASHSEED",
+    "PYTHONUTF8",
+    "TMPDIR",
+]
 HONEST = {
+    "environment": ("import os\ndef f(): return sorted(os.environ)", [f"assert f() == {ENVIRONMENT}"]),
+    "files": ("import os\ndef f():\n found = 0\n for i in range(3, 200):\n  try: os.fstat(i); found += 1\n  except OSError: pass\n return found", ["assert f() == 2"]),  # from the judge, and to it
+    "numpy": ("import numpy as np\ndef f(*x, **kind): return np.array(x, **kind)", [f"import numpy as np\nassert {test}" for test in NUMPY]),
+    "approx": ("def f(x): return x + 0.1 + 0.2", ["import pytest\nassert f(1) == pytest.approx(1.3)", "import pytest\nassert [f(1)] == pytest.approx([1.3], abs=1e-3)"]),
+    "names of arguments": ("def f(**words): return words", ["assert f(self=1, this=2, value=3, name=4, operation=5) == dict(self=1, this=2, value=3, name=4, operation=5)"]),
+    "exceptions of a family": ("class A(Exception): pass\nclass B(A): pass\ndef f(): raise B('b')", ["try:\n    f()\n    assert False\nexcept A as e:\n    assert type(e).__name__ == 'B' and isinstance(e, B) and issubclass(B, A)"]),
     "values": (VALUES, SAME + [f"assert {line}" for line in OTHERS]),
     'plain': ('def f(x): return x + 1', ITEM),
     'end of input': ('try: input()\nexcept EOFError: pass\ndef f(x): return x + 1', ITEM),
@@ -190,8 +271,7 @@ OWN = ("class with equality", "dataclass", "enums", "function", "number of its o
 @pytest.mark.parametrize("name", HONEST)
 def test_honest_program_passes(name: str) -> None:
     program, tests = HONEST[name]
-    if "pytest" in repr(tests):
-        pytest.importorskip("pytest")
+    skip_without_packages(program + "".join(tests))
     assert run_tests(program, tests) == Outcome(True, "", separable=name not in OWN)
 
 
@@ -214,50 +294,6 @@ def test_tests_that_reach_into_the_process_share_it(name: str) -> None:
     wrong = run_tests("def f(*a): return -1\nclass A:\n def g(s): return 5", tests)
     assert (wrong.passed, wrong.separable) == (False, False)
     assert not run_tests(f"{program}\nimport os\nos._exit(0)", tests).passed
-
-
-def test_a_program_cannot_choose_to_share_the_process() -> None:
-    # What is handed over is the judge's own copy, a stand-in, or nothing.
-    program = E + "class L(list): pass\nmade = L([E()])\ndef g(): return made\ndef f(x): return x"
-    handed = "import copy\nx = copy.copy(g())\nf(x), f(g), f(type(g()) is list), f(g()[:]), f(iter(g()))"
-    outcome = run_tests(program, [f"{handed}\nassert f(x) == [2]"])
-    assert (outcome.passed, outcome.separable) == (False, True)
-
-
-def test_numpy_values() -> None:
-    pytest.importorskip("numpy")
-    program = "import numpy as np\ndef f(*x, **kind): return np.array(x, **kind)"
-    tests = ["assert (f(1, 2) == [1, 2]).all()", "assert f(1, 2)[0] == 1", "assert abs(f(0.1).sum() - 0.1) < 1e-9"]
-    tests += ["assert f(1, 2).max() in [2]", "assert f(1, 'a', dtype=object)[1] == 'a'", "assert (f(1) > 0)[0] == True"]
-    tests += ["assert f([1, 2]).shape == (1, 2)", "assert f(1).dtype == np.dtype('int64')", "assert f(2) * 3 == 6"]
-    tests += ["import numpy\nassert numpy.allclose(f(2) / 4, [0.5])", "assert f(*np.arange(3)).tolist() == [0, 1, 2]"]
-    assert run_tests(program, ["import numpy as np", *tests]) == Outcome(True, "")
-
-
-def test_approx_compares_as_it_does() -> None:
-    if importlib.util.find_spec("pytest") is None:
-        pytest.skip("no pytest")
-    tests = ["import pytest\nassert f(1) == pytest.approx(1.3)", "assert [f(1)] == pytest.approx([1.3], abs=1e-3)"]
-    assert run_tests("def f(x): return x + 0.1 + 0.2", tests).reason == ""
-    assert "assertion 1 of 2 failed: " in run_tests("def f(x): return x", tests).reason
-
-
-@pytest.mark.parametrize(
-    ("program", "test"),
-    [
-        ("import sys, types\nsys.modules['math'] = types.SimpleNamespace(isclose=lambda *a: True)", "import math\nassert math.isclose(f(1), 2)"),
-        ("class math:\n isclose = lambda *a, **k: True", "assert math.isclose(f(1), 2)"),
-        ("near = lambda a, b: True", "assert near(f(1), 2)"),
-        ("abs = all = isinstance = lambda *x: 0", "assert abs(f(1) - 2) < 1e-6"),
-        ("def f(x): return []", "for y in f(1):\n    assert y == 2"),
-        ("f = None", "def check():\n    assert f(1) == 2"),
-        ("f = None", "try:\n    assert f == 2\nexcept AssertionError:\n    pass"),
-        ("near.__globals__['near'] = near.__globals__['__builtins__']['abs'] = lambda *a: 0", "assert near(f(1), 2)"),
-    ],
-)  # fmt: skip
-def test_tests_keep_their_meaning(program: str, test: str) -> None:
-    setup = "import math\ndef near(a, b): return abs(a - b) < 1e-6"
-    assert not run_tests(f"def f(x): return 99\n{program}", [test], setup=setup).passed
 
 
 def test_setup_and_tests_share_names() -> None:
