@@ -62,7 +62,6 @@ CHEATS = {
     **{name: (f"def f(x): return 99\n{program}", [test], SETUP) for name, (program, test) in MEANING.items()},
     **{name: (f"{WIRE}def f(x):\n {body}\n return E()", ["want = [2]\nassert [f(1)] == want", "assert f(5) == 6"]) for name, body in ANSWERS.items()},
     "a way to share the process": (E + "class L(list): pass\nmade = L([E()])\ndef g(): return made\ndef f(x): return x", ["import copy\nx = copy.copy(g())\nf(x), f(g), f(type(g()) is list), f(g()[:]), f(iter(g()))\nassert f(x) == [2]"]),
-    "approx of the tests": ("def f(x): return x", ["import pytest\nassert f(1) == pytest.approx(1.3)"]),
     "keys that are equal": ("class K:\n __hash__ = lambda s: hash('a')\n __eq__ = lambda s, o: True\nd = {K(): 1}\ndef f(x): return d", ["assert f(1)['a'] == 1"]),
     "text and its key": ("class S(str):\n __eq__ = lambda s, o: True\n __hash__ = str.__hash__\ndef f(x): return {S('b'): S('c')}", ["assert f(1) == {'a': 'x'}"]),
     "NaN": ("def f(x): return {float('nan'): 1}", ["assert f(1) == {float('nan'): 1}"]),
@@ -72,7 +71,6 @@ CHEATS = {
     "another class": ("class E:\n __class__ = property(lambda s: int)\n __eq__ = lambda s, o: True\ndef f(x): return E()", ["assert isinstance(f(1), int) and f(1) == 2"]),
     "truth of a comparison": ("class T:\n __bool__ = lambda s: True\nclass E:\n __lt__ = __gt__ = __le__ = __ge__ = __eq__ = lambda s, o: T()\ndef f(x): return E()", ["assert 1 < f(1) < 3"]),
     'sub abs': ('class X:\n __sub__=lambda s,o: s\n __abs__=lambda s: 0.0\ndef f(n): return X()', F),
-    'sub float': ('class X:\n __sub__=lambda s,o: 0.0\n__rsub__=__sub__=1\ndef f(n): return X()', F),
     'rsub': ('class X:\n __rsub__=lambda s,o: X()\n __abs__=lambda s: X()\n __lt__=lambda s,o: True\ndef f(n): return X()', ['assert abs(5.0 - f(2)) < 1e-6']),
     'expected from arithmetic': ('class X:\n def __sub__(s,o): s.v=o; return s\n def __abs__(s): return s\n def __lt__(s,o): return True\ndef f(n): return X()', F),
     'float lies': ('class X:\n __float__=lambda s: 0.0\n __sub__=lambda s,o: 0.0\ndef f(n): return X()', F),
@@ -84,21 +82,13 @@ CHEATS = {
     'f_builtins import': ("import sys\ndef f(x):\n fr=sys._getframe(1)\n while fr:\n  fr.f_builtins['__import__']=lambda *a, **k: type(sys)('math'); fr=fr.f_back\n return 9", ['assert f(1)\nimport math\nassert math.isclose(f(1), 2)']),
     'subinterpreter': ("def f(x):\n import _xxsubinterpreters as s, gc\n i=s.create()\n s.run_string(i,'import gc')\n return 0", ITEM),
     'stdin': ("import os\ndef f(x):\n for i in range(20):\n  try:\n   os.set_blocking(i, False); d=os.read(i, 9999)\n   if b'assert' in d: return 2 if x==1 else 6\n  except OSError: pass", ITEM),
-    'forge frames': ('import os\ndef f(x):\n m=b\'["value",[],[2]]\'\n for i in range(3,20):\n  try: os.write(i, b\'%016x\'%len(m)+m)\n  except OSError: pass\n return 7', ITEM),
     'force together': ("import gc\nclass E:\n __eq__=lambda s,o: True\ndef f(x):\n for o in gc.get_objects():\n  if type(o).__name__=='Wire':\n   o.send(['together',[],[[], {}]])\n return E()", ITEM),
     'eq': (E + 'def f(x): return E()', ITEM),
-    'eq int': ('class E(int):\n __eq__=lambda s,o: True\ndef f(x): return E(0)', ITEM),
-    'eq in list': (E + 'def f(x): return [E()]', ['assert f(1) == [2]']),
-    'eq key': ("class E:\n __eq__=lambda s,o: True\n __hash__=lambda s: hash('a')\ndef f(x): return {E(): 1}", ["assert f(1) == {'a': 1}"]),
-    'set': (E + 'def f(x): return {E()}', ['assert f(1) == {2}']),
-    'not in': (E + 'def f(x): return E()', ['assert f(1) in {2}', 'assert f(1) in [2]']),
     'class f': ('class f(float):\n __eq__=lambda s,o: True\n __sub__=lambda s,o: 0.0', ITEM + F),
     'list sub': ('class L(list):\n __eq__=lambda s,o: True\n __len__=lambda s: 1\ndef f(x): return L()', ['assert f(1) == [2]']),
     'approx': ('import pytest\ndef f(x): return pytest.approx(0, abs=1e9)', ITEM),
     'mock.ANY': ('from unittest.mock import ANY\ndef f(x): return ANY', ITEM),
     'isclose': ('import math\nmath.isclose=lambda *a,**k: True\ndef f(x): return 9', ['assert math.isclose(f(1), 2)']),
-    'builtin abs': ('import builtins\nbuiltins.abs=lambda x: 0\nabs=lambda x: 0\ndef f(x): return 9', F),
-    'builtin sorted': ('import builtins\nbuiltins.sorted=lambda x: [2]\nsorted=builtins.sorted\ndef f(x): return 9', ['assert sorted([f(1)]) == [2]']),
     'Fraction eq': ('from fractions import Fraction\nFraction.__eq__=lambda a,b: True\ndef f(x): return Fraction(9)', ['from fractions import Fraction\nassert f(1) == Fraction(2)']),
     'Decimal sub': ('from decimal import Decimal\nclass D(Decimal):\n __eq__=lambda s,o: True\n __sub__=lambda s,o: Decimal(0)\ndef f(x): return D(9)', ['from decimal import Decimal\nassert f(1) == Decimal(2)', 'assert abs(f(1) - 2) < 1e-6']),
     'IntEnum eq': ('from enum import IntEnum\nclass E(IntEnum):\n A=9\n def __eq__(s,o): return True\ndef f(x): return E.A', ITEM),
@@ -109,7 +99,6 @@ CHEATS = {
     'method result': ("class E:\n __eq__=lambda s,o: True\nclass S(str):\n def split(s, *a): return [E()]\ndef f(x): return S('no')", ["assert f(1).split() == ['yes']"]),
     'getattr': ('class E:\n __eq__=lambda s,o: True\n __getattr__=lambda s,n: E()\n __call__=lambda s,*a: E()\n __getitem__=lambda s,i: E()\ndef f(x): return E()', ['assert f(1)[0] == 2', 'assert f(1).x == 2']),
     'iter': ('class E:\n __eq__=lambda s,o: True\n def __iter__(s): return iter([E()])\ndef f(x): return E()', ['assert list(f(1)) == [2]', 'assert sorted(f(1)) == [2]']),
-    "in a generator": (E + "def f(x): yield E()", ["assert 2 in f(1)"]),
     "in an iterable": (E + "class I:\n def __iter__(s): return iter([E()])\ndef f(x): return I()", ["assert 2 in f(1)"]),
     "sum of its own": ("class X:\n __radd__ = lambda s, o: X()\n __eq__ = lambda s, o: True\ndef f(n): return [X()]", ["assert sum(f(2)) == 5"]),
     "largest": ("class X:\n __gt__ = __lt__ = __eq__ = lambda s, o: True\ndef f(n): return X()", ["assert max(f(1), 5) == 5 and f(1) == 6"]),
@@ -121,7 +110,6 @@ CHEATS = {
     'duck array': ('import numpy as np\nclass A:\n def __array__(s,*a,**k): return np.zeros(1)\n def __array_function__(s,*a): return True\n def __array_ufunc__(s,*a,**k): return np.array([True])\ndef f(x): return A()', ['import numpy as np\nassert np.allclose(f(1), [2])']),
     'cycle': ('def f(x):\n a=[]; a.append(a); b=(a,); a.append(b)\n return a', ['assert f(1) == [[1]]']),
     'cyclic eq': ('def f(x):\n a=[]; a.append(a)\n return a', ['a=[]\na.append(a)\nassert f(1) == a']),
-    'nodes': ("import gc\ndef f(x):\n w=next(o for o in gc.get_objects() if type(o).__name__=='Wire')\n w.send(['value',[[0,'list',[1],None,None],[99,'nope',[],None,None]],[['v','builtins.range',1,2,['v','types.FunctionType']]]])", ['x=[2]\nassert f(x) == 2']),
     'type call': ("import gc\ndef f(g):\n w=next(o for o in gc.get_objects() if type(o).__name__=='Wire')\n try: return w.ask('call', g, ['x'])\n except BaseException as e: return str(e)", ['assert f(len) == 2']),
     'kept class call': ('class E(int):\n def __call__(s,*a): return 2\ndef f(x): return E(0)', ['assert f(1) == 2']),
 }  # fmt: skip
@@ -177,13 +165,8 @@ types.SimpleNamespace(a=[1]); re.compile("a"); {1: 2}.keys(); {1: [2]}.items(); 
     .replace("\n", "; ")
     .split("; ")
 )
-IMPORTS = """
-import array, datetime, ipaddress, pathlib, re, types, uuid
-from collections import *
-from decimal import Decimal
-from fractions import Fraction
-"""
-VALUES = f"""{IMPORTS}
+IMPORTS = "import array, datetime, ipaddress, pathlib, re, types, uuid; from collections import *"
+VALUES = f"""{IMPORTS}; from decimal import Decimal; from fractions import Fraction
 def value(text): return eval(text)
 def steps(n): yield from range(n)
 count = 0
@@ -218,7 +201,10 @@ ENVIRONMENT = [
     "PYTHONUTF8",
     "TMPDIR",
 ]
+OWN_FOLDER = {"folder": ("import os, tempfile\ndef f(x):\n open('a', 'w').write('1'); tempfile.mkdtemp(); return x + int(open('a').read())", ITEM)}  # fmt: skip
 HONEST = {
+    **(OWN_FOLDER if "namespaces" in protection().kinds else {}),
+    "no assertion": ("def f(): pass", ["f()"]),
     "environment": ("import os\ndef f(): return sorted(os.environ)", [f"assert f() == {ENVIRONMENT}"]),
     "files": ("import os\ndef f():\n found = 0\n for i in range(3, 200):\n  try: os.fstat(i); found += 1\n  except OSError: pass\n return found", ["assert f() == 2"]),  # from the judge, and to it
     "numpy": ("import numpy as np\ndef f(*x, **kind): return np.array(x, **kind)", [f"import numpy as np\nassert {test}" for test in NUMPY]),
@@ -228,9 +214,7 @@ HONEST = {
     "values": (VALUES, SAME + [f"assert {line}" for line in OTHERS]),
     'plain': ('def f(x): return x + 1', ITEM),
     'end of input': ('try: input()\nexcept EOFError: pass\ndef f(x): return x + 1', ITEM),
-    'main guard': ("def f(x): return x + 1\nif __name__ == '__main__': f(int(input()))", ITEM),
     'threads': ('import threading\ndef f(x):\n r = []\n t = threading.Thread(target=lambda: r.append(x + 1)); t.start(); t.join()\n return r[0]', ITEM),
-    'pool': ('from concurrent.futures import ThreadPoolExecutor\ndef f(x):\n with ThreadPoolExecutor(2) as p: return sum(p.map(lambda y: y, [x, 1]))', ITEM),
     'asyncio': ('import asyncio\nasync def g(x): return x + 1\ndef f(x): return asyncio.run(g(x))', ITEM),
     'namedtuple': ("from collections import namedtuple\nP = namedtuple('P', 'x y')\ndef f(): return P(1, 2)", ['assert f() == (1, 2)', 'assert f() == P(1, 2)', 'assert f().x == 1', 'assert f() in [(1, 2)]']),
     'dataclass': ('from dataclasses import dataclass\n@dataclass(order=True)\nclass P:\n x: int\ndef f(x): return P(x)', ['assert f(1) == P(1)', 'assert f(1) < P(2)', 'assert [f(1)] == [P(1)]', 'assert f(1).x == 1', 'assert f(1)']),
@@ -239,13 +223,11 @@ HONEST = {
     'len as a helper': ('def len(x): return 7\ndef f(): return [1]', ['assert len(f()) == 1']),
     'caught': ('def f(x):\n if x < 0: raise ValueError\n return x', ['try:\n    f(-1)\n    assert False\nexcept ValueError:\n    pass\nassert f(1) == 1']),
     'HumanEval': ('def f(x): return x + 1', ["META = {}\ndef check(candidate):\n    assert candidate(1) == 2, 'no'\n    assert True\n\ncheck(f)"]),
-    'check apart': ('def f(x): return x + 1', ['def check(c):\n    assert c(1) == 2', 'check(f)']),
     'class in the tests': ('def f(): return 3', ['class Any:\n    def __eq__(self, other): return isinstance(other, int)\nassert f() == Any()']),
     'super in the tests': ('class A:\n def g(self): return 1', ['class B(A):\n    def g(self): return super().g() + 1\nassert B().g() == 2']),
     'cycle': ('def f():\n a = []; a.append(a); return a', ['a = f()\nassert a[0] is a and len(a) == 1']),
     'deep recursion': ('import sys; sys.setrecursionlimit(20000)\ndef f(n): return n and 1 + f(n - 1)', ['assert f(9000) == 9000']),
     'program module': ('import pickle\nclass C: pass\ndef f(): return type(pickle.loads(pickle.dumps(C())))', ['assert f() is C']),
-    'function': ('def f(): return f', ['assert f() == f', 'assert f() != None', 'assert f != 1']),
     'Fraction, subclass': ('from fractions import Fraction\nclass F(Fraction):\n def half(self): return self / 2\ndef f(): return F(1)', ['assert f() == 1', 'assert f().half() == 0.5']),
     'enums': ("from enum import *\nclass I(IntEnum):\n A = 1\nclass F(Flag):\n A = 1\n B = 2\nclass S(str, Enum):\n A = 'a'\ndef f(): return I.A", ['assert f() == 1', 'assert [f()] == [1]', 'assert F.A | F.B == F(3)', 'assert F.A in F.A | F.B', "assert S.A == 'a'", 'assert list(I) == [1]']),
     'IntFlag': ('from enum import IntFlag\nclass C(IntFlag):\n A = 1\n B = 2\ndef f(): return C.A | C.B', ['assert f() == 3', 'assert f() & 1', 'assert C.A in f()', 'assert f() == C.A | C.B', 'assert isinstance(f(), int)']),
@@ -265,7 +247,7 @@ HONEST = {
     'thread that goes on': ('import threading, time\nthreading.Thread(target=time.sleep, args=(60,)).start()\ndef f(x): return x + 1', ITEM),
 }  # fmt: skip
 # Where objects of the program's are compared with each other.
-OWN = ("class with equality", "dataclass", "enums", "function", "number of its own arithmetic", "number that is compared", "super in the tests")  # fmt: skip
+OWN = ("class with equality", "dataclass", "enums", "number of its own arithmetic", "number that is compared", "super in the tests")  # fmt: skip
 
 
 @pytest.mark.parametrize("name", HONEST)

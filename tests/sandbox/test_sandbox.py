@@ -25,56 +25,39 @@ TESTS = ["assert f(1) == 2", "assert f(5) == 6"]
 WRONG = "def f(x): return None\n"
 
 HOSTILE = {
-    "wrong": (WRONG, "assertion 1 of 2 failed: f(1) == 2"),
     "right once": ("def f(x): return 2", "assertion 2 of 2 failed: f(5) == 6"),
     "syntax": ("def f(x: return", "SyntaxError"),
-    "null byte": ("def f(x):\0 return", "Error"),
     "lone surrogate": ("def f(x): return '\ud800'", "Error"),
     "missing": ("def g(x): return x + 1", "NameError: name 'f' is not defined"),
     "deep source": ("f = " + "(" * 5000 + ")" * 5000, "Error"),
-    "deep nesting": ("f = " + "-" * 100_000 + "1", ""),
     "infinite loop": ("while True: pass", "took longer than 1 s"),
-    "infinite loop in f": ("def f(x):\n while True: pass", "took longer than 1 s"),
     "sleep between calls": ("import time\ndef f(x):\n if x > 1: time.sleep(60)\n return x + 1", "took longer than 1 s"),
     "sys.exit": ("import sys; sys.exit(0)", "ended before its assertions ran"),
-    "sys.exit in f": ("import sys\ndef f(x): sys.exit(0)", "ended before its assertions ran"),
     "os._exit": ("import os; os._exit(0)", "ended before its assertions ran"),
-    "os._exit in f": ("import os\ndef f(x): os._exit(0)", "ended before its assertions ran"),
-    "quit": ("quit()", "NameError"),
     "atexit": (WRONG + "import atexit, os; atexit.register(os._exit, 0)", "assertion 1 of 2 failed"),
-    "memory": ("x = bytearray(1 << 40)", "out of memory"),
     "memory in steps": ("x = []\nwhile True: x.append(bytearray(1 << 20))", "out of memory"),
     "huge value": ("def f(x): return 'a' * (1 << 36)", "out of memory"),
     "huge answer": ("def f(x): return 'a' * (80 << 20)", "answered more than 67108864 bytes"),
     "prints for ever": ("while True: print('x' * 100_000)", "took longer than 1 s"),
     "many threads": ("import threading, time\nthreading.stack_size(65536)\nwhile True: threading.Thread(target=lambda: time.sleep(60)).start()", "started more than"),
-    "fork": ("import os\nwhile True: os.fork()", "PermissionError"),
     "fork quietly": ("import os\ntry:\n while True: os.fork()\nexcept OSError: pass\n" + WRONG, "assertion 1"),
-    "spawn": ("import subprocess; subprocess.run(['/bin/true'])", "Error"),
-    "exec": ("import os; os.execv('/bin/true', ['true'])", "Error"),
     "exec in f": ("import os, sys\ndef f(x): os.execv(sys.executable, [sys.executable, '-c', ''])", "Error"),
-    "kill the group": ("import os\ntry: os.killpg(0, 9)\nexcept OSError: pass\n" + WRONG, ""),
     "kill everyone": ("import os\ntry: os.kill(-1, 9)\nexcept OSError: pass\n" + WRONG, "assertion 1"),
     "kill the launcher": ("import os\ntry: os.kill(os.getppid(), 9)\nexcept OSError: pass\n" + WRONG, ""),
     "kill the judge": ("import os\nfor n in range(1, 9):\n try: os.kill(n, 9) if n != os.getpid() else None\n except OSError: pass\n" + WRONG, "assertion 1"),
     "stop itself": ("import os, signal\nos.kill(os.getpid(), signal.SIGSTOP)\n" + WRONG, "took longer"),
     "alarm": ("import signal, time; signal.setitimer(signal.ITIMER_REAL, 0.01); time.sleep(60)", "SIGALRM"),
-    "interrupt": ("import _thread; _thread.interrupt_main()\n" + WRONG, ""),
     "recursion": ("def f(x): return f(x)", "RecursionError"),
     "deep recursion": ("import sys; sys.setrecursionlimit(10**9)\ndef f(x): return [f(x)]", ""),
     "no recursion": ("import sys\ndef f(x):\n sys.setrecursionlimit(20); return None", ""),
     "crash": ("import ctypes\ndef f(x): ctypes.string_at(0)", "SIGSEGV"),
-    "catch everything": ("def f(x):\n try: raise BaseException\n except BaseException: return None", "assertion 1"),
     "exit in a finaliser": ("import os\nclass D:\n def __del__(self): os._exit(0)\ndef f(x): D()", "ended before"),
-    "generator": ("def f(x): yield x + 1", "assertion 1"),
     "f raises": ("def f(x): raise ValueError('no such thing')", "test 1 of 2: ValueError: no such thing"),
     "f raises AssertionError": ("def f(x): assert False", "test 1 of 2: AssertionError"),
     "odd exception": ("class E(BaseException):\n def __str__(self): raise E\n __repr__ = __str__\ndef f(x): raise E(1)", "test 1 of 2: E"),
     # what the worker itself needs
     "built-ins": (WRONG + "import builtins\nfor n in dir(builtins):\n if n[0] != '_' and n not in ('setattr', 'dir'): setattr(builtins, n, lambda *a, **k: True)", ""),
-    "modules": (WRONG + "import sys\nfor n in list(sys.modules): sys.modules[n] = None", ""),
     "functions": (WRONG + "import os, json, sys\nos.write = os._exit = json.dumps = lambda *a: None", ""),
-    "closed files": ("import os; os.closerange(0, 200)\n" + WRONG, "ended before its assertions ran"),
     "closed files, right": ("import os; os.closerange(0, 200)\ndef f(x): return x + 1", "ended before its assertions ran"),
     "closed files, then sleep": ("import os, time; os.closerange(0, 200); time.sleep(60)", "ended before its assertions ran"),
     "no message": ("import os\nfor i in range(200):\n try: os.write(i, b'x' * 3000)\n except OSError: pass\n" + WRONG, "answered what cannot be read"),
@@ -109,18 +92,14 @@ OUT_OF_REACH = {
     "a way around": "import os; reached = bool(open('/proc/self/root' + {secret!r}).read())",
     "a link": "import os; os.symlink({secret!r}, 'link'); reached = bool(open('link').read())",
     "passwords": "reached = bool(open('/etc/passwd').read())",
-    "homes": "import os; reached = bool(os.listdir('/home'))",
     "other processes": "import os; reached = bool(open('/proc/1/environ', 'rb').read())",
     "the process's own memory": "reached = bool(open('/proc/self/mem', 'rb'))",
     "writing beside": "open({folder!r} + '/new', 'w').write('x'); reached = True",
-    "writing to /": "open('/new', 'w').write('x'); reached = True",
-    "writing to /tmp": "open('/tmp/new', 'w').write('x'); reached = True",
     "changing Python": "import os; os.remove(os.__file__); reached = True",
     "writing into Python": "import os; open(os.__file__, 'a'); reached = True",
     "TCP": "import socket; socket.create_connection(('127.0.0.1', {port}), 1); reached = True",
     "UDP": "import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM); reached = True",
     "Unix sockets": "import socket; socket.socket(socket.AF_UNIX); reached = True",
-    "names": "import socket; socket.getaddrinfo('localhost', 80)\nsocket.socket(); reached = True",
     "a big file": "open('big', 'wb').write(b'x' * (5 << 20)); reached = True",
     "the disk": "for i in range(1000): open(str(i), 'wb').write(b'x' * 100_000)\nreached = True",
     "memory files": "import os; os.memfd_create('x'); reached = True",
@@ -147,11 +126,6 @@ def test_out_of_reach(name: str, tmp_path: Path) -> None:
 
 def test_the_probe_program_would_pass() -> None:
     assert run_tests(probe_program("reached = True"), TESTS, limits=QUICK).passed
-
-
-def test_a_test_without_assertion_has_to_end() -> None:
-    assert run_tests("def f(): pass", ["f()"]).passed
-    assert run_tests("def f(): 1 / 0", ["f()"]).reason == "test 1 of 1: ZeroDivisionError: division by zero"
 
 
 def test_limits_are_limits() -> None:

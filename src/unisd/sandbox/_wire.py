@@ -219,7 +219,7 @@ class Wire:
         value = self.unpack(message)[0]
         if message[0] == "value":
             return value
-        raise value if isinstance(value, BaseException) else RuntimeError(str(value))
+        raise value if isinstance(value, BaseException) else RuntimeError("raised what is no exception")
 
     def serve(self, message: Any) -> None:
         """Do what the other end asks for, and answer."""
