@@ -210,6 +210,7 @@ HONEST = {
     "numpy": ("import numpy as np\ndef f(*x, **kind): return np.array(x, **kind)", [f"import numpy as np\nassert {test}" for test in NUMPY]),
     "approx": ("def f(x): return x + 0.1 + 0.2", ["import pytest\nassert f(1) == pytest.approx(1.3)", "import pytest\nassert [f(1)] == pytest.approx([1.3], abs=1e-3)"]),
     "names of arguments": ("def f(**words): return words", ["assert f(self=1, this=2, value=3, name=4, operation=5) == dict(self=1, this=2, value=3, name=4, operation=5)"]),
+    "exceptions of modules": ("import statistics, struct\ndef f(x): return statistics.mean([]) if x else struct.unpack('i', b'')", ["import pytest, statistics, struct\nwith pytest.raises(statistics.StatisticsError):\n    f(1)\nwith pytest.raises(struct.error):\n    f(0)"]),
     "exceptions of a family": ("class A(Exception): pass\nclass B(A): pass\ndef f(): raise B('b')", ["try:\n    f()\n    assert False\nexcept A as e:\n    assert type(e).__name__ == 'B' and isinstance(e, B) and issubclass(B, A)"]),
     "values": (VALUES, SAME + [f"assert {line}" for line in OTHERS]),
     'plain': ('def f(x): return x + 1', ITEM),

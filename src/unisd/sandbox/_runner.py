@@ -64,11 +64,11 @@ def _shut_in(job: dict[str, Any], *kept: int) -> None:
         resource.RLIMIT_CORE: (0, 0),
         resource.RLIMIT_STACK: (_STACK_BYTES, _STACK_BYTES),
     }
-    for which, values in wanted.items():
+    for which, (soft, hard) in wanted.items():
         ceiling = resource.getrlimit(which)[1]
-        allowed = values if ceiling == resource.RLIM_INFINITY else [min(value, ceiling) for value in values]
+        ceiling = hard if ceiling == resource.RLIM_INFINITY else min(hard, ceiling)
         with contextlib.suppress(OSError, ValueError):  # macOS knows the address space limit but refuses to set it
-            resource.setrlimit(which, (allowed[0], allowed[1]))
+            resource.setrlimit(which, (min(soft, ceiling), ceiling))
 
 
 def _silence() -> None:

@@ -103,7 +103,6 @@ _MAKERS: dict[str, Callable[..., Any]] = {
     "builtins.dict_values": lambda *values: dict(enumerate(values)).values(),
     "builtins.dict_items": lambda *items: dict(items).items(),
 }
-_TYPES_OF = words("builtins collections datetime decimal fractions types json re pathlib uuid")
 # Types that no module holds under their names.
 _VIEWS = [type(getattr({}, name)()) for name in ("keys", "values", "items")]
 _ANONYMOUS = {f"builtins.{cls.__name__}": cls for cls in (*vars(types).values(), *_VIEWS) if type(cls) is type}
@@ -118,7 +117,7 @@ def _module(name: str) -> Any:
 def _type(name: str) -> Any:
     """Return the standard type of a name; None if it names none."""
     module, _, own = name.partition(".")
-    if module not in _TYPES_OF and name not in _VALUES:
+    if module not in MODULES | {"builtins"}:
         return None
     found = getattr(import_module(module), own, None) or _ANONYMOUS.get(name)
     return found if isinstance(found, type) else None

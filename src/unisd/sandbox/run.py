@@ -224,15 +224,16 @@ def _ask(job: str, limits: Limits, home: str) -> dict[str, Any]:
         finally:
             with contextlib.suppress(OSError):
                 os.killpg(process.pid, signal.SIGKILL)  # the program dies with its judge; this is for other systems
-    ending = -process.returncode
-    if ending > 0 and ending != signal.SIGKILL:
-        reason = f"the tests ended with {signal.Signals(ending).name}"
-        if ending == signal.SIGALRM:
-            reason = f"took longer than {limits.seconds:g} s"
-        return {"passed": False, "reason": reason, "separable": True, "together": False}
+    reasons = {
+        -signal.SIGALRM: f"took longer than {limits.seconds:g} s",
+        -signal.SIGSEGV: "the tests ended with SIGSEGV",
+    }
+    reasons[-signal.SIGXCPU] = f"the tests used more than {math.ceil(limits.cpu_seconds)} s of processor time"
+    if process.returncode in reasons:
+        return {"passed": False, "reason": reasons[process.returncode], "separable": True, "together": False}
     with contextlib.suppress(ValueError):
-        answer = json.loads(output.partition(b"\n")[0])
-        if ending == 0 and isinstance(answer, dict):
+        answer = json.loads(output)
+        if process.returncode == 0 and isinstance(answer, dict):
             return answer
     raise UniSDError(f"the sandbox cannot be set up: {trouble}; see what `unisd doctor` says of it")
 
