@@ -48,12 +48,10 @@ HOSTILE = {
     "stop itself": ("import os, signal\nos.kill(os.getpid(), signal.SIGSTOP)\n" + WRONG, "took longer"),
     "alarm": ("import signal, time; signal.setitimer(signal.ITIMER_REAL, 0.01); time.sleep(60)", "SIGALRM"),
     "recursion": ("def f(x): return f(x)", "RecursionError"),
-    "deep recursion": ("import sys; sys.setrecursionlimit(10**9)\ndef f(x): return [f(x)]", ""),
     "no recursion": ("import sys\ndef f(x):\n sys.setrecursionlimit(20); return None", ""),
     "crash": ("import ctypes\ndef f(x): ctypes.string_at(0)", "SIGSEGV"),
     "exit in a finaliser": ("import os\nclass D:\n def __del__(self): os._exit(0)\ndef f(x): D()", "ended before"),
     "f raises": ("def f(x): raise ValueError('no such thing')", "test 1 of 2: ValueError: no such thing"),
-    "f raises AssertionError": ("def f(x): assert False", "test 1 of 2: AssertionError"),
     "odd exception": ("class E(BaseException):\n def __str__(self): raise E\n __repr__ = __str__\ndef f(x): raise E(1)", "test 1 of 2: E"),
     # what the worker itself needs
     "built-ins": (WRONG + "import builtins\nfor n in dir(builtins):\n if n[0] != '_' and n not in ('setattr', 'dir'): setattr(builtins, n, lambda *a, **k: True)", ""),

@@ -75,6 +75,9 @@ class StandIns:
         wanted = {*own, *always} if remote else {*own}.difference(always)
         members: dict[str, Any] = {key: methods[key] for key in wanted if key in methods}
         members |= {"_unisd_base": base, "__getattribute__": get, "__setattr__": put}
+        if not remote:
+            compared = [key for key in own if key[2:-2] in _COMPARED]
+            members |= {key: self._noted(name, getattr(base, key)) for key in compared} | {"__hash__": base.__hash__}
         return type(str(name), (base,), members)
 
     def _method(self, name: str, swapped: bool = False) -> Callable[..., Any]:
@@ -118,6 +121,13 @@ class StandIns:
             self._refuse(this)
         self._derived.add(id(value))
         return value
+
+    def _noted(self, name: str, compare: Callable[..., Any]) -> Callable[..., Any]:
+        def method(this: Any, other: Any) -> Any:
+            self._record["foreign"] = name
+            return compare(this, other)
+
+        return method
 
     def _refuse(self, value: Any) -> None:
         self._wire.fatal(f"the tests compute with an object of the program's own type {type(value).__name__}")
