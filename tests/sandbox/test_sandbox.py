@@ -25,7 +25,6 @@ TESTS = ["assert f(1) == 2", "assert f(5) == 6"]
 WRONG = "def f(x): return None\n"
 
 HOSTILE = {
-    "right once": ("def f(x): return 2", "assertion 2 of 2 failed: f(5) == 6"),
     "syntax": ("def f(x: return", "SyntaxError"),
     "lone surrogate": ("def f(x): return '\ud800'", "Error"),
     "missing": ("def g(x): return x + 1", "NameError: name 'f' is not defined"),
@@ -48,7 +47,6 @@ HOSTILE = {
     "stop itself": ("import os, signal\nos.kill(os.getpid(), signal.SIGSTOP)\n" + WRONG, "took longer"),
     "alarm": ("import signal, time; signal.setitimer(signal.ITIMER_REAL, 0.01); time.sleep(60)", "SIGALRM"),
     "recursion": ("def f(x): return f(x)", "RecursionError"),
-    "no recursion": ("import sys\ndef f(x):\n sys.setrecursionlimit(20); return None", ""),
     "crash": ("import ctypes\ndef f(x): ctypes.string_at(0)", "SIGSEGV"),
     "exit in a finaliser": ("import os\nclass D:\n def __del__(self): os._exit(0)\ndef f(x): D()", "ended before"),
     "f raises": ("def f(x): raise ValueError('no such thing')", "test 1 of 2: ValueError: no such thing"),
@@ -227,6 +225,9 @@ def test_nothing_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_START", f"{module._START}  # {name}")
     before = set(Path(tempfile.gettempdir()).glob("unisd-sandbox-*"))
     mounts = Path("/proc/self/mounts").read_text()
+    alone = "import os\nos.setsid() if os.getsid(0) != os.getpid() else 0\nwhile True: pass"
+    if {"landlock", "seccomp"} <= set(protection().kinds):
+        module._judged(("landlock", "seccomp"), alone, TESTS, "", Limits(seconds=0.5))
     programs = [HOSTILE[name][0] for name in ("infinite loop", "fork quietly", "many threads")]
     for program in programs:
         run_tests(program, TESTS, limits=Limits(seconds=0.5))

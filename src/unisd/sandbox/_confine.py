@@ -175,17 +175,22 @@ def landlock(readable: Sequence[str], writable: Sequence[str]) -> None:
 
 
 def no_new_privileges() -> None:
-    """Give up ever gaining a right again, and those held now; die when the process that started this one ends."""
+    """Give up ever gaining a right again, and those held now."""
     _call("prctl", _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     header = (ctypes.c_uint32 * 2)(0x20080522, 0)
     _call("syscall", _machine()[3], header, (ctypes.c_uint32 * 6)())
     _call("prctl", _PR_SET_DUMPABLE, 0, 0, 0, 0)  # no one of the same user may attach
+
+
+def end_with_parent() -> None:
+    """Die when the process ends that started this one; the kernel lets it where both are under the same Landlock."""
     _call("prctl", _PR_SET_PDEATHSIG, 9, 0, 0, 0)
 
 
 def wait_for_the_end() -> None:
     """Do nothing until the process ends that started this one."""
     no_new_privileges()
+    end_with_parent()
     os.closerange(0, 1 << 16)
     signal.pause()
 

@@ -48,13 +48,11 @@ def _shut_in(job: dict[str, Any], *kept: int) -> None:
     for before, handle in pairwise([2, *sorted(kept), 1 << 16]):
         os.closerange(before + 1, handle)
     sys.path += job["path"]
-    limits, kinds = job["limits"], job["kinds"]
-    if kinds:
-        _confine.no_new_privileges()
-        if "landlock" in kinds:
-            _confine.landlock(job["readable"], [_confine.FOLDER] if "namespaces" in kinds else [])
-        if "seccomp" in kinds:
-            _confine.seccomp()
+    limits = job["limits"]
+    if sys.platform == "linux":
+        _confine.end_with_parent()
+    if "seccomp" in job["kinds"]:
+        _confine.seccomp()
     cpu = math.ceil(limits["cpu_seconds"])
     wanted = {
         resource.RLIMIT_CPU: (cpu, cpu + 1),
@@ -106,6 +104,10 @@ def main() -> NoReturn:
         _confine.private_root(job["readable"], limits["folder_bytes"])
         # Signals do not end the first process of a PID namespace, so that is not the program.
         _fork(_confine.wait_for_the_end)
+    if job["kinds"]:
+        _confine.no_new_privileges()
+    if "landlock" in job["kinds"]:
+        _confine.landlock(job["readable"], [_confine.FOLDER] if "namespaces" in job["kinds"] else [])
     answer = os.dup(1)
     asked, asking = os.pipe()
     answers, answering = os.pipe()
