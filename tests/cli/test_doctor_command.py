@@ -22,7 +22,7 @@ def sound(monkeypatch, tmp_path):
     """A machine on which all is well, whatever this one is like."""
     monkeypatch.setenv("UNISD_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=50 * 2**30))
-    shield = Protection("landlock", {"user": True, "mount": False}, 4, True)
+    shield = Protection(("landlock", "seccomp"), {"namespaces": "not permitted"})
     monkeypatch.setattr("unisd.sandbox.protection", lambda: shield)
 
 
@@ -133,11 +133,11 @@ def test_a_cache_that_cannot_be_written(capsys, monkeypatch, tmp_path):
 
 def test_what_the_sandbox_offers(capsys, monkeypatch):
     text = checks(capsys, 0)["sandbox"][1]
-    assert text.startswith("sandbox: minimum protection (mode landlock); namespaces: user (missing: mount)")
-    monkeypatch.setattr("unisd.sandbox.protection", lambda: Protection("none", problem="no kernel"))
+    assert text.startswith("sandbox: minimum protection; namespaces: not permitted; landlock: yes")
+    monkeypatch.setattr("unisd.sandbox.protection", lambda: Protection(problems={"landlock": "no kernel"}))
     ok, text = checks(capsys, 1)["sandbox"]
     assert not ok
-    assert "a stronger mode failed: no kernel" in text
+    assert "landlock: no kernel" in text
     assert "UNISD_ALLOW_UNPROTECTED=1" in text
 
 
