@@ -28,7 +28,9 @@ def asked(monkeypatch):
 def test_audit_says_what_the_teacher_has_to_teach(tmp_path, model_folder, capsys):
     words = ["audit", *COS_E, "--model", model_folder, "--items", "6", "--max-new-tokens", "6", "--probes", "2"]
     assert main([*words, "--output", str(tmp_path / "audit"), "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
+    answer = json.loads(capsys.readouterr().out)
+    found = answer["result"]
+    assert answer["files"] == [str(tmp_path / "audit/audit.json")]
     assert found == json.loads((tmp_path / "audit/audit.json").read_text())
     assert set(found["divergence"]) == set(LAYOUTS)
     assert found["agreement"]["probes"] == 2

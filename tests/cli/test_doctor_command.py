@@ -28,7 +28,10 @@ def sound(monkeypatch, tmp_path):
 
 def checks(capsys, code):
     assert main(["doctor", "--json"]) == code
-    return {check["name"]: (check["ok"], check["found"]) for check in json.loads(capsys.readouterr().out)}
+    return {
+        check["name"]: (check["ok"], check["found"])
+        for check in json.loads(capsys.readouterr().out)["result"]["checks"]
+    }
 
 
 def test_all_is_well(capsys):
@@ -144,7 +147,7 @@ def test_what_the_sandbox_offers(capsys, monkeypatch):
 def test_on_this_very_machine(capsys, monkeypatch):
     monkeypatch.undo()
     assert main(["doctor", "--json"]) in (0, 1)
-    found = {check["name"]: check["ok"] for check in json.loads(capsys.readouterr().out)}
+    found = {check["name"]: check["ok"] for check in json.loads(capsys.readouterr().out)["result"]["checks"]}
     assert found["python"]
     assert found["torch"]
     assert "device" in found

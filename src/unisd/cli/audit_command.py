@@ -1,10 +1,10 @@
 """``unisd audit``."""
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
+from unisd.cli.answer import Answer
 from unisd.cli.placing import add_device_arguments
 
 EXAMPLE = """example:
@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the audit as JSON")
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> Answer:
     """Audit."""
     from unisd.errors import UsageError
     from unisd.files import check_writable
@@ -86,22 +86,21 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.context or KINDS,
         not arguments.no_negatives,
     )
-    if arguments.output is not None:
-        write_audit(found, arguments.output)
-    if arguments.json:
-        print(json.dumps(found.summary(), indent=2))
-    else:
+    files = [] if arguments.output is None else [write_audit(found, arguments.output)]
+    if not arguments.json:
         show_audit(found)
-    return 0
+    return Answer(found.summary(), files)
 
 
-def write_audit(found: Any, folder: Path) -> None:
-    """Write ``audit.json`` and, per kind of asking, the answers."""
+def write_audit(found: Any, folder: Path) -> Path:
+    """Write ``audit.json``, whose path is returned, and, per kind of asking, the answers."""
     from unisd.files import write_json
 
     for name, evaluation in found.rows():
         evaluation.write(folder / "answers" / f"{name.replace(', ', '-')}.json")
-    write_json(folder / "audit.json", found.summary())
+    path = folder / "audit.json"
+    write_json(path, found.summary())
+    return path
 
 
 def show_audit(found: Any) -> None:

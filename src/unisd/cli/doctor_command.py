@@ -2,10 +2,11 @@
 
 import argparse
 import importlib.metadata
-import json
 import os
 import shutil
 import sys
+
+from unisd.cli.answer import Answer
 
 EXAMPLE = """example:
   unisd doctor"""
@@ -28,16 +29,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quiet", action="store_true", help="print problems alone")
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> Answer:
     """Check; exit code 1 where something needs mending."""
     checks = [*_packages(), _model(), _device(), _disk(), _sandbox()]
-    if arguments.json:
-        print(json.dumps([{"name": n, "ok": ok, "found": text} for n, ok, text in checks], indent=2))
-    else:
+    if not arguments.json:
         for name, ok, text in checks:
             if not (arguments.quiet and ok):
                 print(f"{'ok  ' if ok else 'MEND'} {name:14} {text}")
-    return 0 if all(ok for _, ok, _ in checks) else 1
+    amiss = [name for name, ok, _ in checks if not ok]
+    message = f"to be mended: {', '.join(amiss)}" if amiss else None
+    found = {"checks": [{"name": name, "ok": ok, "found": text} for name, ok, text in checks]}
+    return Answer(found, code=1 if amiss else 0, message=message)
 
 
 def _packages() -> list[tuple[str, bool, str]]:

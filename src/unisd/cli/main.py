@@ -12,7 +12,8 @@ import traceback
 import warnings
 
 from unisd import __version__
-from unisd.errors import Stopped, UniSDError, UsageError
+from unisd.cli.answer import Answer, only_the_answer, printed
+from unisd.errors import Stopped, UniSDError, UsageError, heard
 from unisd.training.signals import STOP, listening, seconds_of
 
 COMMANDS = {
@@ -79,20 +80,27 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(arguments: list[str] | None) -> int:
-    command, debug = "", False
-    try:
-        chosen = parser().parse_args(arguments)
-        command, debug = chosen.command, chosen.debug
-        if getattr(chosen, "max_time", None) is not None:
-            STOP.within(seconds_of(chosen.max_time))
-        code: int = chosen.run(chosen)
-        return code
-    except (Exception, KeyboardInterrupt) as error:
-        if debug:
-            traceback.print_exception(error)
-        code, line = _told(error, command)
-        print(f"unisd: {line}", file=sys.stderr)
-        return code
+    words = sys.argv[1:] if arguments is None else arguments
+    command, debug, as_json = next((word for word in words if word in COMMANDS), ""), False, "--json" in words
+    with heard() as warnings:
+        try:
+            chosen = parser().parse_args(words)
+            command, debug, as_json = chosen.command, chosen.debug, getattr(chosen, "json", False)
+            if getattr(chosen, "max_time", None) is not None:
+                STOP.within(seconds_of(chosen.max_time))
+            if getattr(chosen.run, "__annotations__", {}).get("return") is not Answer:
+                return int(chosen.run(chosen))  # a command that still prints by itself
+            with only_the_answer(as_json):
+                answer = chosen.run(chosen)
+        except (Exception, KeyboardInterrupt) as error:
+            if debug:
+                traceback.print_exception(error)
+            code, line = _told(error, command)
+            print(f"unisd: {line}", file=sys.stderr)
+            answer = Answer(code=code, message=line)
+    if as_json:
+        printed(command, answer, warnings)
+    return answer.code
 
 
 def _told(error: BaseException, command: str) -> tuple[int, str]:
