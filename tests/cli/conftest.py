@@ -4,6 +4,7 @@ import pytest
 
 import tiny
 from unisd.cli.main import main
+from unisd.cli.tables import forget_meanings
 
 
 @pytest.fixture(scope="session")
@@ -44,6 +45,12 @@ def refused(capsys):
 
 
 @pytest.fixture
-def wide(monkeypatch):
-    """Tables whose cells are not folded."""
-    monkeypatch.setenv("COLUMNS", "300")
+def terminal(monkeypatch):
+    """Printing to a terminal of so many columns."""
+    return lambda columns: monkeypatch.setattr("unisd.cli.tables.terminal_width", lambda: columns)
+
+
+@pytest.fixture(autouse=True)
+def unknown_words():
+    """No word was explained in an earlier test."""
+    forget_meanings()

@@ -80,7 +80,7 @@ def test_every_choice_reaches_the_audit(model_folder, capsys, asked):
     assert (auditor.sampler.batch_size, auditor.progress) == (2, True)
 
 
-def test_a_person_gets_two_tables_and_the_verdict(model_folder, capsys, asked, wide):
+def test_a_person_gets_two_tables_and_the_verdict(model_folder, capsys, asked):
     words = ["audit", *COS_E, "--model", model_folder, "--items", "2", "--max-new-tokens", "3", "--quiet"]
     assert main([*words, "--layout", "turn"]) == 0
     printed = capsys.readouterr()
@@ -92,7 +92,7 @@ def test_a_person_gets_two_tables_and_the_verdict(model_folder, capsys, asked, w
     assert "answer/s" not in printed.err
 
 
-def test_what_could_not_be_had_is_shown(capsys, model_folder, asked, wide):
+def test_what_could_not_be_had_is_shown(capsys, model_folder, asked):
     assert main(["audit", *COS_E, "--model", model_folder, "--items", "2", "--max-new-tokens", "3", "--json"]) == 0
     auditor = asked[0][0]
     found = auditor.audit(auditor.pool[:2], ["paper"], ["random"], False)

@@ -33,7 +33,7 @@ def canned(monkeypatch):
     return asked
 
 
-def test_a_person_reads_headroom_gain_mechanisms_and_where_things_lie(tmp_path, model_folder, capsys, wide):
+def test_a_person_reads_headroom_gain_mechanisms_and_where_things_lie(tmp_path, model_folder, capsys):
     output = tmp_path / "run"
     words = ["demo", "--output", str(output), "--items", "3", "--headroom-items", "2", "--quiet"]
     assert main([*words, *changes(**{"model.name": model_folder})]) == 0

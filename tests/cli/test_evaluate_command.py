@@ -145,7 +145,7 @@ def test_a_signal_says_what_is_kept_and_a_time_that_is_over_too(model_folder, re
     assert refused(*words, "--max-time", "1", code=3) == f"unisd: stopped by --max-time; {kept}"
 
 
-def test_all_asks_what_lies_in_a_folder_and_says_what_it_leaves_out(tmp_path, model_folder, capsys, wide):
+def test_all_asks_what_lies_in_a_folder_and_says_what_it_leaves_out(tmp_path, model_folder, capsys):
     options = [{"label": label, "text": text} for label, text in zip("ABC", ("a lake", "a hat", "a road"), strict=True)]
     question = {"id": "q1", "question": {"stem": "Where do fish live?", "choices": options}, "answerKey": "A"}
     explanation = {"id": "q1", "explanation": {"open-ended": "fish need water.", "selected": "fish"}}
@@ -205,7 +205,7 @@ def test_models_of_different_names_are_written_under_them(tmp_path, model_folder
 # -- where answers lie ------------------------------------------------------------------------------------------------
 
 
-def test_a_runs_answers_lie_in_the_run(run_folder, capsys, wide):
+def test_a_runs_answers_lie_in_the_run(run_folder, capsys):
     words = ["evaluate", str(run_folder), "--task", "cos_e", "--task", "cos_e", "--source", "sample", *FEW]
     assert main(words) == 0
     printed = capsys.readouterr().out
@@ -247,7 +247,7 @@ def test_kept_answers_are_graded_again_without_a_model(tmp_path, model_folder, c
     assert len(written) == asked
 
 
-def test_grading_again_counts_an_answer_that_is_right_now(run_folder, capsys, wide):
+def test_grading_again_counts_an_answer_that_is_right_now(run_folder, capsys):
     words = ["evaluate", str(run_folder), *COS_E, *FEW]
     assert main([*words, "--base", "--quiet"]) == 0
     path = run_folder / "evaluation/cos_e.jsonl"

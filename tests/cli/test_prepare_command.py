@@ -61,7 +61,7 @@ def test_a_time_that_is_over_says_what_is_kept(model_folder, refused, monkeypatc
     assert line.startswith("unisd: stopped by --max-time; contexts that were written are kept: the same command")
 
 
-def test_a_person_gets_a_table_that_says_what_was_dropped(tmp_path, canned, capsys, wide):
+def test_a_person_gets_a_table_that_says_what_was_dropped(tmp_path, canned, capsys):
     rows = tmp_path / "rows.jsonl"
     assert main(["prepare", "--recipe", "unisd", *COS_E, *TWO, "--output", str(rows)]) == 0
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]

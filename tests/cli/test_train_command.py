@@ -109,7 +109,7 @@ def canned(monkeypatch, tmp_path):
     return asked
 
 
-def test_a_person_is_told_what_acted_and_what_comes_next(canned, tmp_path, capsys, wide):
+def test_a_person_is_told_what_acted_and_what_comes_next(canned, tmp_path, capsys):
     output = tmp_path / "run"
     assert main(["train", "--recipe", "ema", "--output", str(output), "--task", "cos_e"]) == 0
     printed = capsys.readouterr().out
@@ -164,7 +164,7 @@ def test_without_profile_no_step_is_traced_and_without_a_number_one(canned, tmp_
         assert canned.steps == steps
 
 
-def test_an_audit_shows_its_tables_and_hands_its_model_on(canned, tmp_path, model_folder, capsys, wide):
+def test_an_audit_shows_its_tables_and_hands_its_model_on(canned, tmp_path, model_folder, capsys):
     asked = words(model_folder, tmp_path / "run", "--audit", "2", "--set", "rollout.max_completion_length=2")
     assert main(asked) == 0
     printed = capsys.readouterr().out
