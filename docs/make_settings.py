@@ -1,4 +1,4 @@
-"""Writes docs/settings.md, and what unisd list looks up, from declarations: python docs/make_settings.py after a change."""
+"""Writes docs/settings.md, and what unisd list looks up, from the declarations: run it after a change of them."""
 
 from pathlib import Path
 

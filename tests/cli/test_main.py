@@ -32,7 +32,6 @@ def options(command: argparse.ArgumentParser) -> list[argparse.Action]:
     [
         ([], "COMMAND"),
         (["trane"], "trane"),
-        (["evaluate", "x"], "--task"),
         (["evaluate", "--task", "cos_e"], "model"),
         (["evaluate", "x", "--task", "cos_e", "--limit", "few"], "few"),
         (["audit"], "--task"),

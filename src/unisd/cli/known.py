@@ -22,10 +22,13 @@ INDEX = "known.json"
 
 def recipes() -> list[Entry]:
     """Return all recipes."""
-    files = {file.name.removesuffix(".yaml"): file for file in resources.files("unisd.recipes").iterdir()
-             if file.name.endswith(".yaml") and not file.name.startswith("_") and file.name != "models.yaml"}  # fmt: skip
-    read = {name: yaml.load(files[name].read_text(encoding="utf-8"), _LOADER) for name in sorted(files)}
-    return [{"name": name, "summary": str(values.get("description", ""))} for name, values in read.items()]
+    found = []
+    for file in sorted(resources.files("unisd.recipes").iterdir(), key=lambda file: file.name):
+        name, _, ending = file.name.partition(".")
+        if ending == "yaml" and name[0] != "_" and name != "models":
+            values = yaml.load(file.read_text(encoding="utf-8"), _LOADER)
+            found.append({"name": name, "summary": str(values["description"])})
+    return found
 
 
 def models() -> list[Entry]:

@@ -91,7 +91,7 @@ def _run(arguments: list[str] | None) -> int:
             if getattr(chosen.run, "__annotations__", {}).get("return") is not Answer:
                 return int(chosen.run(chosen))  # a command that still prints by itself
             with only_the_answer(as_json):
-                answer = chosen.run(chosen)
+                answer: Answer = chosen.run(chosen)
         except (Exception, KeyboardInterrupt) as error:
             if debug:
                 traceback.print_exception(error)
