@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from unisd.cli.answer import Answer
-from unisd.cli.placing import add_device_arguments
+from unisd.cli.placing import add_device_arguments, check_models
 
 EXAMPLE = """example:
   unisd audit --task cos_e --source sample --items 48
@@ -51,6 +51,7 @@ def run(arguments: argparse.Namespace) -> Answer:
             raise UsageError(f"--{name.replace('_', '-')}: {value} is too few; use {least} or more")
     if arguments.output is not None:
         check_writable(arguments.output, "--output", folder=True)
+    check_models([arguments.model])
     from unisd.evaluation.audit import KINDS, LAYOUTS, Auditor, audit_sample
     from unisd.tasks import get
 

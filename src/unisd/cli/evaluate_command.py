@@ -8,7 +8,7 @@ from typing import Any
 
 from unisd.cli.answer import Answer
 from unisd.cli.own_choices import choose, taken
-from unisd.cli.placing import add_device_arguments
+from unisd.cli.placing import add_device_arguments, check_models
 from unisd.errors import UsageError, warn
 
 EXAMPLE = """example:
@@ -92,6 +92,8 @@ def run(arguments: argparse.Namespace) -> Answer:
         check_writable(arguments.output, "--output", folder=not _is_file(arguments))
         if _is_file(arguments) and not arguments.regrade:
             _refuse_strange(arguments.output)
+    if not arguments.regrade:
+        check_models(arguments.model)
     if not (arguments.quiet or arguments.json):
         for line in taken(arguments, own, named):
             print(line)
