@@ -34,7 +34,7 @@ def options(command: argparse.ArgumentParser) -> list[argparse.Action]:
         (["trane"], "trane"),
         (["evaluate", "--task", "cos_e"], "model"),
         (["evaluate", "x", "--task", "cos_e", "--limit", "few"], "few"),
-        (["audit"], "--task"),
+        (["audit", "--items", "few"], "few"),
         (["list"], "what"),
         (["list", "recipies"], "recipies"),
         (["demo", "--items"], "--items"),

@@ -44,7 +44,7 @@ def choose(arguments: argparse.Namespace, models: Sequence[str]) -> dict[str, "O
         same = [other for other in said if other.task == own.task]
         if own.task in arguments.task or "all" in arguments.task:
             for option, value in _OPTIONS.items():
-                if getattr(arguments, option, None) is None:
+                if getattr(arguments, option, 0) is None:
                     _agreed(option, same, value)
             found.setdefault(own.task, own)
     return found
@@ -72,7 +72,7 @@ def taken(arguments: argparse.Namespace, own: dict[str, "Own"], named: bool) -> 
     for task, said in own.items():
         words = [] if named else ["--task", task]
         for option, value in _OPTIONS.items():
-            if getattr(arguments, option, None) is None and value(said) is not None:
+            if getattr(arguments, option, 0) is None and value(said) is not None:
                 words += [f"--{option.replace('_', '-')}", str(value(said))]
         if words:
             lines.append(f"as {said.run} was trained: {shlex.join(words)}")
