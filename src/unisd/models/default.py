@@ -11,9 +11,9 @@ import torch
 
 from unisd.errors import UniSDError
 from unisd.files import cache_folder, fingerprint, named_write_errors
-from unisd.hub import HUB_ID, NAME, carried_file
+from unisd.hub import DISTRIBUTION, HUB_ID, NAME, carried_file
 
-__all__ = ["HUB_ID", "NAME", "carried_file", "converted_folder", "silent_bars"]
+__all__ = ["DISTRIBUTION", "HUB_ID", "NAME", "carried_file", "converted_folder", "silent_bars"]
 
 
 @contextlib.contextmanager
