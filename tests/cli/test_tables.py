@@ -72,9 +72,16 @@ def test_words_are_explained_once_where_they_are_printed(capsys, terminal):
 
 
 def test_mechanisms_that_do_not_act_stand_out(capsys):
-    acting = [Acting("ema teacher", "moved by 0.1", True), Acting("clipping", "0 % clipped", False, "lower the cap")]
+    acting = [
+        Acting("ema teacher", "moved by 0.1", True, "lower it"),
+        Acting("clipping", "0 % clipped", False, "lower the cap"),
+    ]
     rows = lines(capsys, mechanisms_table(acting))
-    assert rows[1:] == ["mechanism acts measured", "ema teacher yes moved by 0.1", "clipping NO 0 % clipped"]
+    assert rows[1:] == [
+        "mechanism acts measured",
+        "ema teacher yes moved by 0.1",
+        "clipping NO 0 % clipped; lower the cap",
+    ]
 
 
 def test_without_mechanisms_the_table_says_so(capsys):

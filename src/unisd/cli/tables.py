@@ -94,8 +94,8 @@ def forget_meanings() -> None:
 
 
 def mechanisms_table(acting: Sequence[Any]) -> Table:
-    """Return what each mechanism did."""
-    rows = [(a.mechanism, "yes" if a.acts else "NO", a.evidence) for a in acting]
+    """Return what each mechanism did, and where it did nothing, what to change."""
+    rows = [(a.mechanism, "yes" if a.acts else "NO", "; ".join(filter(None, (a.evidence, a.remedy)))) for a in acting]
     named = ("mechanism", "acts", "measured")
     return table("What each mechanism did", named, rows or [("none is switched on", "", "")], ["measured"])
 
