@@ -1,5 +1,7 @@
 """Tiny models on disk, and what every refusal has in common."""
 
+import json
+
 import pytest
 
 import tiny
@@ -48,6 +50,18 @@ def refused(capsys):
 def terminal(monkeypatch):
     """Printing to a terminal of so many columns."""
     return lambda columns: monkeypatch.setattr("unisd.cli.tables.terminal_width", lambda: columns)
+
+
+@pytest.fixture(autouse=True)
+def reachable(monkeypatch):
+    """A hub that can be reached, whatever this machine's network is like; nothing is fetched from it."""
+    monkeypatch.setattr("unisd.hub.unreachable", lambda: None)
+
+
+@pytest.fixture
+def answered(capsys):
+    """What a command printed with ``--json``: its result."""
+    return lambda: json.loads(capsys.readouterr().out)["result"]
 
 
 @pytest.fixture(autouse=True)

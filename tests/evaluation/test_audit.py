@@ -78,7 +78,7 @@ def test_an_audit_of_too_few_items_says_only_that(auditor, tokenizer):
     (line,) = found.verdict()
     assert line.startswith("12 items are too few to say whether the teacher has anything to teach: its gain")
     needed = found.items_needed()
-    assert f"--items {needed}" in line
+    assert f"Ask about {needed} (unisd audit --items N" in line
     assert auditor(nothing).audit(examples(needed), ("turn",), (), negatives=False).decided
     undecided = auditor(nothing).audit(ITEMS, kinds=("retrieval",))
     assert not undecided.too_few

@@ -13,9 +13,7 @@ from typing import Any
 from unisd.cli.answer import Answer
 
 EXAMPLE = """example:
-  unisd doctor
-
-exit code: 0 where all that the demo and training need is there, 1 where something has to be mended"""
+  unisd doctor"""
 
 _MEMORY, _DISK = 3.0, 2.0
 """GiB that the demo needs, of memory and in the cache's folder."""

@@ -22,8 +22,8 @@ COMMANDS = {
     "evaluate": "ask models the questions of one or many tasks, grade the answers, compare",
     "audit": "measure before training what the teacher has to teach, in every layout and context",
     "prepare": "build the contexts of a run ahead",
-    "list": "list recipes, tasks or models",
-    "doctor": "check this machine and installation",
+    "list": "list recipes, tasks, models, mechanisms, contexts, readers or settings, or look for a word in them",
+    "doctor": "check this machine and installation; the exit code is 1 where something must be mended",
 }
 
 
@@ -88,8 +88,6 @@ def _run(arguments: list[str] | None) -> int:
             command, debug, as_json = chosen.command, chosen.debug, getattr(chosen, "json", False)
             if getattr(chosen, "max_time", None) is not None:
                 STOP.within(seconds_of(chosen.max_time))
-            if getattr(chosen.run, "__annotations__", {}).get("return") is not Answer:
-                return int(chosen.run(chosen))  # a command that still prints by itself
             with only_the_answer(as_json):
                 answer: Answer = chosen.run(chosen)
         except (Exception, KeyboardInterrupt) as error:

@@ -123,7 +123,7 @@ class Audit:
             return [
                 f"{self.student.n} items are too few to say whether the teacher has anything to teach: its gain over "
                 f"the student may lie anywhere from {low:+.0f} to {high:+.0f} points. Ask about "
-                f"{self.items_needed()} (--items {self.items_needed()}; all there are, if fewer)."
+                f"{self.items_needed()} (unisd audit --items N, unisd train --audit N), or all there are, if fewer."
             ]
         lines = [f"Layout to use: {self.layout}. Teacher minus student: {room.in_words()}."]
         if not self.teaches:
