@@ -39,14 +39,14 @@ def no_hub(monkeypatch):
 
 
 @pytest.fixture
-def a_hub(monkeypatch):
+def a_hub(monkeypatch, request):
     """An address at which somebody answers, if only that there is nothing."""
-    asked = []
+    asked, code = [], getattr(request, "param", 404)
 
     class Nothing(http.server.BaseHTTPRequestHandler):
         def do_HEAD(self):
             asked.append(self.path)
-            self.send_error(404)
+            self.send_error(code)
 
         def log_message(self, *_):
             pass
@@ -67,6 +67,11 @@ def test_a_hub_that_answers_is_asked_once(a_hub):
     assert hub.unreachable() is None
     assert len(a_hub) == 1
     assert is_offline() == (False, False)
+
+
+@pytest.mark.parametrize("a_hub", [407, 502, 503, 504], indirect=True)
+def test_a_proxy_that_answers_in_its_place_is_no_hub(a_hub):
+    assert "HTTP Error" in hub.unreachable()
 
 
 def test_a_hub_that_is_not_there_switches_its_client_off(no_hub):

@@ -33,6 +33,8 @@ _AGAIN = 30.0
 """Seconds after which a hub that could not be reached is asked again: a notebook may outlive an outage."""
 _OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 _TRUE = ("1", "ON", "YES", "TRUE")
+_NOT_THE_HUB = (407, 502, 503, 504)
+"""What a proxy answers in the place of a hub that it does not reach."""
 _NOT_FETCHED = ("LocalEntryNotFoundError", "OfflineModeIsEnabled", "ConnectError", "ConnectTimeout", "ConnectionError")
 
 
@@ -127,15 +129,15 @@ def _message(name: str, what: str, why: str, instead: str) -> str:
 
 
 def _probe(address: str) -> str | None:
-    """Return why an address does not answer within `WAIT`, or None. Whatever it answers, it can be reached."""
+    """Return why an address does not answer within `WAIT`, or None. Whatever it answers itself, it can be reached."""
     found: list[str | None] = []
 
     def ask() -> None:
         try:
             urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=WAIT).close()
             found.append(None)
-        except urllib.error.HTTPError:
-            found.append(None)
+        except urllib.error.HTTPError as error:
+            found.append(f"{address}: {error}" if error.code in _NOT_THE_HUB else None)
         except (OSError, ValueError) as error:
             cause = getattr(error, "reason", error)
             # The client brings certificates of its own: it may trust whom this machine's Python does not.
