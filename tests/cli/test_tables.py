@@ -67,6 +67,7 @@ def test_words_are_explained_once_where_they_are_printed(capsys, terminal):
         "  (headroom", "  (not surely wrong", "  (parsable",
     ]  # fmt: skip
     assert "(" not in printed(capsys, made)
+    terminal(None)
     tell(["Two probes agree."])
     assert capsys.readouterr().out.splitlines()[1].startswith("  (probe: ")
 

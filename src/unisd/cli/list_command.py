@@ -2,12 +2,11 @@
 
 import argparse
 import json
-import textwrap
 from typing import Any
 
 from unisd.cli.answer import Answer
 from unisd.cli.known import SORTS, Entry
-from unisd.cli.terminal import terminal_width
+from unisd.cli.terminal import folded, terminal_width
 
 EXAMPLE = """example:
   unisd list recipes
@@ -63,7 +62,7 @@ def _print(found: list[Entry], names_alone: bool) -> None:
             print(f"{head:{column}}" + _about(entry) if column else f"{head}  {_about(entry)}")
         else:
             print(head)
-            print(textwrap.fill(_about(entry), room - 1, initial_indent="    ", subsequent_indent="    "))
+            print(folded(_about(entry), room, "    "))
 
 
 def _head(entry: Entry) -> str:

@@ -10,7 +10,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from unisd.cli.terminal import terminal_width
+from unisd.cli.terminal import folded, terminal_width
 from unisd.cli.words import explained
 
 _NOTE = 24
@@ -71,9 +71,9 @@ def _tell_rows(made: Table, cells: list[list[Any]], console: Console) -> None:
 
 
 def tell(lines: Sequence[str]) -> None:
-    """Print lines as they are, and what the words in them mean, the first time that they appear."""
+    """Print lines, broken between words in a terminal, and what words in them mean that were not explained yet."""
     for line in lines:
-        print(line)
+        print(folded(line, terminal_width()))
     tell_meanings(" ".join(lines))
 
 
@@ -85,7 +85,7 @@ def tell_meanings(text: str) -> None:
 
 @functools.cache
 def _tell_once(line: str) -> None:
-    print(f"  ({line})")
+    print(folded(f"({line})", terminal_width(), "  "))
 
 
 def forget_meanings() -> None:
