@@ -9,6 +9,7 @@ from unisd import __version__
 from unisd.mechanisms import Acting
 from unisd.models.adapters import by_kind, kinds, trained
 from unisd.models.load import base_of, is_adapter, weights_folder
+from unisd.training.repeat import evaluate_weights
 from unisd.training.runfile import RunSettings
 
 _CITATION = """@article{unisd2026,
@@ -65,7 +66,8 @@ teacher; no stronger model was used.
 {groups}
 
 All settings, defaults included, are in the run's `config.yaml`. Measure the result with
-`unisd evaluate <this folder> --task {settings.task.name}`.
+
+    {evaluate_weights(settings, "THIS_FOLDER")}
 
 ## Citation
 
