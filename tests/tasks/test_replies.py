@@ -9,9 +9,10 @@ import pytest
 import yaml
 
 from unisd.tasks.code_reading import extract_code
-from unisd.tasks.exact import exact_example, grade_exact, grade_exact_cut
+from unisd.tasks.exact import exact_example, grade_exact
 from unisd.tasks.exact_reading import Number, read_number
 from unisd.tasks.reading import extract_choice
+from unisd.tasks.stance import complete
 from unisd.tasks.tool_reading import extract_calls
 
 TABLES = Path(__file__).parent / "replies"
@@ -48,7 +49,7 @@ def test_letters(group, reply, right):
 
 @pytest.mark.parametrize(("group", "reply", "right"), rows("numbers"))
 def test_numbers(group, reply, right):
-    read = read_number(reply, cut=group.get("cut", False))
+    read = read_number(complete(reply) if group.get("cut") else reply)
     assert read in [value if value is None else number(str(value)) for value in right]
 
 
@@ -58,7 +59,8 @@ def number(text: str) -> Number:
 
 @pytest.mark.parametrize(("group", "reply", "right"), rows("texts"))
 def test_texts(group, reply, right):
-    grade = (grade_exact_cut if group.get("cut") else grade_exact)(exact_example("1", "Which?", group["accepted"]), reply)
+    example = exact_example("1", "Which?", group["accepted"])
+    grade = grade_exact(example, complete(reply) if group.get("cut") else reply)
     assert ("right" if grade.correct else None if grade.parsed is None else "wrong") in right
 
 

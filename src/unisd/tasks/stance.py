@@ -17,6 +17,7 @@ _NOT_MINE = re.compile(
     rf"(?: \w+)?{_GAP}\b{_ANSWER}"
     # denied
     rf"|(?:\bnot|n't|\bnever) (?:\w+ )?(?:say|think|believe|true|right|correct|the case)\b{_GAP}\b{_ANSWER}"
+    rf"|\b(?:wrong|false|incorrect) {_ANSWER} (?:is|was|would be)\b|{_ANSWER}[^.\n]{{0,60}}[\"”'] (?:is|was) (?:wrong|false|incorrect|not)\b"
     rf"|\b(?:wrong|false|incorrect|untrue|unlikely|a mistake) (?:that|to (?:say|think|believe))\b{_GAP}\b{_ANSWER}"
     # of another question
     rf"|\b(?:example|demonstration|previous \w{{1,20}}|last \w{{1,20}}),? (?:the )?{_ANSWER} (?:was|were)\b"
@@ -118,6 +119,6 @@ def comment_rejects(comment: str) -> bool:
 
 
 def complete(text: str) -> str:
-    """Return what of a reply that the length limit ended is surely whole: up to its last whole sentence or line."""
+    """Return what of a reply that the length limit ended is surely whole, up to its last sentence or line, and `MASK`."""
     ends = [match.end() for match in re.finditer(r"\n|[.!?](?=\s)", text)]
-    return text[: ends[-1]] if ends else ""
+    return f"{text[: ends[-1]] if ends else ''}\n{MASK}"
