@@ -84,28 +84,39 @@ _REJECTS = re.compile(
     r"|\bnot to do\b|(?:^|\W)(?:don'ts?|do not|nor|avoid|to avoid)[\W_]{0,9}$|^\W{0,9}avoid (?:this|the following|writing|doing)\b"
     r"|^\W{0,9}(?:instead of|unlike|rather than|before|if you (?:write|use|do|try))\b[^,]{0,80}$|[❌✗✘🚫👎]"
     rf"|\b{_WRONG}\b\W{{0,3}}(?:\w+ ){{0,2}}(?:{_THING}\b[^,;]{{0,40}}|\W{{0,9}}$|because\b.{{0,60}})|\bwould be {_WRONG}\b"
-    r"|\b(?:not|isn't|n't) (?:\w+ ){0,2}(?:correct|right|work|pass|the same as|valid|run)\b"
+    r"|(?:\bnot|n't) (?:\w+ ){0,2}(?:correct|right|work|pass|the same as|valid|run)\b"
     r"|\bfails?\b|\bhas an? (?:bug|error|mistake)\b|\bgoes wrong\b|\b(?:mistakes?|pitfalls?|anti-?patterns?)\b"
     r"|\b(?:earlier|previous|original|old) (?:\W?\w+\W? )?(?:draft|attempt|version|code|try)\b"
     r"|\b(?:beginners?|people|some|many|students?|others?)\b (?:\w+ ){0,2}(?:write|use|try|do)\b"
 )
+_BACK = r"\W{0,9}(?:(?:no|wait|oops|hmm|sorry|actually|but)\b\W{1,3}){1,3}"
+_IS_BAD = rf"(?:'s| is| was| would be) (?:not (?:correct|right)\b|an? (?:common )?mistake\b|{_WRONG}\b)"
+_REFERS_BACK = re.compile(rf"(?i)(?:{_BACK}(?:this|that|it)|\W{{0,9}}that){_IS_BAD}")
 _REJECTED = re.compile(
-    rf"(?i)\W{{0,9}}(?:(?:no|wait|but|actually)\b\W{{1,3}}){{0,3}}(?:(?:this|that|it|which|the (?!first)(?:\w+ )?{_THING})(?: above)?"
-    rf" (?:is|was|would be) (?:not (?:correct|right)\b|an? (?:common )?mistake\b|{_WRONG}\b)|(?:do not|don't|never) (?:use|do|write) "
-    r"(?:this|that|it|the \w+ above)\b|(?:which|this|that|it|the tests?|and the tests) (?:would )?fails?\b)"
+    rf"(?i)\W{{0,9}}(?:(?:this|it|which|the (?!first|following)(?:\w+ )?{_THING})(?: above)?{_IS_BAD}"
+    r"|(?:do not|don't|never) (?:use|do|write) (?:this|that|it|the \w+ above)\b"
+    r"|(?:which|this|that|it|the tests?|and the tests) (?:would )?fails?\b)"
+    r"(?![^.!?\n]{0,120}:\s{0,9}$)",  # which speaks of what comes next
+    re.MULTILINE,
 )
 _SENTENCE = re.compile(r"(?<=[.!?;]) |\n")
 
 
 def rejects(before: str) -> bool:
     """Say whether the last sentence before an example calls it wrong or warns of it ("Don't do this:")."""
-    last = [part for part in _SENTENCE.split(before[-300:].replace("*", "").replace("’", "'")) if part.strip()][-1:]
-    return any(_REJECTS.search(part) is not None and _STRESSES.search(part) is None for part in last)
+    parts = [part for part in _SENTENCE.split(_plain(before[-300:])) if part.strip()]
+    last = parts[-1] if parts else ""
+    return bool(_REJECTS.search(last)) and not (_STRESSES.search(last) or _REFERS_BACK.match(last))
 
 
 def rejected(after: str) -> bool:
     """Say whether the text after an example calls it wrong ("This is incorrect, since ...")."""
-    return _REJECTED.match(after[:300].replace("*", "").replace("’", "'")) is not None
+    said = _plain(after[:300])
+    return bool(_REFERS_BACK.match(said) or _REJECTED.match(said))
+
+
+def _plain(text: str) -> str:
+    return text.replace("*", "").replace("’", "'")
 
 
 _COMMENT_REJECTS = re.compile(

@@ -57,7 +57,12 @@ def graded_part(text: str, thoughts: Thoughts = "cut") -> str:
     return reply_of(text) if thoughts == "cut" else THOUGHT.sub("\n", text)
 
 
-def turns(text: str, labels: str = f"{QUESTIONS}|problem|q", masked: Callable[[str], str] = str) -> Iterator[str]:
+def turns(
+    text: str,
+    labels: str = f"{QUESTIONS}|problem|q",
+    masked: Callable[[str], str] = str,
+    quoted: Callable[[str], str] | None = None,
+) -> Iterator[str]:
     """Yield what the assistant says in a reply, turn by turn; most replies are one turn without any mark.
 
     A turn ends at a chat marker and where a line begins with a label such as ``Question:``, for models go on to ask
@@ -69,15 +74,18 @@ def turns(text: str, labels: str = f"{QUESTIONS}|problem|q", masked: Callable[[s
         text: a whole output.
         labels: alternatives of a pattern, without regard to case; empty where no label ends a turn.
         masked: returns a text of the same length without what may look like markup and is none.
+        quoted: the same for labels, where these need another one.
     """
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     parts = list(_cut(THOUGHT, text, masked))
     reply = next((n for n, (tag, _) in reversed(list(enumerate(parts))) if tag and closes(tag)), 0)
-    yield from _said(parts[reply][1], labels, masked)
+    yield from _said(parts[reply][1], labels, masked, quoted or masked)
 
 
-def _said(text: str, labels: str, masked: Callable[[str], str]) -> Iterator[str]:
-    asked = re.compile(rf"(?im)^[ \t#*]{{0,9}}(?:{labels})[ \t*\d]{{0,8}}[:：]") if labels else None
+def _said(
+    text: str, labels: str, masked: Callable[[str], str], quoted: Callable[[str], str]
+) -> Iterator[str]:
+    asked = re.compile(rf"(?im)^[ \t#*]{{0,9}}(?:{labels})[ \t*\d]{{0,8}}[:：]|^#{{1,4}} (?:{labels})[ \t\d]{{0,8}}$") if labels else None
     speaker = "assistant"
     found: list[tuple[bool, str]] = []
     for mark, piece in _cut(_MARK, text, masked):
@@ -88,7 +96,7 @@ def _said(text: str, labels: str, masked: Callable[[str], str]) -> Iterator[str]
             speaker = "assistant"
         if mark and (role := _ROLE.match(piece)):
             speaker, piece = role[1], piece[role.end() :]
-        said = _cut(asked, piece, masked) if asked else [("", piece)]
+        said = _cut(asked, piece, quoted) if asked else [("", piece)]
         found += [(speaker in ("assistant", "model"), part) for _, part in said if part.strip()]
     own = any(assistant for assistant, _ in found)
     yield from (part for assistant, part in found if assistant or not own)
