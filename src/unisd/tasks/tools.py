@@ -214,7 +214,7 @@ def negative(example: Example, request: NegativeRequest, text: str) -> str | Non
     correct, or a more generous one would: one that takes the calls in any order, and arguments without regard to case
     and to how a number is written.
     """
-    calls = extract_calls(text)
+    calls = extract_calls(text, warned=True)
     if calls is None or any(call.name not in example.fields["tools"] or "" in call.arguments for call in calls):
         return None
     if grade_calls(example, text).correct or any(_alike(calls, variant) for variant in _variants(gold_calls(example))):

@@ -24,6 +24,36 @@ _MARK = re.compile(
 _ROLE = re.compile(r"\s{0,9}(assistant|model|user|system|human)[ \t]{0,9}(?:\n|\Z)")
 
 
+# The harmony format (gpt-oss): who writes to whom, in which channel, the text, and what ends it.
+_MESSAGE = re.compile(
+    r"(?:<\|start\|>(?P<from>[^<]{0,100}))?<\|channel\|>(?P<channel>(?:(?!<\|message\|>).){0,200})<\|message\|>"
+    r"(?P<text>.*?)(?P<end><\|(?:end|return|call)\|>|(?=<\|start\|>)|\Z)",
+    re.DOTALL,
+)
+_RECIPIENT = re.compile(r"\bto=(?:functions\.)?([\w.-]{1,100})")
+
+
+def messages(text: str) -> str:
+    """Return a reply in the harmony format as other models write: thoughts and calls of tools in tags, other texts plain.
+
+    What tools answer is left out. A reply in another format comes back as it is.
+    """
+    if "<|channel|>" not in text or "<|message|>" not in text:
+        return text
+    return "".join(_plain_message(match) for match in _MESSAGE.finditer(text)) or text
+
+
+def _plain_message(match: re.Match[str]) -> str:
+    author, channel, said = match["from"] or "assistant", match["channel"], match["text"]
+    if not author.lstrip().startswith("assistant"):
+        return ""
+    if recipient := _RECIPIENT.search(f"{author} {channel}"):
+        return f'<tool_call>{{"name": "{recipient[1]}", "arguments": {said}' + ("}</tool_call>" if match["end"] else "")
+    if channel.lstrip().startswith("analysis"):
+        return f"<think>{said}" + ("</think>" if match["end"] else "")
+    return said
+
+
 def closes(mark: str) -> bool:
     """Return whether a mark of a thought (a match of `THOUGHT`) closes it."""
     return any(sign in mark.lower() for sign in ("/", "end", "off"))
