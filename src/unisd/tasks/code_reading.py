@@ -33,14 +33,14 @@ def extract_code(text: str, names: Sequence[str], cut: bool = False) -> str | No
     return None
 
 
-def blocks(text: str) -> Iterator[str]:
+def blocks(text: str, cut: bool = False) -> Iterator[str]:
     """Yield the contents of all fenced blocks of an output, the text between them, and its parts; as they stand.
 
-    For tasks whose answers need not be whole programs. Thoughts and other turns are left out.
+    For tasks whose answers need not be whole programs. Thoughts and other turns are left out, and so is the block that
+    the length limit ended where the output was ``cut``.
     """
-    for turn in _turns(text):
-        for block in _blocks(turn.split("\n")):
-            yield block.code
+    found = [block for turn in _turns(text) for block in _blocks(turn.split("\n"))]
+    yield from (block.code for block in (found[:-1] if cut else found))
 
 
 # From the output to blocks

@@ -8,6 +8,7 @@ out: a reply invents it.
 
 import json
 import re
+from functools import lru_cache
 from typing import Any
 
 from unisd.tasks.lenient_json import UnreadableError, value_at
@@ -40,6 +41,7 @@ _PAIRED = re.compile(
 _PAIR = re.compile(r"<arg_key>(.*?)</arg_key>\s{0,9}<arg_value>(.*?)</arg_value>", re.DOTALL)
 
 
+@lru_cache(maxsize=16)  # every step of reading a reply looks at the same few texts
 def masked(text: str) -> str:
     """Return a text in which null characters stand for its JSON objects, so that no markup is found in their texts."""
     parts, at, end = [], 0, 0

@@ -39,14 +39,14 @@ def extract_calls(text: str, cut: bool = False, warned: bool = False) -> list[Ca
     quotes is none, nor is what the writer warns of or takes back. The answer ends at ``Final Answer:``, at a chat marker,
     and where a further ``Question:`` begins. What a reasoning model thinks does not count. ``cut`` says that the length
     limit ended the output: where it ended a call, there is no answer. ``warned`` says that
-    calls in JSON that the writer calls wrong are wanted, too.
+    calls that the writer calls wrong are wanted, too.
 
     Never raises, and takes time in proportion to the length of ``text``.
     """
     text = plainly(text.replace(CUT, "")) + CUT * cut
     for turn in turns(text, QUESTIONS, masked=masked):
         try:
-            if calls := _react_calls(turn) or _tagged_calls(turn) or _python_calls(turn) or _json_calls(turn, warned):
+            if calls := _react_calls(turn, warned) or _tagged_calls(turn) or _python_calls(turn) or _json_calls(turn, warned):
                 return calls
         except _CutError:
             return None
@@ -86,7 +86,7 @@ _NO_INPUT = re.compile(
 )
 
 
-def _react_calls(text: str) -> list[Call]:
+def _react_calls(text: str, warned: bool) -> list[Call]:
     """Return the calls that lines name."""
     calls: list[Call] = []
     pending: Call | None = None  # an action whose input has not come yet
@@ -104,7 +104,7 @@ def _react_calls(text: str) -> list[Call]:
         elif pending and not label["other"]:
             if CUT in content and "\0" not in masked(content):
                 raise _CutError
-            if not taken_back(content):
+            if warned or not taken_back(content):
                 calls.append(Call(pending.name, _arguments(content) or pending.arguments))
             pending = None
     return calls + ([pending] if pending else [])
@@ -266,14 +266,20 @@ def _json_calls(text: str, warned: bool = False) -> list[Call]:
         fenced += [text[fence.start(1) : fence.end(1)]] * (warned or not rejects(text[end : fence.start()]))
         end = fence.end()
     for part in ("\n".join(fenced), text):
-        if calls := [call for value in _values(part, warned) for call in _calls_in(value)]:
+        calls, end = list[Call](), 0
+        for value, start, after in _values(part):
+            if named := _calls_in(value):
+                before = part[max(end, start - 300) : start]
+                calls += named if warned or not (rejects(before) or rejected(part[after : after + 300])) else []
+            end = after
+        if calls:
             return calls
     return []
 
 
-def _values(text: str, warned: bool) -> Iterator[Any]:
-    """Yield the JSON objects and lists in a text that its writer stands by, or all; what is no JSON is passed over."""
-    at = end = 0
+def _values(text: str) -> Iterator[tuple[Any, int, int]]:
+    """Yield the JSON objects and lists in a text with their places; what is no JSON is passed over."""
+    at = 0
     while match := OPENS.search(text, at):
         try:
             value, at = value_at(text, match.start())
@@ -282,9 +288,7 @@ def _values(text: str, warned: bool) -> Iterator[Any]:
             if text.endswith(CUT) and not _CLOSES.search(text, at):
                 raise _CutError from error
             continue
-        if warned or not (rejects(text[max(end, match.start() - 300) : match.start()]) or rejected(text[at : at + 300])):
-            yield value
-        end = at
+        yield value, match.start(), at
 
 
 _CLOSES = re.compile(r"[\]}]")
