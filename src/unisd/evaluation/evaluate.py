@@ -77,7 +77,9 @@ def evaluate(
     opened = [builder.opened(request.prompt_ids) for request in requests]
     texts = [mark + sampler.decode(done) for mark, done in zip(opened, written, strict=True)]
     ends = [done.finished for done in written]
-    grades = _grades(task, [example for example, _ in asked], texts, ends, progress and f"{progress}: grading", thoughts)
+    grades = _grades(
+        task, [example for example, _ in asked], texts, ends, progress and f"{progress}: grading", thoughts
+    )
     items = [
         _item(task, example, number, done, text, grade if fit else Grade(False, None, grade.scores, TOO_LONG))
         for (example, number), done, text, grade, fit in zip(asked, written, texts, grades, fits, strict=True)

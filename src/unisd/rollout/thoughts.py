@@ -8,6 +8,7 @@ from unisd.tasks.turns import THOUGHT, messages
 END = 32
 """Tokens at the end of a prompt among which the mark of a thought is looked for."""
 
+
 def readable(tokenizer: Any, ids: Sequence[int]) -> str:
     """Return the text of a completion without special tokens, but for those that mark thoughts.
 

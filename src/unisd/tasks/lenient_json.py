@@ -30,7 +30,7 @@ _DEEPEST = 40
 def value_at(text: str, at: int, depth: int = 0) -> tuple[Any, int]:
     """Return the value that begins at ``at`` and where it ends.
 
-    Quotes may be single or typographic, commas trail, keys be bare names, words be Python's; brackets that are missing at
+    Quotes may be single or typographic, commas trail, keys be bare names, words be Python's; brackets missing at
     the end of the text are taken as written, but not behind a `CUT`.
 
     Raises:

@@ -78,12 +78,15 @@ NUMBER = re.compile(
 # What makes a number a part of something else, right behind it: an operation, a unit's other half, a variable, a clock.
 _OPERATED = re.compile(
     r" ?[π√^:]|!\S| ?[+×*·/÷] ?[\d(√π-]| - ?\d| ?(?:sqrt|pi)\b|[-,]\d|[eE][-+]?\d|x?\^|\.\d|\.?\s?\\[a-z]|\.\(|_\d"
-    r"|[A-Za-z]{1,5}\d|[xyzMB](?!\w)| ?(?:[ap]\.?m\b|o'clock)| (?:dozens?|scores?|gross|squared|cubed|times|plus|minus|halves|thirds|fourths|fifths|tenths)\b"
+    r"|[A-Za-z]{1,5}\d|[xyzMB](?!\w)| ?(?:[ap]\.?m\b|o'clock)| (?:dozens?|scores?|gross|squared|cubed|times"
+    r"|plus|minus|halves|thirds|fourths|fifths|tenths)\b"
     r"| (?:less|more) than \d|(?: ?%| percent)? of (?:the )?\d"
 )
 _OPERATES = re.compile(
-    r"(?i)(?:[π√^/×+*]\s?\(?|\b(?:twice|double|triple|log|ln|sin|cos|tan|sqrt|(?:half|third|quarter|root|square|cube|sum|"
-    r"product|difference|average) of|not|(?:is|was|are)n't|(?:jan|feb|mar|apr|may|june?|july?|aug|sept?|oct|nov|dec)[a-z]{0,6})\.? ?\(?)$"
+    r"(?i)(?:[π√^/×+*]\s?\(?|\b(?:twice|double|triple|log|ln|sin|cos|tan|sqrt|(?:half|third|quarter|root|square"
+    r"|cube|sum|"
+    r"product|difference|average) of|not|(?:is|was|are)n't|(?:jan|feb|mar|apr|may|june?|july?|aug|sept?|oct|nov"
+    r"|dec)[a-z]{0,6})\.? ?\(?)$"
 )
 _IF = re.compile(r"(?i) (?:if|unless)\b")
 _UNKNOWNS = re.compile(r"(?<!\w)([A-Za-z]) ?=")
@@ -102,14 +105,14 @@ _WORDS |= {word: 10 * value for value, word in enumerate(_TENS, start=2)}
 _WORD = rf"(?:{'|'.join(_WORDS)})\b"
 _PARTS = {"half": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6, "seventh": 7, "eighth": 8}
 _PARTS |= {"ninth": 9, "tenth": 10}
+_PART = "|".join(_PARTS)
 _WORDED_FRACTION = re.compile(
-    rf"(?i)(?<![\w-])(?:(?P<whole>\d{{1,9}}|{_WORD}) and )?(?P<top>an?\b|{_WORD})[ -](?P<bottom>halves|(?:{'|'.join(_PARTS)})s?)\b"
+    rf"(?i)(?<![\w-])(?:(?P<whole>\d{{1,9}}|{_WORD}) and )?(?P<top>an?\b|{_WORD})[ -]"
+    rf"(?P<bottom>halves|(?:{_PART})s?)\b"
     r"(?! (?:an?|the|of)\b)"
 )
 _SIGN_WORD = re.compile(r"(?i)(?:minus|negative)(?: |$)")
-LEADS = re.compile(
-    rf"{_LEAD.pattern}(?:(?:minus|negative) )?(?:[-+]? ?(?:[A-Z]{{0,3}} ?[$€£¥₹] ?)?[-+]?[\d.]|{_WORD})"
-)
+LEADS = re.compile(rf"{_LEAD.pattern}(?:(?:minus|negative) )?(?:[-+]? ?(?:[A-Z]{{0,3}} ?[$€£¥₹] ?)?[-+]?[\d.]|{_WORD})")
 _MEASURES = {"dozen", "dozens", "score", "gross", "times", "plus", "minus", "squared", "cubed", "or", "to", *_PARTS}
 _SCALES = {"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "k": 10**3}
 

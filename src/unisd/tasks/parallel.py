@@ -74,5 +74,7 @@ def grade_all(
 
     hidden = progress is None or not task.runs_programs
     ends = [True] * len(texts) if finished is None else finished
-    bar = tqdm(graded(task, grade, examples, texts, ends), progress, len(texts), unit="program", leave=False, disable=hidden)
+    bar = tqdm(
+        graded(task, grade, examples, texts, ends), progress, len(texts), unit="program", leave=False, disable=hidden
+    )
     return list(bar)

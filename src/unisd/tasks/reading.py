@@ -21,7 +21,7 @@ def extract_choice(
     a line that is an option's text; a letter in brackets or after "option" that ends a sentence. Not
     read: articles and pronouns, denied letters, several at once ("B or C"), letters that are no option, echoes of the
     options. Where an output goes on to ask and answer a further question, its first answer counts. Where a letter and
-    an option's text disagree the letter counts, since a letter is asked for. Options that differ in case or markup alone
+    an option's text disagree the letter counts, since a letter is asked for. Options that differ in case or markup only
     are told apart by what is exactly one's text. What the writer does not stand by does not count
     (:mod:`unisd.tasks.stance`), nor does what is taken back.
 
@@ -37,13 +37,15 @@ _W = "A-Za-z0-9À-ɏ"  # a word's characters; narrower than \w, for a letter may
 _NAME = r"(?i:option|choice|answer|letter) "
 _BOX = re.compile(r"\\f?boxed\s?\{|<(?:final[_ ]?)?answer>", re.IGNORECASE)
 _MARKUP = re.compile(
-    r"\\(?:text|math|mbox)[a-z]*\s?\{|\\[()\[\]]|\\(?=\s|$)|</?(?:[a-z|]|[A-Z]{2})[^<>\n]{0,60}>|[*`#$]|~~[^~\n]{0,60}~~"
+    r"\\(?:text|math|mbox)[a-z]*\s?\{|\\[()\[\]]|\\(?=\s|$)|</?(?:[a-z|]|[A-Z]{2})[^<>\n]{0,60}>|[*`#$]"
+    r"|~~[^~\n]{0,60}~~"
 )
 _LABEL = re.compile(
     rf"(?i)(?:(?<![{_W}])(?P<no>(?:wrong|incorrect|false|possible|another|worst) )?(?:answers?|ans|antwort|lösung|"
     r"réponse|reponse|respuesta|resposta|risposta|antwoord|svar|cevap|jawaban|odpowiedź|đáp án|ответ|الجواب|उत्तर|"
     r"(?:correct|right|best|final|true|(?:most|only) \w{1,15}|logical|likely|suitable|appropriate|remaining|my) "
-    r"(?:guess|choice|option|selection|pick|solution|one)|(?:correct|right) letter|(?:choice|option)(?= (?:that|which) )|"
+    r"(?:guess|choice|option|selection|pick|solution|one)|(?:correct|right) letter|(?:choice|option)(?= (?:that"
+    r"|which) )|"
     r"(?<=\n)(?:(?:choice|option|selection|solution|conclusion)(?=:)|a(?=:.{0,400}\n(?!\s?\(?b\b))))"
     r"|答案|答え|回答|正解|정답|답)"
     # "answer to the question", "answer that fits best", "answer (letter)"
@@ -59,7 +61,8 @@ _LABEL = re.compile(
 )
 _FILL = re.compile(
     r"(?i)(?:[^\w\n]|选项|(?:option|choice|answer|letter|number|the|correct|best|right|final|most|likely|probably|indeed|"
-    r"clearly|therefore|thus|so|is|it's|it|this|that's|that|be|would|should|must|could|might|may|just|choose|pick|select|think|believe|"
+    r"clearly|therefore|thus|so|is|it's|it|this|that's|that|be|would|should|must|could|might|may|just|choose"
+    r"|pick|select|think|believe|"
     rf"guess|say|with|go|going|i'd|i'll|i'm|i(?= [a-z])|actually|wait|no|die|der|das|la|le|el|lettre|letra)(?![{_W}]))*"
 )
 _HEDGED = re.compile(r"(?i)\b(?:could|might|may)\b")
@@ -72,10 +75,14 @@ _GOES_ON = r"(?:is|was|isn't|because|since|as|would|and|n?or|but|due|seems|makes
 _WORDLIKE = re.compile(rf" (?!{_GOES_ON})[{_W}]")
 _ENDED = re.compile(rf"""(?m)["'”)\]]*(?: ?$| ?[^{_W} ]| (?:because|since|as|due|over|rather|not)\b)""")
 _OTHER = re.compile(
-    rf"""(?i)["')\]]* ?(?:,|,? ?(?P<or>\b(?:or|and|oder|ou|und|et|o|y|и|или)\b|[/&])) ?(?:(?:maybe|possibly|perhaps|even|also) )?(?:{_NAME})?["'(\[]*"""
+    rf"""(?i)["')\]]* ?(?:,|,? ?(?P<or>\b(?:or|and|oder|ou|und|et|o|y|и|или)\b|[/&])) ?"""
+    rf"""(?:(?:maybe|possibly|perhaps|even|also) )?(?:{_NAME})?["'(\[]*"""
     r"""(?P<letter>[A-Za-z])(?!\w)(?P<end>["')\]]*(?: ?$| ?[^\w ]| (?:or|and)\b))?"""
 )
-_REFUSED = re.compile(r"""["')\]]*(?: ?[-–—:] ?(?:wrong|incorrect|false|no|not)\b| (?:isn't|wasn't|(?:is|was) (?:\w+ )?(?:not|wrong|incorrect|false|unlikely))\b)""")
+_REFUSED = re.compile(
+    r"""["')\]]*(?: ?[-–—:] ?(?:wrong|incorrect|false|no|not)\b"""
+    r"""| (?:isn't|wasn't|(?:is|was) (?:\w+ )?(?:not|wrong|incorrect|false|unlikely))\b)"""
+)
 _MENTION = re.compile(
     rf"""(?<![{_W}'’-])(?P<mark>{_NAME}["'“(\[]?|["'“(\[](?=[A-Za-z]["'”)\]]))?["'“(\[]?(?P<letter>[A-Za-z])"""
     rf"""["'”)\]]?(?!['’-]?[{_W}])"""

@@ -9,7 +9,8 @@ _MINE = r"(?P<mine>\b(?:I|we|let's|let us|to)(?:'d| would| can)?(?: \w{1,12})? )
 _SAYS = r"(?:says?|thinks?|believes?|claims?|argues?|writes?)"
 _SAID = r"(?:said|(?<!second )thought|believed|claimed|argued|wrote)"
 _NOT_MINE = re.compile(
-    rf"(?i)\b(?:suppose|supposing|assume|assuming|imagine|unless|whether|if|doubt(?<!no doubt)|den(?:y|ies)|let(?= the))\b"
+    rf"(?i)\b(?:suppose|supposing|assume|assuming|imagine|unless|whether|if|doubt(?<!no doubt)|den(?:y|ies)"
+    rf"|let(?= the))\b"
     rf",?{_GAP}\b{_ANSWER}"
     # somebody else's, or what I said before
     rf"|{_MINE}\b(?:{_SAYS}|(?P<said>{_SAID}))\b[,:]?{_GAP}\b{_ANSWER}"
@@ -17,7 +18,8 @@ _NOT_MINE = re.compile(
     rf"(?: \w+)?{_GAP}\b{_ANSWER}"
     # denied
     rf"|(?:\bnot|n't|\bnever) (?:\w+ )?(?:say|think|believe|true|right|correct|the case)\b{_GAP}\b{_ANSWER}"
-    rf"|\b(?:wrong|false|incorrect) {_ANSWER} (?:is|was|would be)\b|{_ANSWER}[^.\n]{{0,60}}[\"”'] (?:is|was) (?:wrong|false|incorrect|not)\b"
+    rf"|\b(?:wrong|false|incorrect) {_ANSWER} (?:is|was|would be)\b|{_ANSWER}[^.\n]{{0,60}}[\"”'] (?:is"
+    rf"|was) (?:wrong|false|incorrect|not)\b"
     rf"|\b(?:wrong|false|incorrect|untrue|unlikely|a mistake) (?:that|to (?:say|think|believe))\b{_GAP}\b{_ANSWER}"
     # of another question
     rf"|\b(?:example|demonstration|previous \w{{1,20}}|last \w{{1,20}}),? (?:the )?{_ANSWER} (?:was|were)\b"
@@ -25,7 +27,8 @@ _NOT_MINE = re.compile(
 _IF = re.compile(r"(?i)\b(?:if|unless|had)\b")
 _WOULD = re.compile(rf"(?i)\b{_ANSWER} (?:would|could|might)\b")
 _ASKS = re.compile(
-    r"(?i)\W{0,9}(?:(?:so|but|and|now|then|hmm|well|or|wait),? ){0,3}(?:is|are|was|were|could|would|can|should|do|does|did|"
+    r"(?i)\W{0,9}(?:(?:so|but|and|now|then|hmm|well|or|wait),? ){0,3}(?:is|are|was|were|could|would|can|should"
+    r"|do|does|did|"
     r"how|why|what|which|who|when|where|will|might)\b"
 )
 _CLAUSE = re.compile(r"(?<=[.!?;\n])(?!\S)|(?=,? but\b)")
@@ -38,7 +41,8 @@ def asserted(text: str) -> str:
     """Return a text with `MASK` for each clause that speaks of an answer and does not give it as the writer's own.
 
     That is what is supposed ("if the answer were 12"), asked, said by others ("some say the answer is 12"), said before
-    ("I first thought the answer is 12") or denied ("I doubt that the answer is 12"). Takes time in proportion to length.
+    ("I first thought the answer is 12") or denied ("I doubt that the answer is 12"). Takes time in proportion to
+    length.
     """
     return "".join(_masked(clause) for clause in _CLAUSE.split(text))
 
@@ -58,8 +62,10 @@ _SAME = r"(?:that|this|it|the above|my answer)"
 _BAD = r"(?:not (?:right|correct|true|it)|wrong|incorrect|false|a mistake|an error|nonsense)"
 _TAKEN_BACK = re.compile(
     r"(?i)[^.!?\n]{0,120}[.!?,;\s–—-]{1,20}(?:(?:no|wait|hmm|oh|oops|actually|sorry|hold on)\b[,.!: ]{0,4}){0,4}"
-    rf"(?:(?:scratch|forget|ignore|disregard|strike) (?:that|this|it)|never ?mind|I (?:was wrong|made an? \w+|take (?:that|it) back)"
-    rf"|{_SAME}(?:'s| is| was| can't be| cannot be| must be| looks| seems) {_BAD}\b|{_SAME} (?:isn't|is not|wasn't)(?= ?[.!\n]|$)"
+    rf"(?:(?:scratch|forget|ignore|disregard|strike) (?:that|this|it)|never ?mind|I (?:was wrong|made an? \w+"
+    rf"|take (?:that|it) back)"
+    rf"|{_SAME}(?:'s| is| was| can't be| cannot be| must be| looks| seems) {_BAD}\b|{_SAME} (?:isn't|is not"
+    rf"|wasn't)(?= ?[.!\n]|$)"
     rf"|{_SAME} (?:isn't|can't be|cannot be|wasn't) (?:right|correct|true)\b)"
 )
 
@@ -74,16 +80,19 @@ def taken_back(after: str) -> bool:
 _WRONG = r"(?:wrong|incorrect|bad|buggy|broken|faulty|flawed|invalid|erroneous|naive|mistaken)"
 _THING = r"(?:version|code|example|solution|implementation|way|approach|attempt|program|function|answer|one|call)"
 _STRESSES = re.compile(
-    r"(?i)(?<!not )(?<!n't )(?<!not the )\b(?:fix(?:es|ed)|correct(?:s|ed|ion|ly)?|right|proper(?:ly)?|repair\w*|improve[sd]?|avoids|avoided|"
+    r"(?i)(?<!not )(?<!n't )(?<!not the )\b(?:fix(?:es|ed)|correct(?:s|ed|ion|ly)?|right|proper(?:ly)?"
+    r"|repair\w*|improve[sd]?|avoids|avoided|"
     r"prevents?|instead(?! of)|without|avoid(?= \w+,)|rather than \w+)\b"
 )
 _REJECTS = re.compile(
     # "Don't do this", "what not to do", "you should not use"
     r"(?i)(?:^\W{0,9}|\byou |\bone |\b(?:should|must) |\bto )(?:please )?(?:do not|don't|never|not|not to|avoid)\b"
     r"(?: to)? (?:do|write|use|be|try|code|implement|define|call|run|it|this|the following|like this)\b"
-    r"|\bnot to do\b|(?:^|\W)(?:don'ts?|do not|nor|avoid|to avoid)[\W_]{0,9}$|^\W{0,9}avoid (?:this|the following|writing|doing)\b"
+    r"|\bnot to do\b|(?:^|\W)(?:don'ts?|do not|nor|avoid|to avoid)[\W_]{0,9}$|^\W{0,9}avoid (?:this"
+    r"|the following|writing|doing)\b"
     r"|^\W{0,9}(?:instead of|unlike|rather than|before|if you (?:write|use|do|try))\b[^,]{0,80}$|[❌✗✘🚫👎]"
-    rf"|\b{_WRONG}\b\W{{0,3}}(?:\w+ ){{0,2}}(?:{_THING}\b[^,;]{{0,40}}|\W{{0,9}}$|because\b.{{0,60}})|\bwould be {_WRONG}\b"
+    rf"|\b{_WRONG}\b\W{{0,3}}(?:\w+ ){{0,2}}(?:{_THING}\b[^,;]{{0,40}}|\W{{0,9}}$|because\b.{{0,60}})"
+    rf"|\bwould be {_WRONG}\b"
     r"|(?:\bnot|n't) (?:\w+ ){0,2}(?:correct|right|work|pass|the same as|valid|run)\b"
     r"|\bfails?\b|\bhas an? (?:bug|error|mistake)\b|\bgoes wrong\b|\b(?:mistakes?|pitfalls?|anti-?patterns?)\b"
     r"|\b(?:earlier|previous|original|old) (?:\W?\w+\W? )?(?:draft|attempt|version|code|try)\b"
@@ -120,7 +129,8 @@ def _plain(text: str) -> str:
 
 
 _COMMENT_REJECTS = re.compile(
-    rf"(?i)#\s{{0,4}}(?:[❌✗✘🚫👎]|(?:(?:this|that) (?:is|would be) )?{_WRONG}\b(?!\w)|(?:do not|don't|never) (?:do|use|write)\b)"
+    rf"(?i)#\s{{0,4}}(?:[❌✗✘🚫👎]|(?:(?:this|that) (?:is|would be) )?{_WRONG}\b(?!\w)|(?:do not|don't"
+    rf"|never) (?:do|use|write)\b)"
 )
 
 
@@ -130,6 +140,6 @@ def comment_rejects(comment: str) -> bool:
 
 
 def complete(text: str) -> str:
-    """Return what of a reply that the length limit ended is surely whole, up to its last sentence or line, and `MASK`."""
+    """Return what of a reply that was cut is surely whole: up to its last sentence or line, then `MASK`."""
     ends = [match.end() for match in re.finditer(r"\n|[.!?](?=\s)", text)]
     return f"{text[: ends[-1]] if ends else ''}\n{MASK}"

@@ -1,7 +1,8 @@
 """How chat models are trained to write calls of tools, each rewritten as ``<tool_call>`` and JSON.
 
-Qwen and Hermes write just that. Llama writes ``<|python_tag|>`` before JSON or Python; Mistral ``[TOOL_CALLS]name[ARGS]``;
-Gemma ``<start_function_call>call:name{...}``; DeepSeek and Kimi a name between markers; GLM a name and ``<arg_key>`` tags;
+Qwen and Hermes write just that. Llama writes ``<|python_tag|>`` before JSON or Python, Mistral
+``[TOOL_CALLS]name[ARGS]``, Gemma ``<start_function_call>call:name{...}``; DeepSeek and Kimi a name between markers, GLM
+a name and ``<arg_key>`` tags,
 gpt-oss a message to a recipient; Command-R, Phi, Granite and others JSON between markers. What a tool answered is left
 out: a reply invents it.
 """
@@ -22,10 +23,13 @@ _RESULTS = re.compile(
     r"|\[TOOL_RESULTS\].*?(?:\[/TOOL_RESULTS\]|\Z)|```tool_outputs?\b.*?(?:```|\Z)"
     rf"|<{_BAR}tool{_JOINT}outputs?{_JOINT}begin{_BAR}>.*?(?:<{_BAR}tool{_JOINT}outputs{_JOINT}end{_BAR}>|\Z)"
     r"|<start_function_response>.*?(?:<end_function_response>|\Z)|<\|(?:observation|tool_response>|START_TOOL_RESULT\|>).*"
-    r"|(?:^|(?<=\n))[ \t>#*_`•-]{0,12}(?i:observations?)[ \t]?\d{0,3}[*_ \t]{0,4}[:：][ \t*]*(?:\n[ \t]*)?(?:```.*?(?:```|\Z)|[^\n]*)",
+    r"|(?:^|(?<=\n))[ \t>#*_`•-]{0,12}(?i:observations?)[ \t]?\d{0,3}[*_ \t]{0,4}[:：][ \t*]*"
+    r"(?:\n[ \t]*)?(?:```.*?(?:```|\Z)|[^\n]*)",
     re.DOTALL,
 )
-_MARKS = re.compile(r"<\|(?:python_tag|python_start|python_end|tool_call_start|tool_call_end)\|>|<end_function_call>|<tool_call\|>")
+_MARKS = re.compile(
+    r"<\|(?:python_tag|python_start|python_end|tool_call_start|tool_call_end)\|>|<end_function_call>|<tool_call\|>"
+)
 _NAMED = re.compile(
     rf"(?:\[TOOL_CALLS\]|<{_BAR}tool{_JOINT}call{_JOINT}begin{_BAR}>(?:function<{_BAR}tool{_JOINT}sep{_BAR}>)?"
     r"|<tool_call>|<start_function_call>call:|<\|tool_call>call:|\A(?=\s*\w+_))"
@@ -73,7 +77,12 @@ def plainly(text: str) -> str:
         stop = match.end()
         while shown[stop : stop + 1] == "\0":
             stop += 1
-        parts += [text[end : match.start()], "\n<tool_call>", _call(match["name"], text[match.end() : stop]), "</tool_call>\n"]
+        parts += [
+            text[end : match.start()],
+            "\n<tool_call>",
+            _call(match["name"], text[match.end() : stop]),
+            "</tool_call>\n",
+        ]
         end = stop
     return "".join([*parts, text[end:]])
 

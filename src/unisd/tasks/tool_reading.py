@@ -36,7 +36,8 @@ def extract_calls(text: str, cut: bool = False, warned: bool = False) -> list[Ca
 
     *Every* action of the answer counts, also one that follows an invented ``Observation:``, and a repeated one: several
     calls, even equal ones, can be asked for, and none is ever answered here. What an observation or a tool's response
-    quotes is none, nor is what the writer warns of or takes back. The answer ends at ``Final Answer:``, at a chat marker,
+    quotes is none, nor is what the writer warns of or takes back. The answer ends at ``Final Answer:``, at a chat
+    marker,
     and where a further ``Question:`` begins. What a reasoning model thinks does not count. ``cut`` says that the length
     limit ended the output: where it ended a call, there is no answer. ``warned`` says that
     calls that the writer calls wrong are wanted, too.
@@ -46,7 +47,12 @@ def extract_calls(text: str, cut: bool = False, warned: bool = False) -> list[Ca
     text = plainly(text.replace(CUT, "")) + CUT * cut
     for turn in turns(text, QUESTIONS, masked=masked):
         try:
-            if calls := _react_calls(turn, warned) or _tagged_calls(turn) or _python_calls(turn) or _json_calls(turn, warned):
+            if (
+                calls := _react_calls(turn, warned)
+                or _tagged_calls(turn)
+                or _python_calls(turn)
+                or _json_calls(turn, warned)
+            ):
                 return calls
         except _CutError:
             return None

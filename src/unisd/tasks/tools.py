@@ -217,7 +217,9 @@ def negative(example: Example, request: NegativeRequest, text: str) -> str | Non
     calls = extract_calls(text, warned=True)
     if calls is None or any(call.name not in example.fields["tools"] or "" in call.arguments for call in calls):
         return None
-    if grade_calls(example, notation(calls)).correct or any(_alike(calls, variant) for variant in _variants(gold_calls(example))):
+    if grade_calls(example, notation(calls)).correct or any(
+        _alike(calls, variant) for variant in _variants(gold_calls(example))
+    ):
         return None
     return demonstration(calls, example.fields["format"])
 

@@ -34,7 +34,7 @@ _RECIPIENT = re.compile(r"\bto=(?:functions\.)?([\w.-]{1,100})")
 
 
 def messages(text: str) -> str:
-    """Return a reply in the harmony format as other models write: thoughts and calls of tools in tags, other texts plain.
+    """Return a reply in the harmony format as other models write: thoughts and calls in tags, other texts plain.
 
     What tools answer is left out. A reply in another format comes back as it is.
     """
@@ -112,10 +112,12 @@ def turns(
     yield from _said(parts[reply][1], labels, masked, quoted or masked)
 
 
-def _said(
-    text: str, labels: str, masked: Callable[[str], str], quoted: Callable[[str], str]
-) -> Iterator[str]:
-    asked = re.compile(rf"(?im)^[ \t#*]{{0,9}}(?:{labels})[ \t*\d]{{0,8}}[:：]|^#{{1,4}} (?:{labels})[ \t\d]{{0,8}}$") if labels else None
+def _said(text: str, labels: str, masked: Callable[[str], str], quoted: Callable[[str], str]) -> Iterator[str]:
+    asked = (
+        re.compile(rf"(?im)^[ \t#*]{{0,9}}(?:{labels})[ \t*\d]{{0,8}}[:：]|^#{{1,4}} (?:{labels})[ \t\d]{{0,8}}$")
+        if labels
+        else None
+    )
     speaker = "assistant"
     found: list[tuple[bool, str]] = []
     for mark, piece in _cut(_MARK, text, masked):
