@@ -18,7 +18,10 @@ def ids(tokenizer, text):
         ("<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>2<|return|>", "Hm.|2"),
         ("<|channel|>final<|message|>2<|return|>", "|2"),
         ("<|channel|>analysis<|message|>Hm. It", "Hm. It|"),  # cut by the limit
-        ("<|channel|>commentary to=functions.f<|message|>{}<|call|>", "|{}"),
+        (
+            "<|channel|>commentary to=functions.f<|message|>{}<|call|>",
+            '|<tool_call>{"name": "f", "arguments": {}}</tool_call>',
+        ),
         ("<|channel|>analysis<|message|>a<|end|><|start|>assistant<|channel|>analysis<|message|>b<|end|>", "ab|"),
         ("plain 2", "|plain 2"),
     ],

@@ -76,7 +76,10 @@ def evaluate(
     # A thought that the prompt opens is shown from its start, so that it can be told from the answer.
     opened = [builder.opened(request.prompt_ids) for request in requests]
     texts = [mark + sampler.decode(done) for mark, done in zip(opened, written, strict=True)]
-    grades = _grades(task, [example for example, _ in asked], texts, progress and f"{progress}: grading", thoughts)
+    ends = [done.finished for done in written]
+    grades = _grades(
+        task, [example for example, _ in asked], texts, ends, progress and f"{progress}: grading", thoughts
+    )
     items = [
         _item(task, example, number, done, text, grade if fit else Grade(False, None, grade.scores, TOO_LONG))
         for (example, number), done, text, grade, fit in zip(asked, written, texts, grades, fits, strict=True)
@@ -106,10 +109,15 @@ def _fits(task: Task, requests: Sequence[Request], room: int, max_length: int | 
 
 
 def _grades(
-    task: Task, examples: Sequence[Example], texts: Sequence[str], progress: str | None, thoughts: Thoughts
+    task: Task,
+    examples: Sequence[Example],
+    texts: Sequence[str],
+    finished: Sequence[bool],
+    progress: str | None,
+    thoughts: Thoughts,
 ) -> list[Grade]:
     """Grade all answers; UniSDError where the grader fails, since a figure must not count that as wrong answers."""
-    grades = grade_all(task, examples, texts, progress, thoughts)
+    grades = grade_all(task, examples, texts, progress, thoughts, finished)
     if failed := [grade.note for grade in grades if grade.note.startswith(UNGRADED)]:
         raise UniSDError(
             f"{task.name}: {len(failed)} of {len(grades)} answers were {failed[0]}; repair it and evaluate again"
@@ -126,8 +134,8 @@ def regrade(task: Task, evaluation: Evaluation, thoughts: Thoughts = "cut") -> E
     if evaluation.task != task.name:
         raise UsageError(f"the answers are of the task {evaluation.task}, not of {task.name}; name the right task")
     asked = [item for item in evaluation.items if item.note != TOO_LONG]
-    texts = [item.output for item in asked]
-    grades = iter(_grades(task, [item.example() for item in asked], texts, None, thoughts))
+    texts, ends = [item.output for item in asked], [item.finished for item in asked]
+    grades = iter(_grades(task, [item.example() for item in asked], texts, ends, None, thoughts))
     items = [item if item.note == TOO_LONG else item.graded(next(grades)) for item in evaluation.items]
     return Evaluation(evaluation.task, evaluation.metric, items)
 

@@ -1,25 +1,19 @@
 """Marks of thoughts in prompts and in what was written: what tells them from the reply."""
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
-from unisd.tasks.turns import THOUGHT
+from unisd.tasks.turns import THOUGHT, messages
 
 END = 32
 """Tokens at the end of a prompt among which the mark of a thought is looked for."""
-
-# A message of the harmony format (gpt-oss): its channel, its text, and what ends it.
-_MESSAGE = re.compile(
-    r"<\|channel\|>\s*(\w*)(?:(?!<\|message\|>).){0,200}<\|message\|>(.*?)(<\|(?:end|return|call)\|>|(?=<\|start\|>)|\Z)",
-    re.DOTALL,
-)
 
 
 def readable(tokenizer: Any, ids: Sequence[int]) -> str:
     """Return the text of a completion without special tokens, but for those that mark thoughts.
 
-    What stands in an analysis channel (harmony format) comes as ``<think>…</think>``.
+    What stands in an analysis channel (harmony format) comes as ``<think>…</think>``, and a message to a tool as
+    ``<tool_call>…</tool_call>``.
     """
     plain = str(tokenizer.decode(ids, skip_special_tokens=True))
     special = {int(token): str(tokenizer.decode([token])) for token in {*ids} & {*tokenizer.all_special_ids}}
@@ -28,14 +22,10 @@ def readable(tokenizer: Any, ids: Sequence[int]) -> str:
         return plain
     text = str(tokenizer.decode(ids, skip_special_tokens=False))
     if channels:
-        text = "".join(_in_marks(*found) for found in _MESSAGE.findall(text)) or text
+        text = messages(text)
     for name in special.values():
         text = text if THOUGHT.fullmatch(name) else text.replace(name, "")
     return text
-
-
-def _in_marks(channel: str, text: str, end: str) -> str:
-    return text if channel != "analysis" else f"<think>{text}</think>" if end else f"<think>{text}"
 
 
 def last_mark(text: str) -> str:

@@ -78,7 +78,11 @@ class Task(ABC):
 
     @abstractmethod
     def grade(self, example: Example, text: str) -> Grade:
-        """Grade one output. Never raises, whatever ``text`` holds."""
+        """Grade one output. Never raises, whatever ``text`` holds.
+
+        A grader with a parameter ``cut: bool = False`` is told whether the length limit ended the output; what may have
+        gone on should then not be read as an answer.
+        """
 
     def gold(self, example: Example) -> str | None:
         """Return a right answer in the format that the prompt asks for; None where the item has none."""

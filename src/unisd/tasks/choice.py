@@ -90,12 +90,14 @@ def choice_example(
     )
 
 
-def grade_choice(example: Example, text: str) -> Grade:
+def grade_choice(example: Example, text: str, cut: bool = False) -> Grade:
     """Grade one output by the letter that a person would read in it (`extract_choice`). Never raises.
 
-    An echo of the prompt is no answer: its options and its lecture may hold letters in brackets.
+    An echo of the prompt is no answer: its options and its lecture may hold letters in brackets. ``cut`` says that the
+    length limit ended the output.
     """
-    parsed = extract_choice(text.replace(example.prompt, "\n"), example.fields["letters"], example.fields["options"])
+    said = text.replace(example.prompt, "\n")
+    parsed = extract_choice(said, example.fields["letters"], example.fields["options"], cut)
     return Grade(correct=parsed == example.answer, parsed=parsed)
 
 

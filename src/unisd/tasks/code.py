@@ -166,19 +166,22 @@ class CodeTask(Task):
     metric = "pass@1"
     runs_programs = True
 
-    def program(self, example: Example, text: str) -> str | None:
-        """Return the program that an output holds, ready to be tested; None if there is none."""
-        return extract_code(text, [example.fields["name"]])
+    def program(self, example: Example, text: str, cut: bool = False) -> str | None:
+        """Return the program that an output holds, ready to be tested; None if there is none.
 
-    def grade(self, example: Example, text: str) -> Grade:
+        ``cut`` says that the length limit ended the output.
+        """
+        return extract_code(text, [example.fields["name"]], cut)
+
+    def grade(self, example: Example, text: str, cut: bool = False) -> Grade:
         """Run the program of one output against the tests; ``note`` says why it fails, or whether it had a say itself.
 
-        No text makes it raise.
+        No text makes it raise. ``cut`` says that the length limit ended it.
 
         Raises:
             UniSDError: this machine has no sandbox.
         """
-        program = self.program(example, text)
+        program = self.program(example, text, cut)
         if program is None:
             return Grade(correct=False, parsed=None, note="no Python program in the output")
         outcome = run_tests(program, _tests(example))

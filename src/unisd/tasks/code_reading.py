@@ -5,43 +5,48 @@ import json
 import re
 import textwrap
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from unisd.tasks.python_source import Program, bound, defined, parse, stacked, without_examples
-from unisd.tasks.turns import turns
+from unisd.tasks.python_source import Program, bound, defined, parse, stacked, without_examples, without_refused
+from unisd.tasks.stance import rejected, rejects
+from unisd.tasks.turns import QUESTIONS, turns
 
 
-def extract_code(text: str, names: Sequence[str]) -> str | None:
+def extract_code(text: str, names: Sequence[str], cut: bool = False) -> str | None:
     """Read the program out of an output as a person would; None where there is none that Python can parse.
 
     Of the fenced blocks, then of the text between prose, the last one counts that defines one of ``names`` with a body;
     where none does, the last one that defines functions or classes of other names. Helpers and imports that it lacks
-    come from the other blocks. Left out are thoughts (``<think>``), turns after the first with a program, prompts
+    come from the other blocks. One that its writer calls wrong or warns of ("Don't do this:", "# wrong") counts only
+    where there is no other. Left out are thoughts (``<think>``), turns after the first with a program, prompts
     (``>>>``), tests and usage examples at module level, and what the length limit cut off; there is no program where it
-    cut the wanted function itself. Programs in tags and in JSON strings are found too.
+    cut the wanted function itself. Programs in tags and in JSON strings are found too. ``cut`` says that the length
+    limit ended the output: then the statement at its end, which may go on, is no part of the program.
 
     Never raises, and takes time in proportion to the length of ``text``.
     """
-    for turn in _turns(text):
-        if (program := _read_turn(turn, names)) is not None:
+    said = list(_turns(text))
+    for number, turn in enumerate(said, start=1):
+        if (program := _read_turn(turn, names, cut=cut and number == len(said))) is not None:
             return program
     return None
 
 
-def blocks(text: str) -> Iterator[str]:
+def blocks(text: str, cut: bool = False) -> Iterator[str]:
     """Yield the contents of all fenced blocks of an output, the text between them, and its parts; as they stand.
 
-    For tasks whose answers need not be whole programs. Thoughts and other turns are left out.
+    For tasks whose answers need not be whole programs. Thoughts and other turns are left out, and so is the block that
+    the length limit ended where the output was ``cut``.
     """
-    for turn in _turns(text):
-        for block in _blocks(turn.split("\n")):
-            yield block.code
+    found = [block for turn in _turns(text) for block in _blocks(turn.split("\n"))]
+    yield from (block.code for block in (found[:-1] if cut else found))
 
 
 # From the output to blocks
 
 _FENCE = re.compile(r"`{3,}|~{3,}")
+_CLOSED = re.compile(r"^[ \t]{0,9}(`{3,}|~{3,}).*?(?:^[ \t]{0,9}\1|\Z)", re.DOTALL | re.MULTILINE)
 _TAG = re.compile(r"[ \t]*\{?\.?[\w.+#-]{1,20}\}?[ \t]*")
 _LANGUAGE = re.compile(r"(?i)[ \t]*(?:python|py)[\d.]{0,4}:?(?=[ \t]|\Z)")
 _STATEMENT = re.compile(
@@ -67,7 +72,16 @@ class _Block:
 
 def _turns(text: str) -> Iterator[str]:
     text = text.replace("<|python_tag|>", "\n").replace("\0", "").replace("\ufeff", "")
-    return turns(text, labels="")
+    return turns(text, QUESTIONS, quoted=_after_blocks)
+
+
+def _after_blocks(text: str) -> str:
+    """Return a text with null characters for its blocks and what stands before: a label in a program ends no turn."""
+    parts, end = [], 0
+    for match in _CLOSED.finditer(text):
+        parts += [text[end : match.start()] if end else "\0" * match.start(), "\0" * (match.end() - match.start())]
+        end = match.end()
+    return "".join(parts) + (text[end:] if end else "\0" * len(text))
 
 
 def _blocks(lines: Sequence[str]) -> list[_Block]:
@@ -114,10 +128,10 @@ def _without_tag(info: str) -> str:
     return "" if _TAG.fullmatch(info) or not _STATEMENT.match(info.lstrip()) else info.lstrip()
 
 
-def _read_turn(text: str, names: Sequence[str], nested: bool = False) -> str | None:
-    if (program := _choose(text, names)) is not None:
+def _read_turn(text: str, names: Sequence[str], nested: bool = False, cut: bool = False) -> str | None:
+    if (program := _choose(text, names, cut)) is not None:
         return program
-    if _ELEMENT.search(text) and (program := _choose(html.unescape(_ELEMENT.sub("\n", text)), names)) is not None:
+    if _ELEMENT.search(text) and (program := _choose(html.unescape(_ELEMENT.sub("\n", text)), names, cut)) is not None:
         return program
     if not nested:
         for inner in [*_strings_in_json(text), *_INLINE.findall(text)]:
@@ -148,17 +162,21 @@ def _strings_in_json(text: str) -> list[str]:
 # From blocks to a program
 
 
-def _choose(text: str, names: Sequence[str]) -> str | None:
+def _choose(text: str, names: Sequence[str], cut: bool) -> str | None:
     """Return the program that a text means, with what it needs of the other ones; None if no block is a program."""
     lines = text.split("\n")
     found = _blocks(lines)
+    if cut and found:
+        written = found[-1].code.split("\n")
+        found[-1] = replace(found[-1], code="\n".join(written[: _groups(written)[-1][0]]))
     programs = [program for place in range(len(found)) if (program := _program(lines, found, place, names))]
     wanted = [n for n, program in enumerate(programs) if any(defined(program.tree, name) for name in names)]
     others = [n for n, p in enumerate(programs) if p.defines and p.defines.isdisjoint(names)]
-    for group in (wanted, others):
-        if group:
-            fenced = [n for n in group if programs[n].fenced]
-            return _joined((fenced or group)[-1], programs, names)
+    for group in (wanted,) if cut else (wanted, others):
+        # Behind a cut there was more to come: a better version, or the wanted function itself.
+        if meant := [n for n in group if not programs[n].refused] or ([] if cut else group):
+            fenced = [n for n in meant if programs[n].fenced]
+            return _joined((fenced or meant)[-1], programs, names)
     return None
 
 
@@ -170,7 +188,12 @@ def _program(lines: Sequence[str], found: Sequence[_Block], place: int, names: S
         start = block.span[0]
         for later in found[place + 1 : place + 5]:
             program = program or _read_block("\n".join(lines[start : later.span[1]]), names, cut=not later.closed)
-    return program and Program(program.source, program.tree, block.fenced)
+    if program is None:
+        return None
+    program = without_refused(program, names)
+    beside = ["" if not 0 <= n < len(found) or found[n].fenced else found[n].code for n in (place - 1, place + 1)]
+    refused = program.refused or (block.fenced and (rejects(beside[0]) or rejected(beside[1])))
+    return replace(program, fenced=block.fenced, refused=refused)
 
 
 def _read_block(code: str, names: Sequence[str], cut: bool) -> Program | None:
@@ -197,6 +220,7 @@ def _salvage(lines: Sequence[str], names: Sequence[str], cut: bool) -> Program |
     """
     groups = _groups(lines)
     kept: list[str] = []
+    warned: list[str] = []  # what the prose before it calls wrong
     broken: set[str] = set()
     place = 0
     while place < len(groups):
@@ -208,6 +232,8 @@ def _salvage(lines: Sequence[str], names: Sequence[str], cut: bool) -> Program |
         for further, (_, reach, _) in enumerate(groups[place - 1 : place + 5]):
             source = textwrap.dedent("\n".join(lines[start:reach]))
             if (tree := parse(source)) is not None:
+                prose = groups[place - 2] if place > 1 and not groups[place - 2][2] else (0, 0, False)
+                warned += [source] * rejects("\n".join(lines[prose[0] : prose[1]]))
                 kept.append(source)
                 place += further
                 break
@@ -215,6 +241,9 @@ def _salvage(lines: Sequence[str], names: Sequence[str], cut: bool) -> Program |
             last = not any(code for _, _, code in groups[place:])
             if (name := _DEFINES.match(lines[start].lstrip())) and not (cut and last):
                 broken.add(name[1] or name[2] or "")
+    right = parse("\n".join(source for source in kept if source not in warned)) if warned else None
+    if right is not None and any(defined(right, name) for name in names):
+        kept = [source for source in kept if source not in warned]
     source = "\n".join(kept)
     tree = parse(source)
     if tree is None or not tree.body or broken - bound(tree.body):

@@ -18,6 +18,7 @@ from unisd.tasks.exact_reading import (
     says_nothing,
 )
 from unisd.tasks.formulas import same
+from unisd.tasks.stance import complete
 
 KINDS = ("text", "number")
 """What an answer can be."""
@@ -92,15 +93,17 @@ def exact_example(
     return example
 
 
-def grade_exact(example: Example, text: str) -> Grade:
+def grade_exact(example: Example, text: str, cut: bool = False) -> Grade:
     """Grade one output by its number or text (`read_number`, `read_texts`). Never raises.
 
     A text is correct if it is equal to one of the accepted answers but for case, spaces, markup, surrounding quotes and
     a final stop; a number if it is equal to one of them up to the item's tolerance, however it is written (50% is 50 as
     well as 0.5). Where ``math-verify`` is installed (the extra ``math``), a formula in place of either is correct, too,
     if it has the same value: 1/2 for the text 0.5, \\sqrt{12} for 2\\sqrt{3}, 1+x for x+1. Percents are left out of it:
-    as a text, 50% is not 0.5.
+    as a text, 50% is not 0.5. ``cut`` says that the length limit ended the output: then only what whole lines and
+    sentences declare is read.
     """
+    text = complete(text) if cut else text
     if example.fields["kind"] == "number":
         number = read_number(text)
         if number is None:

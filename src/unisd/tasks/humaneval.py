@@ -56,13 +56,13 @@ class HumanEval(CodeTask):
         """Return the reference in the format that is asked for."""
         return f"```python\n{example.answer}\n```"
 
-    def program(self, example: Example, text: str) -> str | None:
+    def program(self, example: Example, text: str, cut: bool = False) -> str | None:
         """Return the program of an output behind the prompt's own imports and helpers; None if there is none."""
         name, stem = example.fields["name"], example.fields["stem"]
-        program = extract_code(text, [name])
+        program = extract_code(text, [name], cut)
         tree = parse(program) if program is not None else None
         if tree is None or not defined(tree, name):
-            for block in blocks(text):
+            for block in blocks(text, cut):
                 if (completed := _completed(stem, block, name)) is not None:
                     return completed
         if program is None:

@@ -1,5 +1,6 @@
 """Grading in bulk: programs run in parallel, for tasks whose grader starts one per answer."""
 
+import inspect
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,12 +25,21 @@ def graded(task: Task, call: Callable[..., T], *arguments: Iterable[Any]) -> Ite
         yield from pool.map(call, *arguments)
 
 
+def wants_cut(grade: Callable[..., Any]) -> bool:
+    """Say whether a grader takes ``cut``: whether the length limit ended an output."""
+    try:
+        return "cut" in inspect.signature(grade).parameters
+    except (TypeError, ValueError):  # a callable without a signature
+        return False
+
+
 def grade_all(
     task: Task,
     examples: Sequence[Example],
     texts: Sequence[str],
     progress: str | None = None,
     thoughts: Thoughts = "cut",
+    finished: Sequence[bool] | None = None,
 ) -> list[Grade]:
     """Grade one text per example, in order; programs run in parallel, one per core.
 
@@ -43,18 +53,28 @@ def grade_all(
         progress: the name of a progress bar for programs; None shows none.
         thoughts: cut: the thoughts that an answer begins with are not graded, and one that was never closed is no
             answer; keep: all of it is.
+        finished: whether the model ended each answer, for graders that want to know what the length limit cut; None:
+            it did.
     """
     if len(examples) != len(texts):
         raise ValueError(f"grade_all: {len(examples)} examples and {len(texts)} texts; give one text per example")
+    if finished is not None and len(finished) != len(texts):
+        raise ValueError(f"grade_all: {len(texts)} texts, but finished says so of {len(finished)}; give one for each")
 
-    def grade(example: Example, text: str) -> Grade:
+    told = wants_cut(task.grade)
+
+    def grade(example: Example, text: str, whole: bool) -> Grade:
+        cut = {"cut": True} if told and not whole else {}
         try:
-            return task.grade(example, graded_part(text, thoughts))
+            return task.grade(example, graded_part(text, thoughts), **cut)
         except Exception as error:  # it may be somebody else's code
             return Grade(False, None, note=f"{UNGRADED}{type(error).__name__}: {' '.join(str(error).split())}")
 
     from tqdm.auto import tqdm
 
     hidden = progress is None or not task.runs_programs
-    bar = tqdm(graded(task, grade, examples, texts), progress, len(texts), unit="program", leave=False, disable=hidden)
+    ends = [True] * len(texts) if finished is None else finished
+    bar = tqdm(
+        graded(task, grade, examples, texts, ends), progress, len(texts), unit="program", leave=False, disable=hidden
+    )
     return list(bar)

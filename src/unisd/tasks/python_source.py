@@ -10,8 +10,10 @@ import threading
 import tokenize
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+
+from unisd.tasks.stance import comment_rejects
 
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 _IMPORTS = (ast.Import, ast.ImportFrom)
@@ -37,6 +39,8 @@ class Program:
     source: str
     tree: ast.Module
     fenced: bool = True
+    refused: bool = False
+    """Whether its writer calls it wrong."""
 
     @cached_property
     def binds(self) -> set[str]:
@@ -94,6 +98,32 @@ def without_examples(program: Program, names: Sequence[str], elsewhere: Iterable
     lines = [line for number, line in enumerate(program.source.split("\n"), start=1) if number not in gone]
     source = "\n".join(lines).strip("\n") + "\n"
     return source if parse(source) is not None else program.source
+
+
+def without_refused(program: Program, names: Sequence[str]) -> Program:
+    """Return a program without those definitions of ``names`` that a comment above or in them calls wrong.
+
+    Where there is no other, the whole program is refused.
+    """
+    lines = program.source.split("\n")
+    places = []
+    for node in program.tree.body:
+        if isinstance(node, DEFINITIONS) and node.name in names:
+            first = _first_line(node) - 1
+            while first and lines[first - 1].lstrip().startswith("#"):
+                first -= 1
+            places.append(range(first, node.end_lineno or node.lineno))
+    bad = [place for place in places if any(map(comment_rejects, _comments(lines[place.start : place.stop])))]
+    if not bad or len(bad) == len(places):
+        return replace(program, refused=bool(bad))
+    dropped = {line for place in bad for line in place}
+    source = "\n".join(line for number, line in enumerate(lines) if number not in dropped)
+    tree = parse(source)
+    return program if tree is None else replace(program, source=source, tree=tree)
+
+
+def _comments(lines: Sequence[str]) -> Iterator[str]:
+    yield from (line[line.index("#") :] for line in lines if "#" in line)
 
 
 class _Examples:

@@ -2,14 +2,17 @@
 
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from string import ascii_uppercase
 
+from unisd.tasks.stance import asserted, complete, taken_back
 from unisd.tasks.turns import turns
 
 
-def extract_choice(text: str, letters: Sequence[str], options: Sequence[str] | None = None) -> str | None:
+def extract_choice(
+    text: str, letters: Sequence[str], options: Sequence[str] | None = None, cut: bool = False
+) -> str | None:
     """Read the chosen letter out of an output as a person would; None where a person could not say.
 
     In this order: an answer that is declared (``Answer: B``, ``the correct answer is (b)``, ``\\boxed{B}``,
@@ -18,12 +21,15 @@ def extract_choice(text: str, letters: Sequence[str], options: Sequence[str] | N
     a line that is an option's text; a letter in brackets or after "option" that ends a sentence. Not
     read: articles and pronouns, denied letters, several at once ("B or C"), letters that are no option, echoes of the
     options. Where an output goes on to ask and answer a further question, its first answer counts. Where a letter and
-    an option's text disagree the letter counts, since a letter is asked for.
+    an option's text disagree the letter counts, since a letter is asked for. Options that differ in case or markup only
+    are told apart by what is exactly one's text. What the writer does not stand by does not count
+    (:mod:`unisd.tasks.stance`), nor does what is taken back.
 
-    ``options`` are the options' texts, in the order of ``letters``; without them only letters are read. Never raises,
-    and takes time in proportion to the length of ``text``.
+    ``options`` are the options' texts, in the order of ``letters``; without them only letters are read. ``cut`` says
+    that the length limit ended the output: then only whole lines and sentences are read, and of these a declared answer
+    or a letter that the first line consists of. Never raises, and takes time in proportion to the length of ``text``.
     """
-    return ChoiceReader(letters, options).read(text)
+    return ChoiceReader(letters, options).read(text, cut)
 
 
 # The patterns below run on text that `_clean` has passed; each is bounded or anchored, so that no text makes it slow.
@@ -31,13 +37,15 @@ _W = "A-Za-z0-9À-ɏ"  # a word's characters; narrower than \w, for a letter may
 _NAME = r"(?i:option|choice|answer|letter) "
 _BOX = re.compile(r"\\f?boxed\s?\{|<(?:final[_ ]?)?answer>", re.IGNORECASE)
 _MARKUP = re.compile(
-    r"\\(?:text|math|mbox)[a-z]*\s?\{|\\[()\[\]]|\\(?=\s|$)|</?(?:[a-z|]|[A-Z]{2})[^<>\n]{0,60}>|[*`#$]|~~[^~\n]{0,60}~~"
+    r"\\(?:text|math|mbox)[a-z]*\s?\{|\\[()\[\]]|\\(?=\s|$)|</?(?:[a-z|]|[A-Z]{2})[^<>\n]{0,60}>|[*`#$]"
+    r"|~~[^~\n]{0,60}~~"
 )
 _LABEL = re.compile(
     rf"(?i)(?:(?<![{_W}])(?P<no>(?:wrong|incorrect|false|possible|another|worst) )?(?:answers?|ans|antwort|lösung|"
     r"réponse|reponse|respuesta|resposta|risposta|antwoord|svar|cevap|jawaban|odpowiedź|đáp án|ответ|الجواب|उत्तर|"
     r"(?:correct|right|best|final|true|(?:most|only) \w{1,15}|logical|likely|suitable|appropriate|remaining|my) "
-    r"(?:choice|option|selection|pick|solution|one)|(?:correct|right) letter|(?:choice|option)(?= (?:that|which) )|"
+    r"(?:guess|choice|option|selection|pick|solution|one)|(?:correct|right) letter|(?:choice|option)(?= (?:that"
+    r"|which) )|"
     r"(?<=\n)(?:(?:choice|option|selection|solution|conclusion)(?=:)|a(?=:.{0,400}\n(?!\s?\(?b\b))))"
     r"|答案|答え|回答|正解|정답|답)"
     # "answer to the question", "answer that fits best", "answer (letter)"
@@ -48,12 +56,13 @@ _LABEL = re.compile(
     r"|(?P<soft>'s| ?(?:是|为|は|는|은)| (?:is|was|ist|est|es|è|é|är|er|(?:(?:would|should|must|will|has to|have to) )+"
     rf"be)(?![{_W}])))"
     # or a correction, which counts once there is something to correct
-    r"|(?<=[.!?;,(—–\n-])(?P<fix> ?(?:(?:hmm|oh|oops) )?(?:no|wait|actually|sorry|correction|i meant?|make that|"
+    r"|(?<=[.!?;,(—–\n-])(?P<fix> ?(?:(?:hmm|oh|oops) )?(?:no|wait|actually|sorry|correction|edit|i meant?|make that|"
     r"on second thought|let me correct (?:that|this|it|myself))\b)"
 )
 _FILL = re.compile(
     r"(?i)(?:[^\w\n]|选项|(?:option|choice|answer|letter|number|the|correct|best|right|final|most|likely|probably|indeed|"
-    r"clearly|therefore|thus|so|is|it's|it|this|that's|that|be|would|should|must|could|might|may|just|choose|pick|select|think|believe|"
+    r"clearly|therefore|thus|so|is|it's|it|this|that's|that|be|would|should|must|could|might|may|just|choose"
+    r"|pick|select|think|believe|"
     rf"guess|say|with|go|going|i'd|i'll|i'm|i(?= [a-z])|actually|wait|no|die|der|das|la|le|el|lettre|letra)(?![{_W}]))*"
 )
 _HEDGED = re.compile(r"(?i)\b(?:could|might|may)\b")
@@ -61,15 +70,19 @@ _BUT = re.compile(
     r"(?i)[^.!?\n]{0,60}?\bbut\b[^.!?\n]{0,30}?\b(?:think|believe|guess|say|likely|probably|go with|choose|pick)\b"
 )
 _NOT = re.compile(r"(?:not|isn't|never|neither)\b", re.IGNORECASE)
-_LETTER = re.compile(rf"([A-Za-z])(?!['’-]?[{_W}])")
+_LETTER = re.compile(rf"([A-Za-z])(?!['’-]?[{_W}]|[+])")
 _GOES_ON = r"(?:is|was|isn't|because|since|as|would|and|n?or|but|due|seems|makes|fits|works|over|rather|not)\b"
 _WORDLIKE = re.compile(rf" (?!{_GOES_ON})[{_W}]")
 _ENDED = re.compile(rf"""(?m)["'”)\]]*(?: ?$| ?[^{_W} ]| (?:because|since|as|due|over|rather|not)\b)""")
 _OTHER = re.compile(
-    rf"""(?i)["')\]]* ?(?:,|,? ?(?P<or>\b(?:or|and|oder|ou|und|et|o|y|и|или)\b|[/&])) ?(?:{_NAME})?["'(\[]*"""
+    rf"""(?i)["')\]]* ?(?:,|,? ?(?P<or>\b(?:or|and|oder|ou|und|et|o|y|и|или)\b|[/&])) ?"""
+    rf"""(?:(?:maybe|possibly|perhaps|even|also) )?(?:{_NAME})?["'(\[]*"""
     r"""(?P<letter>[A-Za-z])(?!\w)(?P<end>["')\]]*(?: ?$| ?[^\w ]| (?:or|and)\b))?"""
 )
-_REFUSED = re.compile(r"""["')\]]* (?:isn't|wasn't|(?:is|was) (?:\w+ )?(?:not|wrong|incorrect|false|unlikely))\b""")
+_REFUSED = re.compile(
+    r"""["')\]]*(?: ?[-–—:] ?(?:wrong|incorrect|false|no|not)\b"""
+    r"""| (?:isn't|wasn't|(?:is|was) (?:\w+ )?(?:not|wrong|incorrect|false|unlikely))\b)"""
+)
 _MENTION = re.compile(
     rf"""(?<![{_W}'’-])(?P<mark>{_NAME}["'“(\[]?|["'“(\[](?=[A-Za-z]["'”)\]]))?["'“(\[]?(?P<letter>[A-Za-z])"""
     rf"""["'”)\]]?(?!['’-]?[{_W}])"""
@@ -103,17 +116,26 @@ class ChoiceReader:
 
     def __init__(self, letters: Sequence[str], options: Sequence[str] | None = None) -> None:
         self.letters = [letter.upper() for letter in letters]
-        self.texts = {letter: _bare(_clean(text)) for letter, text in zip(self.letters, options or (), strict=False)}
+        given = dict(zip(self.letters, options or (), strict=False))
+        self.texts = {letter: _bare(_clean(text)) for letter, text in given.items()}
+        self.exact = _Exact(given, self.texts)
 
-    def read(self, text: str) -> str | None:
-        """Return the letter, or None where the reply names none."""
-        for turn in map(_clean, turns(text)):
-            verdict = self._declared(f"\n{turn}\n")
+    def read(self, text: str, cut: bool = False) -> str | None:
+        """Return the letter, or None where the reply names none; ``cut`` where the length limit ended it."""
+        for turn in turns(complete(text) if cut else text):
+            said = asserted(self.exact.marked(turn))
+            verdict = self._declared(f"\n{said}\n")
+            lines = [line.strip() for line in said.split("\n") if line.strip()]
             if verdict is None:
-                verdict = self._undeclared([line.strip() for line in turn.split("\n") if line.strip()])
+                verdict = self._first(lines, text) if cut else self._undeclared(lines)
             if verdict is not None:
                 return verdict or None
         return None
+
+    def _first(self, lines: list[str], text: str) -> str | None:
+        """Return the letter that a first line consists of, unless a list of options begins with it."""
+        listed = _without_lists([line for line in _clean(text).split("\n") if line.strip()])
+        return self._lone(lines[0]) if lines and lines[0] in [line.strip() for line in listed] else None
 
     def spoken_of(self, text: str) -> set[str]:
         """Return the options that a text names, by a letter it does not deny or by text (of two nested the longer)."""
@@ -147,15 +169,19 @@ class ChoiceReader:
     def _declared(self, text: str) -> str | None:
         """Return the last conclusive declaration; "" where that names several options or none and ends the reading."""
         current: str | None = None
+        named, rest = list[str](), ""
         for match in _LABEL.finditer(text):
             if match["no"] or (match["fix"] and current is None):
                 continue
             filled = [line for line in text[match.end() : match.end() + 400].split("\n") if re.search(r"\w", line)]
             letter, holds = self._value(*[*filled, "", ""][:2])
             if holds and not (letter == "" and match["soft"]):
-                current = letter
+                current, rest = letter, text[match.end() : match.end() + 400]
+                named += [letter] if letter else []
             elif letter == current:
                 current = None
+        if current and (taken_back(rest.lstrip()) or (len(named) > 2 and named == self.letters)):
+            return ""  # or each option, one behind the other
         return current
 
     def _value(self, line: str, following: str) -> tuple[str | None, bool]:
@@ -222,7 +248,9 @@ class ChoiceReader:
             letter = match["letter"]
             if letter.upper() not in self.letters or _DENIED.search(text, max(0, match.start() - 60), match.start()):
                 continue
-            if match["mark"] or (letter.isupper() and not _is_word(letter, text, match.end())):
+            # "So I" goes on.
+            unfinished = letter == "I" and text[match.end() : match.end() + 1] in ("", "\n")
+            if match["mark"] or (letter.isupper() and not unfinished and not _is_word(letter, text, match.end())):
                 yield letter.upper(), match
 
     def _marked(self, text: str) -> str | None:
@@ -238,10 +266,44 @@ class ChoiceReader:
         for letter, text in self.texts.items():
             stem = _LEAD_WORDS.sub("", text)
             begins = stripped.startswith(stem) and (stripped == stem if whole else _REASON.match(stripped, len(stem)))
+            begins = begins and not _REFUSED.match(stripped, len(stem))
             if begins and not _LONE.fullmatch(stem):
                 fits[letter] = (said == text, len(stem))
         found = [letter for letter, fit in fits.items() if fit == max(fits.values())]
         return found[0] if len(found) == 1 else None
+
+
+class _Exact:
+    """Tells apart the options that are equal but for case, quotes and markup."""
+
+    def __init__(self, given: Mapping[str, str], bare: dict[str, str]) -> None:
+        self.raw: dict[str, str] = {}
+        self.cased: dict[str, str] = {}
+        clashes = [letter for letter in given if list(bare.values()).count(bare[letter]) > 1]
+        cased = {letter: _clean(given[letter]).strip() for letter in clashes}
+        for number, letter in enumerate(clashes):
+            sign = chr(_SIGN + number)  # a word that no option has and that every step keeps
+            if list(cased.values()).count(cased[letter]) == 1:
+                self.cased[cased[letter]] = sign
+            elif [given[other].strip() for other in clashes].count(given[letter].strip()) == 1:
+                self.raw[given[letter].strip()] = sign
+            else:
+                continue
+            bare[letter] = sign
+
+    def marked(self, turn: str) -> str:
+        """Return a turn, cleaned, with a sign in place of each text that is exactly one option's."""
+        return _signed(_clean(_signed(turn, self.raw, r"[\w*_`\"'“”]")), self.cased, r"\w")
+
+
+_SIGN = 0xA500
+
+
+def _signed(text: str, signs: Mapping[str, str], beside: str) -> str:
+    if not signs:
+        return text
+    longest = "|".join(map(re.escape, sorted(signs, key=len, reverse=True)))
+    return re.sub(rf"(?<!{beside})(?:{longest})(?!{beside})", lambda match: signs[match[0]], text)
 
 
 def words(text: str) -> set[str]:

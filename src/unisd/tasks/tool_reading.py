@@ -1,12 +1,14 @@
 """Reading the calls of tools out of an output, as a person would."""
 
 import contextlib
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from unisd.tasks.lenient_json import CUT, OPENS, UnreadableError, members_at, value_at
+from unisd.tasks.stance import rejected, rejects, taken_back
+from unisd.tasks.tool_notations import masked, plainly
 from unisd.tasks.turns import QUESTIONS, turns
 
 
@@ -21,43 +23,46 @@ class Call:
     """Of a gold call: an answer is right with and without it."""
 
 
-def extract_calls(text: str) -> list[Call] | None:
+def extract_calls(text: str, cut: bool = False, warned: bool = False) -> list[Call] | None:
     """Read the calls out of an output, in order, as a person would; None where there is none.
 
     Lines ``Action:`` with ``Action Input:`` come first; only an output without such a call is read as JSON (calls in
-    ``<tool_call>`` tags, else in code fences, else anywhere), after the notations that chat models are trained on:
-    ``<function=name>`` tags, and lines of calls as in Python, ``[name(key="value")]``. Labels may be numbered, in lower
-    case, in bold, or on one line; JSON may have single or typographic quotes, trailing commas, Python's words, bare
-    names as keys, and lack its last brackets; an input may also be lines ``key: value``. A missing input, or one that
-    says "none", is {}. An action in prose ("Action: I will search") is no call. Labels, fences, and markers inside a
-    JSON object that can be read are part of its texts.
+    ``<tool_call>`` tags, else in code fences, else anywhere), after the notations that chat models are trained on
+    (:mod:`unisd.tasks.tool_notations`): ``<function=name>`` tags, and lines of calls as in Python,
+    ``[name(key="value")]``. Labels may be numbered, in lower case, in bold, or on one line; JSON may be written as
+    :mod:`unisd.tasks.lenient_json` says; an input may also be lines ``key: value``. A missing input, or one that says
+    "none", is {}. An action in prose ("Action: I will search") is no call. Labels, fences, and markers inside a JSON
+    object that can be read are part of its texts.
 
     *Every* action of the answer counts, also one that follows an invented ``Observation:``, and a repeated one: several
-    calls, even equal ones, can be asked for, and none is ever answered here. The answer ends at ``Final Answer:``, at a
-    chat marker, and where a further ``Question:`` begins. What a reasoning model thinks does not count.
+    calls, even equal ones, can be asked for, and none is ever answered here. What an observation or a tool's response
+    quotes is none, nor is what the writer warns of or takes back. The answer ends at ``Final Answer:``, at a chat
+    marker,
+    and where a further ``Question:`` begins. What a reasoning model thinks does not count. ``cut`` says that the length
+    limit ended the output: where it ended a call, there is no answer. ``warned`` says that
+    calls that the writer calls wrong are wanted, too.
 
     Never raises, and takes time in proportion to the length of ``text``.
     """
-    for turn in turns(text, QUESTIONS, masked=_masked):
-        if calls := _react_calls(turn) or _tagged_calls(turn) or _python_calls(turn) or _json_calls(turn):
-            return calls
+    text = plainly(text.replace(CUT, "")) + CUT * cut
+    for turn in turns(text, QUESTIONS, masked=masked):
+        try:
+            if (
+                calls := _react_calls(turn, warned)
+                or _tagged_calls(turn)
+                or _python_calls(turn)
+                or _json_calls(turn, warned)
+            ):
+                return calls
+        except _CutError:
+            return None
         if not turn.rstrip().endswith("Begin!"):  # what comes before the answer can only be the echo of a prompt
             return None
     return None
 
 
-def _masked(text: str) -> str:
-    """Return a text in which null characters stand for its JSON objects, so that no markup is found in their texts."""
-    parts, at, end = [], 0, 0
-    while (at := text.find("{", at)) >= 0:
-        try:
-            start, at = at, _value(text, at)[1]
-        except _UnreadableError as error:
-            at = max(error.at, at + 1)
-            continue
-        parts += [text[end:start], "\x00" * (at - start)]
-        end = at
-    return "".join([*parts, text[end:]])
+class _CutError(Exception):
+    """The length limit ended a call."""
 
 
 # The patterns below are bounded or anchored, so that no text makes them slow.
@@ -66,7 +71,7 @@ _INPUT = r"action[ \t]?#?\d{0,3}[ \t_-]?inputs?|inputs?|arguments?|parameters?"
 _LABEL = re.compile(
     rf"(?im)^{_MARKS}(?:(?:step[ \t]?)?\d{{1,3}}[.):]?[ \t]?)?{_MARKS}(?:(?P<input>{_INPUT})|(?P<action>action)|"
     r"(?P<final>final[ \t_]?answer)|(?P<other>thoughts?|observations?))"
-    r"[ \t]?#?\d{0,3}[ \t]?[*_`]{0,3}[ \t]?[:：][*_`]{0,3}"
+    r"[ \t]?#?\d{0,3}[ \t]?[*_`]{0,3}[ \t]?[:：](?:(?!```)[*_`]){0,3}"
     # within a line only where both labels follow each other, for "Action:" is also a word
     r"|(?<=[\s.!?;,])(?:(?P<input2>action[ _]?input)|(?P<action2>(?-i:Action)))[*_`]{0,3}:[*_`]{0,3}"
     r"(?(action2)(?=[^\n:]{1,100}(?:\n[ \t*_`]{0,9})?\bAction[ _]?Input\b))"
@@ -87,11 +92,11 @@ _NO_INPUT = re.compile(
 )
 
 
-def _react_calls(text: str) -> list[Call]:
+def _react_calls(text: str, warned: bool) -> list[Call]:
     """Return the calls that lines name."""
     calls: list[Call] = []
     pending: Call | None = None  # an action whose input has not come yet
-    labels = list(_LABEL.finditer(_masked(text)))
+    labels = list(_LABEL.finditer(masked(text)))
     for label, following in zip(labels, [*labels[1:], None], strict=False):
         content = text[label.end() : following.start() if following else None]
         if label["final"]:
@@ -100,8 +105,13 @@ def _react_calls(text: str) -> list[Call]:
             calls += [pending] if pending else []
             whole, pending = _action(content)
             calls += whole
+            if CUT in content and not whole:
+                raise _CutError
         elif pending and not label["other"]:
-            calls.append(Call(pending.name, _arguments(content) or pending.arguments))
+            if CUT in content and "\0" not in masked(content):
+                raise _CutError
+            if warned or not taken_back(content):
+                calls.append(Call(pending.name, _arguments(content) or pending.arguments))
             pending = None
     return calls + ([pending] if pending else [])
 
@@ -127,8 +137,8 @@ def _unlabelled(after: str, rest: str) -> Mapping[str, Any]:
     after = after.lstrip("`\"'* ")
     if after.startswith("(") and not rest.strip("`\"'* ").startswith("()"):
         try:
-            return _members(after, 1, ")")[0]
-        except _UnreadableError:
+            return members_at(after, 1, ")")[0]
+        except UnreadableError:
             if "{" in rest:
                 return _arguments(after)
     elif _OBJECT.match(rest):
@@ -137,34 +147,34 @@ def _unlabelled(after: str, rest: str) -> Mapping[str, Any]:
     if _FENCED_OBJECT.match(below):
         return _arguments(below)
     try:
-        return _members(below, 0, "}")[0]
-    except _UnreadableError:
+        return members_at(below, 0, "}")[0]
+    except UnreadableError:
         return {}
 
 
 def _arguments(content: str) -> Mapping[str, Any]:
     """Read what follows ``Action Input:``."""
-    if fence := _FENCE.search(_masked(content)):
+    if fence := _FENCE.search(masked(content)):
         inside = content[fence.start(1) : fence.end(1)]
         content = inside if inside.strip() else content[: fence.start()]
     said = content.strip(" \t\n*`")
     if _NO_INPUT.fullmatch(said.partition("\n")[0].strip(" \t*`")):
         return {}
     if said[:1] == '"' and '\\"' in said:
-        with contextlib.suppress(_UnreadableError):
-            said = str(_value(said, 0)[0])  # an object in a JSON text
+        with contextlib.suppress(UnreadableError):
+            said = str(value_at(said, 0)[0])  # an object in a JSON text
     for start in dict.fromkeys((max(said.find("{"), 0), max(said.find("["), 0))):
         try:
-            value = _value(said, start)[0]
-        except _UnreadableError:
+            value = value_at(said, start)[0]
+        except UnreadableError:
             continue
         if isinstance(value, dict):
             return value
         if isinstance(value, list) and len(value) < 2 and all(isinstance(item, dict) for item in value):
             return value[0] if value else {}
     try:
-        return _members(said, 0, "}")[0]  # "a": 1, "b": 2 without its brackets
-    except _UnreadableError:
+        return members_at(said, 0, "}")[0]  # "a": 1, "b": 2 without its brackets
+    except UnreadableError:
         pass
     # An input begins on the label's line or on the next one; what comes later is prose.
     return _listed(said) or ({} if _PROSE.match(content) else {"": said})
@@ -190,8 +200,8 @@ def _listed(said: str) -> dict[str, Any]:
 
 def _json_or_text(text: str) -> Any:
     """Return the JSON value that a text is as a whole, else the text."""
-    with contextlib.suppress(_UnreadableError):
-        value, end = _value(text, 0)
+    with contextlib.suppress(UnreadableError):
+        value, end = value_at(text, 0)
         if end == len(text):
             return value
     return text
@@ -212,8 +222,10 @@ _PARAMETER = re.compile(
 def _tagged_calls(text: str) -> list[Call]:
     """Return calls like ``<function=name>{"key": "value"}</function>``, or with ``<parameter=key>`` tags inside."""
     calls = []
-    for match in _TAGGED.finditer(_masked(text)):
+    for match in _TAGGED.finditer(masked(text)):
         body = text[match.start("body") : match.end("body")]
+        if CUT in body and "\0" not in match["body"]:
+            raise _CutError
         given = {found[1]: _json_or_text(found[2].strip()) for found in _PARAMETER.finditer(body)}
         calls.append(Call(match["name"], given or _arguments(body)))
     return calls
@@ -229,58 +241,63 @@ _AFTER_CALL = re.compile(r"[ \t\])`]{0,9}(?:[,;]?[ \t]{0,9}(?:[\n<]|\Z)|[,;][ \t
 def _python_calls(text: str) -> list[Call]:
     """Return calls like ``[name(key="value"), other()]`` that stand alone on their lines; those in prose are none."""
     calls: list[Call] = []
-    masked, at = _masked(text), 0
+    shown, at = masked(text), 0
     end = -1  # of the call before
-    while match := _CALLED.search(masked, at):
+    while match := _CALLED.search(shown, at):
         at = match.end()
         if match["more"] and match.start() != end:
             continue
         try:
-            arguments, after = _members(text, at, ")")
-        except _UnreadableError as error:
+            arguments, after = members_at(text, at, ")")
+        except UnreadableError as error:
             at = max(error.at, at)
             continue
         if _AFTER_CALL.match(text, after):
-            calls.append(Call(match["name"], arguments))
+            calls.append(Call(match["name"].removesuffix(".call"), arguments))
             at = end = after
     return calls
 
 
 _NAME_KEYS = ("name", "action", "tool", "toolname", "function", "functionname", "api", "apiname", "actionname")
-_ARGUMENT_KEYS = (
-    "arguments",
-    "args",
-    "parameters",
-    "parameter",
-    "params",
-    "actioninput",
-    "input",
-    "toolinput",
-    "kwargs",
-)
+_ARGUMENT_KEY = re.compile(r"(?:tool|action|function|call)?(?:arguments?|args|parameters?|params|input|kwargs)")
 _LIST_KEYS = ("toolcalls", "toolcall", "functioncall", "functioncalls", "calls", "actions", "steps", "answer", "output")
 _ASIDE_KEYS = {"id", "type", "thought", "index"}
 
 
-def _json_calls(text: str) -> list[Call]:
+def _json_calls(text: str, warned: bool = False) -> list[Call]:
     """Return the calls that JSON values name."""
-    text = text[max(_masked(text).find("<tool_call>"), 0) :]
-    fences = _FENCE.finditer(_masked(text))
-    for part in ("\n".join(text[fence.start(1) : fence.end(1)] for fence in fences), text):
-        if calls := [call for value in _values(part) for call in _calls_in(value)]:
+    text = text[max(masked(text).find("<tool_call>"), 0) :]
+    fenced, end = [], 0
+    for fence in _FENCE.finditer(masked(text)):
+        fenced += [text[fence.start(1) : fence.end(1)]] * (warned or not rejects(text[end : fence.start()]))
+        end = fence.end()
+    for part in ("\n".join(fenced), text):
+        calls, end = list[Call](), 0
+        for value, start, after in _values(part):
+            if named := _calls_in(value):
+                before = part[max(end, start - 300) : start]
+                calls += named if warned or not (rejects(before) or rejected(part[after : after + 300])) else []
+            end = after
+        if calls:
             return calls
     return []
 
 
-def _values(text: str) -> Iterator[Any]:
-    """Yield the JSON objects and lists in a text; what is none is passed over."""
+def _values(text: str) -> Iterator[tuple[Any, int, int]]:
+    """Yield the JSON objects and lists in a text with their places; what is no JSON is passed over."""
     at = 0
-    while match := _OPENS.search(text, at):
+    while match := OPENS.search(text, at):
         try:
-            value, at = _value(text, match.start())
-            yield value
-        except _UnreadableError as error:
+            value, at = value_at(text, match.start())
+        except UnreadableError as error:
             at = max(error.at, match.end())
+            if text.endswith(CUT) and not _CLOSES.search(text, at):
+                raise _CutError from error
+            continue
+        yield value, match.start(), at
+
+
+_CLOSES = re.compile(r"[\]}]")
 
 
 def _calls_in(value: Any) -> list[Call]:
@@ -294,7 +311,7 @@ def _calls_in(value: Any) -> list[Call]:
         if key in keys and isinstance(value[keys[key]], dict | list) and (calls := _calls_in(value[keys[key]])):
             return calls
     named = next((key for key in _NAME_KEYS if key in keys and isinstance(value[keys[key]], str)), None)
-    given = next((key for key in _ARGUMENT_KEYS if key in keys), None)
+    given = next((key for key in keys if _ARGUMENT_KEY.fullmatch(key)), None)
     # {"name": "Paris", "year": 2024} are arguments, {"name": "getRandomCat"} is a call.
     if named is None or (given is None and named == "name" and not {"name", *_ASIDE_KEYS} >= keys.keys()):
         return []
@@ -302,103 +319,8 @@ def _calls_in(value: Any) -> list[Call]:
     if match is None or match["rest"] or match["name"].lower() in _NO_ACTION:
         return []
     arguments = value[keys[given]] if given else {}
+    if isinstance(arguments, dict) and arguments.get("type") == "object" and "properties" in arguments:
+        return []  # a tool's documentation
     if isinstance(arguments, str):
         arguments = _arguments(arguments)
     return [Call(match["name"], arguments if isinstance(arguments, dict) else {"": arguments} if arguments else {})]
-
-
-# A lenient reader of JSON: it reads what a person would, and tells where a value ends or cannot be read.
-
-
-class _UnreadableError(ValueError):
-    def __init__(self, at: int) -> None:
-        super().__init__(f"no JSON value at character {at}")
-        self.at = at
-
-
-_OPENS = re.compile(r"[\[{]")
-_SPACE = re.compile(r"\s*(?:(?://|#)[^\n]*\s*)*")
-_STRING = re.compile(r'"([^"\\]*(?:\\.[^"\\]*)*)"' + r"|'([^'\\]*(?:\\.[^'\\]*)*)'|“([^“”]*)”", re.DOTALL)
-_NUMBER = re.compile(r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?(?![\w.])")
-_WORD = re.compile(r"-?[A-Za-z_$][\w$-]*")
-_WORDS: dict[str, Any] = {"true": True, "false": False, "null": None, "none": None, "undefined": None}
-_WORDS |= {"nan": float("nan"), "infinity": float("inf"), "-infinity": float("-inf")}
-_DEEPEST = 40
-"""Levels of nesting that are read: far more than arguments have, far less than Python's recursion limit."""
-
-
-def _value(text: str, at: int, depth: int = 0) -> tuple[Any, int]:
-    """Return the value that begins at ``at`` and where it ends; _UnreadableError where there is none."""
-    at = _skip(text, at)
-    if depth > _DEEPEST:
-        raise _UnreadableError(at)
-    if text.startswith("{", at):
-        return _members(text, at + 1, "}", depth)
-    if text.startswith("[", at):
-        return _items(text, at + 1, depth)
-    if match := _STRING.match(text, at):
-        return _unescaped(match), match.end()
-    if match := _NUMBER.match(text, at):
-        try:
-            return (float if re.search("[.eE]", match[0]) else int)(match[0]), match.end()
-        except ValueError as error:  # Python reads integers of up to 4,300 digits
-            raise _UnreadableError(match.end()) from error
-    if (match := _WORD.match(text, at)) and match[0].lower() in _WORDS:
-        return _WORDS[match[0].lower()], match.end()
-    raise _UnreadableError(at)
-
-
-def _members(text: str, at: int, close: str, depth: int = 0) -> tuple[dict[str, Any], int]:
-    found: dict[str, Any] = {}
-    while not text.startswith(close, at := _skip(text, at)):
-        match = _STRING.match(text, at) or _WORD.match(text, at)
-        if match is None:
-            raise _UnreadableError(at)
-        key = _unescaped(match) if match.re is _STRING else match[0]
-        at = _skip(text, match.end())
-        if text[at : at + 1] not in (":", "="):
-            raise _UnreadableError(at)
-        found[key], at = _value(text, at + 1, depth + 1)
-        at, ended = _separator(text, at, close)
-        if ended:
-            return found, at
-    return found, at + 1
-
-
-def _items(text: str, at: int, depth: int) -> tuple[list[Any], int]:
-    found: list[Any] = []
-    while not text.startswith("]", at := _skip(text, at)):
-        value, at = _value(text, at, depth + 1)
-        found.append(value)
-        at, ended = _separator(text, at, "]")
-        if ended:
-            return found, at
-    return found, at + 1
-
-
-def _separator(text: str, at: int, close: str) -> tuple[int, bool]:
-    """Pass the comma after a member; the text's end stands for brackets that are missing."""
-    at = _skip(text, at)
-    if text.startswith(",", at):
-        return at + 1, False
-    if at < len(text) and not text.startswith(close, at):
-        raise _UnreadableError(at)
-    return at, at == len(text)
-
-
-def _skip(text: str, at: int) -> int:
-    match = _SPACE.match(text, at)
-    return match.end() if match else at
-
-
-def _unescaped(match: re.Match[str]) -> str:
-    body = match[1] if match[1] is not None else re.sub(r"\\'|(\\.)|\"", _requoted, match[2] or match[3] or "")
-    try:
-        return str(json.loads(f'"{body}"', strict=False))
-    except ValueError:
-        return body  # an escape that JSON does not know: what was written
-
-
-def _requoted(match: re.Match[str]) -> str:
-    """Return a piece of a text in other quotes as it stands in a double-quoted one."""
-    return match[1] or {"\\'": "'", '"': '\\"'}[match[0]]

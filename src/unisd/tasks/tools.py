@@ -143,15 +143,15 @@ def _empty(value: Any) -> bool:
     return value is None or (isinstance(value, str) and not value.strip())
 
 
-def grade_calls(example: Example, text: str) -> Grade:
-    """Grade one output by its calls. Never raises.
+def grade_calls(example: Example, text: str, cut: bool = False) -> Grade:
+    """Grade one output by its calls; ``cut`` where the length limit ended it. Never raises.
 
     ``correct`` (full accuracy): as many calls as in the gold, each with the gold's name and an `argument_accuracy` of
     1, in order. So empty gold arguments and extra ones of a call do not matter here either. Scores: ``action``, the
     share of gold calls whose name stands at their place; ``argument``, the mean of `argument_accuracy` over the calls,
     0 where their number differs from the gold's. An optional gold call may be made or left out.
     """
-    calls = extract_calls(text)
+    calls = extract_calls(text, cut)
     if calls is None:
         return Grade(False, None, {"action": 0.0, "argument": 0.0}, "no call could be read")
     variants = list(_variants(gold_calls(example)))
@@ -214,10 +214,12 @@ def negative(example: Example, request: NegativeRequest, text: str) -> str | Non
     correct, or a more generous one would: one that takes the calls in any order, and arguments without regard to case
     and to how a number is written.
     """
-    calls = extract_calls(text)
+    calls = extract_calls(text, warned=True)
     if calls is None or any(call.name not in example.fields["tools"] or "" in call.arguments for call in calls):
         return None
-    if grade_calls(example, text).correct or any(_alike(calls, variant) for variant in _variants(gold_calls(example))):
+    if grade_calls(example, notation(calls)).correct or any(
+        _alike(calls, variant) for variant in _variants(gold_calls(example))
+    ):
         return None
     return demonstration(calls, example.fields["format"])
 

@@ -24,6 +24,36 @@ _MARK = re.compile(
 _ROLE = re.compile(r"\s{0,9}(assistant|model|user|system|human)[ \t]{0,9}(?:\n|\Z)")
 
 
+# The harmony format (gpt-oss): who writes to whom, in which channel, the text, and what ends it.
+_MESSAGE = re.compile(
+    r"(?:<\|start\|>(?P<from>[^<]{0,100}))?<\|channel\|>(?P<channel>(?:(?!<\|message\|>).){0,200})<\|message\|>"
+    r"(?P<text>.*?)(?P<end><\|(?:end|return|call)\|>|(?=<\|start\|>)|\Z)",
+    re.DOTALL,
+)
+_RECIPIENT = re.compile(r"\bto=(?:functions\.)?([\w.-]{1,100})")
+
+
+def messages(text: str) -> str:
+    """Return a reply in the harmony format as other models write: thoughts and calls in tags, other texts plain.
+
+    What tools answer is left out. A reply in another format comes back as it is.
+    """
+    if "<|channel|>" not in text or "<|message|>" not in text:
+        return text
+    return "".join(_plain_message(match) for match in _MESSAGE.finditer(text)) or text
+
+
+def _plain_message(match: re.Match[str]) -> str:
+    author, channel, said = match["from"] or "assistant", match["channel"], match["text"]
+    if not author.lstrip().startswith("assistant"):
+        return ""
+    if recipient := _RECIPIENT.search(f"{author} {channel}"):
+        return f'<tool_call>{{"name": "{recipient[1]}", "arguments": {said}' + ("}</tool_call>" if match["end"] else "")
+    if channel.lstrip().startswith("analysis"):
+        return f"<think>{said}" + ("</think>" if match["end"] else "")
+    return said
+
+
 def closes(mark: str) -> bool:
     """Return whether a mark of a thought (a match of `THOUGHT`) closes it."""
     return any(sign in mark.lower() for sign in ("/", "end", "off"))
@@ -57,7 +87,12 @@ def graded_part(text: str, thoughts: Thoughts = "cut") -> str:
     return reply_of(text) if thoughts == "cut" else THOUGHT.sub("\n", text)
 
 
-def turns(text: str, labels: str = f"{QUESTIONS}|problem|q", masked: Callable[[str], str] = str) -> Iterator[str]:
+def turns(
+    text: str,
+    labels: str = f"{QUESTIONS}|problem|q",
+    masked: Callable[[str], str] = str,
+    quoted: Callable[[str], str] | None = None,
+) -> Iterator[str]:
     """Yield what the assistant says in a reply, turn by turn; most replies are one turn without any mark.
 
     A turn ends at a chat marker and where a line begins with a label such as ``Question:``, for models go on to ask
@@ -69,15 +104,20 @@ def turns(text: str, labels: str = f"{QUESTIONS}|problem|q", masked: Callable[[s
         text: a whole output.
         labels: alternatives of a pattern, without regard to case; empty where no label ends a turn.
         masked: returns a text of the same length without what may look like markup and is none.
+        quoted: the same for labels, where these need another one.
     """
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     parts = list(_cut(THOUGHT, text, masked))
     reply = next((n for n, (tag, _) in reversed(list(enumerate(parts))) if tag and closes(tag)), 0)
-    yield from _said(parts[reply][1], labels, masked)
+    yield from _said(parts[reply][1], labels, masked, quoted or masked)
 
 
-def _said(text: str, labels: str, masked: Callable[[str], str]) -> Iterator[str]:
-    asked = re.compile(rf"(?im)^[ \t#*]{{0,9}}(?:{labels})[ \t*\d]{{0,8}}[:：]") if labels else None
+def _said(text: str, labels: str, masked: Callable[[str], str], quoted: Callable[[str], str]) -> Iterator[str]:
+    asked = (
+        re.compile(rf"(?im)^[ \t#*]{{0,9}}(?:{labels})[ \t*\d]{{0,8}}[:：]|^#{{1,4}} (?:{labels})[ \t\d]{{0,8}}$")
+        if labels
+        else None
+    )
     speaker = "assistant"
     found: list[tuple[bool, str]] = []
     for mark, piece in _cut(_MARK, text, masked):
@@ -88,7 +128,7 @@ def _said(text: str, labels: str, masked: Callable[[str], str]) -> Iterator[str]
             speaker = "assistant"
         if mark and (role := _ROLE.match(piece)):
             speaker, piece = role[1], piece[role.end() :]
-        said = _cut(asked, piece, masked) if asked else [("", piece)]
+        said = _cut(asked, piece, quoted) if asked else [("", piece)]
         found += [(speaker in ("assistant", "model"), part) for _, part in said if part.strip()]
     own = any(assistant for assistant, _ in found)
     yield from (part for assistant, part in found if assistant or not own)

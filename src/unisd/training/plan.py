@@ -21,6 +21,7 @@ from unisd.models.packed import PackedSequence
 from unisd.models.trust import trusted
 from unisd.objective import Gate, Head, Target, TokenTerm, local_total, token_coefficients
 from unisd.rollout import Completion, Sampler
+from unisd.tasks.parallel import wants_cut
 from unisd.tasks.turns import reply_of
 from unisd.teacher import ReadRequest, score
 from unisd.training.arguments import UniSDConfig
@@ -29,7 +30,7 @@ from unisd.training.ranks import Ranks
 from unisd.training.window import Window
 from unisd.training.write import Writer
 
-Grader = Callable[[Sequence[str], Sequence[str]], Sequence[float]]
+Grader = Callable[..., Sequence[float]]
 """(ids of rows, texts of completions) to grades in [0, 1], where 1 is right."""
 
 
@@ -206,7 +207,8 @@ class Planner:
         texts = [row.opened + self.sampler.decode(done) for row, done in zip(rows, completions, strict=True)]
         if self.config.rollout.thoughts == "cut":
             texts = [reply_of(text) for text in texts]
-        given = self.grader(step.items, texts)
+        told = {"cut": [not done.finished for done in completions]} if wants_cut(self.grader) else {}
+        given = self.grader(step.items, texts, **told)
         try:
             grades = [float(grade) for grade in given]
         except (TypeError, ValueError) as error:

@@ -31,10 +31,11 @@ class Prepared:
     dropped: dict[str, int] = field(default_factory=dict)
     """Contexts that were written or drawn and then dropped, by reason."""
 
-    def grades(self, ids: Sequence[str], texts: Sequence[str]) -> list[float]:
-        """Return the task's verdict on completions of items: 1 is right."""
+    def grades(self, ids: Sequence[str], texts: Sequence[str], cut: Sequence[bool] = ()) -> list[float]:
+        """Return the task's verdict on completions of items: 1 is right; ``cut`` names those the length limit ended."""
         known = {example.id: example for example in self.examples}
-        grades = grade_all(self.task, [known[name] for name in ids], texts, thoughts=self.thoughts)
+        ended = [not one for one in cut] if cut else None
+        grades = grade_all(self.task, [known[name] for name in ids], texts, None, self.thoughts, ended)
         return [float(grade.correct) for grade in grades]
 
 
