@@ -254,7 +254,7 @@ def test_grading_again_counts_an_answer_that_is_right_now(run_folder, capsys):
     path = run_folder / "evaluation/cos_e.jsonl"
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     assert not rows[0]["correct"]
-    rows[0]["output"] = rows[0]["demonstration"]
+    rows[0] |= {"output": rows[0]["demonstration"], "finished": True}
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert main(["evaluate", str(run_folder), "--task", "cos_e", "--regrade"]) == 0
     printed = capsys.readouterr().out

@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from unisd.cli.answer import Answer
+
 EXAMPLE = """example:
   unisd report runs/first
   unisd report runs/first audits/scienceqa --format html,md,csv,tex,svg"""
@@ -18,9 +20,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="html, md, csv, tex, svg, joined by commas (default html,md,csv)",
     )
     parser.add_argument("--output", type=Path, help="a folder to write into; default: each report lies beside its run")
+    parser.add_argument("--json", action="store_true", help="print as JSON")
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> Answer:
     """Write the reports."""
     from unisd.errors import UsageError
     from unisd.files import check_writable
@@ -33,9 +36,12 @@ def run(arguments: argparse.Namespace) -> int:
         check_writable(arguments.output, "--output", folder=True)
         if len(arguments.folder) > 1:
             raise UsageError("--output: for one folder; the reports of several lie beside their runs")
+    pages = []
     for folder in arguments.folder:
-        print(f"report: {write_report(folder, formats, arguments.output)}")
-    return 0
+        pages.append(write_report(folder, formats, arguments.output))
+        if not arguments.json:
+            print(f"report: {pages[-1]}")
+    return Answer({"pages": [str(page) for page in pages]}, pages)
 
 
 def show_page(folder: Path | None) -> None:
