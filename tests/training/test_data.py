@@ -132,10 +132,10 @@ def test_of_a_dataset_dict_the_split_for_validation_is_measured_on():
         (lambda: ROWS, "a function was given; call it"),
         (torch.utils.data.DataLoader(ROWS), "a DataLoader was given; give its data set"),
         (pd.DataFrame([[1, 2]], columns=["prompt", "prompt"]), "two columns 'prompt'; rename"),
-        ("nowhere.jsonl", "no such file; check the path; a set on the hub is loaded with datasets.load_dataset"),
-        ("owner/name", "datasets.load_dataset"),
+        ("nowhere.jsonl", "no such file; check the path"),
+        ("owner/name/more", "no file with one of the endings|no such file"),
         ("~nobody-of-this-name/rows.jsonl", "no such file; check the path"),
-        ("/", "is a folder; name a file in it"),
+        ("/", "it is a folder, and none called train .* lies in it; name a file in it"),
     ],
     ids=lambda value: type(value).__name__,
 )
