@@ -1,25 +1,15 @@
 """Files and folders of rows: what they hold says how they are read, and what is wrong is said in a line."""
 
-import bz2
-import csv
 import gzip
-import io
 import json
-import lzma
-import sys
-import types
-from pathlib import Path
 
 import hypothesis
-import pyarrow
-import pyarrow.feather
-import pyarrow.parquet
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unisd.errors import UniSDError, UsageError
-from unisd.tasks.row_files import FILES, PACKED, file_rows, has_rows, named_rows, tell_bad
+from unisd.errors import UsageError
+from unisd.tasks.row_files import FILES, file_rows, has_rows
 
 ROWS = [{"a": "x", "b": "1"}, {"a": "y", "b": "2"}]
 LINES = "\n".join(json.dumps(row) for row in ROWS)

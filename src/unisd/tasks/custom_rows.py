@@ -18,7 +18,9 @@ from unisd.tasks.templates import cell, columns_of, filled, key, listed, said, t
 
 GIVEN_AS = ("auto", "letter", "text", "index", "number")
 """How a choice's right option is named."""
-_OPTION = re.compile(r"(?:^[ \t]{0,9}\(?(?P<line>[A-Z])[.):]|(?<=\s)\(?(?P<inline>[A-Z])\))[ \t]{1,9}(?=\S)", re.MULTILINE)
+_OPTION = re.compile(
+    r"(?:^[ \t]{0,9}\(?(?P<line>[A-Z])[.):]|(?<=\s)\(?(?P<inline>[A-Z])\))[ \t]{1,9}(?=\S)", re.MULTILINE
+)
 _LETTER = re.compile(r"\(?([A-Za-z])(?:\)|[.:])?")
 _BOTH = re.compile(r"\(?([A-Za-z])[.):]\s*(\S.*)", re.DOTALL)
 
@@ -97,7 +99,7 @@ def _choice(item_id: str, row: Row, described: Mapping[str, Any], rationale: str
 
 def _options_in(asked: str) -> tuple[int, list[str]]:
     """Return where the last list of lettered options of a prompt begins, and the options; none where it has no list."""
-    marks = [match for match in _OPTION.finditer(asked)]
+    marks = list(_OPTION.finditer(asked))
     letters = [match["line"] or match["inline"] for match in marks]
     begins = [place for place, letter in enumerate(letters) if letter == "A"]
     if not begins:
@@ -154,7 +156,7 @@ def _right(row: Row, answer: Mapping[str, Any], options: Sequence[str], labels: 
 
 
 def _named(given: str, options: Sequence[str], labels: Sequence[str]) -> int:
-    """Return the option that is named by its text, its letter (or label), or both: ``cat``, ``B``, ``(b)``, ``B. cat``."""
+    """Return the option that is named by its text, its letter or label, or both: ``cat``, ``B``, ``(b)``, ``B. cat``."""
     by_text = _places(given, options)
     by_label = _places(given, labels) or (_places(m[1], labels) if (m := _LETTER.fullmatch(given)) else [])
     if not by_text and not by_label and (both := _BOTH.fullmatch(given)):
@@ -184,8 +186,7 @@ def _exact(item_id: str, question: str, row: Row, answer: Mapping[str, Any], rat
     value = cell(row, column) if column in row or "{" not in column else None
     accepted = texts(value, column) if isinstance(value, list) else [said(row, column)]
     if answer["type"] == "exact":
-        normalise = {"normalise": list(answer["normalise"])} if "normalise" in answer else {}
-        return exact_example(item_id, question, accepted, rationale=rationale, **normalise)
+        return exact_example(item_id, question, accepted, rationale=rationale, normalise=answer.get("normalise"))
     # A worked answer may stand before the number, behind "####", with its sums in "<<...>>" (as in GSM8K).
     accepted = [one.rpartition("####")[2] for one in accepted]
     reason = re.sub(r"<<[^<>]{0,400}>>", "", rationale.rpartition("####")[0] if "####" in rationale else rationale)

@@ -9,18 +9,15 @@ import re
 import unicodedata
 from collections.abc import Callable, Collection
 
-_WORDS = {
-    word: value
-    for value, word in enumerate(
-        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-        "seventeen eighteen nineteen".split()
-    )
-}
-_TENS = {word: 10 * n for n, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), start=2)}
+_TO_SIXTEEN = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
+_WORDS = {word: n for n, word in enumerate(f"{_TO_SIXTEEN} seventeen eighteen nineteen".split())}
+_TENS = {"twenty": 20, "thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "seventy": 70, "eighty": 80, "ninety": 90}
 _SCALES = {"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _WORD = "|".join([*_WORDS, *_TENS, *_SCALES])
-_SPELT = re.compile(rf"(?<![\w-])(?:(?:{_WORD})\b(?:(?:[ -]|,? and )(?=(?:{_WORD})\b))?){{1,24}}(?![\w-])", re.IGNORECASE)
-_QUOTES = str.maketrans("‘’‚‛“”„‟«»‐‑‒–—−", "''''\"\"\"\"\"\"------")
+_SPELT = re.compile(
+    rf"(?<![\w-])(?:(?:{_WORD})\b(?:(?:[ -]|,? and )(?=(?:{_WORD})\b))?){{1,24}}(?![\w-])", re.IGNORECASE
+)
+_QUOTES = str.maketrans("‘’‚‛“”„‟«»‐‑‒–—−", '\'\'\'\'""""""------')
 _INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")
 _COMMANDS = {"times": "*", "cdot": "*", "ast": "*", "div": "/", "le": "<=", "leq": "<=", "ge": ">=", "geq": ">="}
 _COMMANDS |= {"ne": "!=", "neq": "!=", "pm": "+-", "infty": "infinity", "degree": "°", "circ": "°", "to": "->"}
@@ -81,20 +78,24 @@ _UNIT = re.compile(
 )
 _MONEY = re.compile(r"(?<!\w)([$€£]) ?(\d[\d.,]{0,99}(?<=\d))(?![\w.,]\d)")
 _DROPPED = re.compile(r"['`]|(?<=[^\W\d])\.(?=[^\W\d]|\s|$)|(?<=\d)\.(?=\s|$)")
-_SPACED = re.compile(r"(?<!\d)[.,:](?!\d)|(?<!\d)[,:](?=\d)|(?<=\d)[,:](?!\d)|(?<=[^\W\d])\.|[;!?\"()\[\]{}…¿¡«»“”‘’]|-(?!\d)")
+_SPACED = re.compile(
+    r"(?<!\d)[.,:](?!\d)|(?<!\d)[,:](?=\d)|(?<=\d)[,:](?!\d)|(?<=[^\W\d])\.|[;!?\"()\[\]{}…¿¡«»“”‘’]|-(?!\d)"
+)
 _THE = re.compile(r"(?<![\w'-])the\s+(?=\w)", re.IGNORECASE)
 _A = re.compile(r"^\s*an?\s+(?=\w{2})", re.IGNORECASE)
 
 
 def latex(text: str) -> str:
-    r"""LaTeX written plainly: ``\frac{1}{2}`` is ``1/2``, ``x^{2}`` ``x^2``, ``\sqrt{3}`` ``sqrt(3)``, ``\text{cm}`` ``cm``."""
+    r"""LaTeX written plainly: ``\frac{1}{2}`` is ``1/2``, ``x^{2}`` ``x^2``, ``\sqrt{3}`` ``sqrt(3)``."""
     text = _INLINE.sub(r"\1", text.replace("{,}", ","))
     text = _SPACING.sub(lambda match: " " if match[0][-1:] in ",;: \n" else "", text)
     for _ in range(8):  # from the innermost braces outwards
         before = text
         text = _UPRIGHT.sub(r"\1", text)
         text = _FRACTION.sub(lambda m: f"{_grouped(m[1] or m[3])}/{_grouped(m[2] or m[4])}", text)
-        text = _RAISED.sub(lambda m: m[1] + (m[2] if re.fullmatch(r"-?\w+|\\circ", m[2].strip()) else f"({m[2]})"), text)
+        text = _RAISED.sub(
+            lambda m: m[1] + (m[2] if re.fullmatch(r"-?\w+|\\circ", m[2].strip()) else f"({m[2]})"), text
+        )
         text = _ROOT.sub(r"sqrt(\1)", text)
         if text == before:
             break
@@ -189,7 +190,7 @@ def _spelt(words: str) -> str | None:
                 return None
             current *= 100
         elif word in _SCALES:
-            if not 0 < current or _SCALES[word] >= least:
+            if not current > 0 or _SCALES[word] >= least:
                 return None
             total, current, least = total + current * _SCALES[word], 0, _SCALES[word]
         elif word in _TENS:

@@ -187,7 +187,8 @@ def _json_rows(path: Path, text: str, splits: Sequence[str], bad: Bad | None) ->
         raise UsageError(f"{path}, line {line}: not JSON ({_why(error)}); repair or remove the line") from error
     by_line = _bare(path.name).endswith((".jsonl", ".ndjson")) and isinstance(value, dict)
     if by_line and not (splits and any(name in value for name in splits)):
-        return [(value, Place(path, lines[0][0]))]
+        row: Rows = [(value, Place(path, lines[0][0]))]
+        return row
     return _of_value(path, value, splits, bad)
 
 
@@ -236,7 +237,9 @@ def _of_value(path: Path, value: Any, splits: Sequence[str], bad: Bad | None) ->
             raise UsageError(f"{path}: it holds {', '.join(value)} and no split '{splits[0]}'; name one of them")
         if kinds == {list}:
             value = _of_columns(path, value)
-        elif kinds == {dict} and all(inner and list(inner) == list(map(str, range(len(inner)))) for inner in value.values()):
+        elif kinds == {dict} and all(
+            inner and list(inner) == list(map(str, range(len(inner)))) for inner in value.values()
+        ):
             value = _of_columns(path, {name: list(inner.values()) for name, inner in value.items()})  # as pandas has it
         elif kinds == {dict}:
             value = [{"id": key, **inner} for key, inner in value.items()]

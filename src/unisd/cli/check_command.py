@@ -1,0 +1,181 @@
+"""``unisd check``."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+EXAMPLE = """example:
+  unisd check cos_e --source sample
+  unisd check my_task.yaml
+  unisd check rows.jsonl --model Qwen/Qwen2.5-0.5B-Instruct"""
+_MARKS = {"error": "ERROR  ", "warning": "warning", "note": "note   "}
+_CUT = 2_000
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument(
+        "task", help="a task (unisd list tasks), a YAML file of your own, or a file of rows to train on"
+    )
+    parser.add_argument("--source", help="where the task's data lies: hub, sample, or a folder with the official files")
+    parser.add_argument("--split", action="append", help="a split to check; repeatable; default: all")
+    parser.add_argument(
+        "--model", help="whose tokenizer and chat template to use; default: the recipe's, or smollm2-135m"
+    )
+    parser.add_argument("--recipe", help="whose limits and layout count (unisd list recipes)")
+    parser.add_argument("--set", action="append", metavar="GROUP.FIELD=VALUE", help="a setting, as for unisd train")
+    parser.add_argument("--items", type=int, default=3, help="items to show as the model sees them (default 3)")
+    parser.add_argument("--seed", type=int, default=42, help="seed of what is drawn")
+    parser.add_argument("--json", action="store_true", help="print what was found as JSON")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Check."""
+    from unisd.errors import UsageError
+
+    if arguments.items < 0:
+        raise UsageError(f"--items: {arguments.items} is too few; use 0 or more")
+    from unisd.evaluation.check import check_rows, check_task
+
+    what = _loaded(arguments)
+    settings, limits, builder = _model(arguments)
+    if isinstance(what, tuple):
+        rows, bad = what
+        found = check_rows(arguments.task, rows, bad, builder, limits, arguments.items, arguments.seed)
+    else:
+        splits = _splits(what, arguments)
+        found = check_task(what, splits, builder, limits, arguments.items, arguments.seed)
+    about = {"model": settings.model.name, "layout": builder.layout}
+    if arguments.json:
+        print(json.dumps(about | found.plain(), indent=2, ensure_ascii=False))
+    else:
+        show_check(found, about)
+    return int(found.errors > 0)
+
+
+def _loaded(arguments: argparse.Namespace) -> Any:
+    """Return the task, or the rows of a file and those that cannot be read."""
+    from unisd.errors import UsageError
+    from unisd.tasks import get
+    from unisd.tasks.row_files import Bad, has_rows, named_rows
+
+    name, path = arguments.task, Path(arguments.task).expanduser()
+    if name.endswith((".yaml", ".yml")) or not (path.exists() or has_rows(path.name)):
+        return get(str(path) if path.exists() else name)
+    for option in ("source", "split"):
+        if getattr(arguments, option):
+            raise UsageError(f"--{option}: {name} is a file of rows, which has none; leave it out")
+    bad: Bad = []
+    return named_rows(name, ("train", "training"), bad), bad
+
+
+def _splits(task: Any, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the items by split. Of a benchmark some splits may lie elsewhere; a YAML file names those that it has."""
+    from unisd.errors import UniSDError, UsageError, warn
+    from unisd.tasks.custom import CustomTask
+
+    found, missing = {}, None
+    for split in dict.fromkeys(arguments.split or task.splits):
+        try:
+            found[split] = task.load(split, arguments.source)
+        except UniSDError as error:
+            if arguments.split or isinstance(task, CustomTask):
+                raise
+            missing = missing or error
+            warn(f"{split} is not checked: {error}")
+    if not found:
+        raise missing or UsageError(f"{task.name}: it has no splits; give it some")
+    return found
+
+
+def _model(arguments: argparse.Namespace) -> Any:
+    """Return the settings, the limits that prompts have to fit into, and who makes the prompts."""
+    from unisd.contexts import PromptBuilder
+    from unisd.evaluation.check import Limits
+    from unisd.evaluation.models import find_model
+    from unisd.models import load_tokenizer
+    from unisd.training.runfile import assemble
+
+    given = {"model": {"name": arguments.model}} if arguments.model else {}
+    settings = assemble(arguments.recipe, None, arguments.set, given)
+    contexts, rollout = settings.groups["contexts"], settings.groups["rollout"]
+    found = find_model(settings.model.name)
+    trust = settings.model.trust_remote_code or found.trust_remote_code
+    tokenizer = load_tokenizer(found.tokenizer, trust)
+    builder = PromptBuilder(
+        tokenizer,
+        contexts["layout"],
+        contexts["words"],
+        contexts["template_kwargs"],
+        contexts["teacher_template_kwargs"],
+    )
+    positions = _positions(found.weights, trust)
+    return settings, Limits(contexts["max_prompt_length"], rollout["max_completion_length"], positions), builder
+
+
+def _positions(name: str, trust: bool) -> int | None:
+    """Return the tokens that a model can read, as its configuration says; None where it does not."""
+    from transformers import AutoConfig
+
+    from unisd.models.load import base_of, is_adapter, resolve
+
+    try:
+        name = base_of(name) if is_adapter(name) else name
+        config = AutoConfig.from_pretrained(resolve(name), trust_remote_code=trust)
+    except Exception:  # of many kinds; a folder may hold a tokenizer alone, which is all that is needed
+        return None
+    value = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return int(value) if value and value > 0 else None
+
+
+def show_check(found: Any, about: dict[str, Any]) -> None:
+    """Print what a check found: what the model sees, lengths, answers, grading, then what is wrong."""
+    from unisd.cli.tables import show, table
+
+    for seen in found.seen:
+        print(f"── {seen.split}: {seen.id} · the student sees " + "─" * 20 + f"\n{_cut(seen.student)}")
+        if seen.teacher is not None:
+            print(f"── the teacher sees besides (layout {about['layout']}) " + "─" * 20 + f"\n{_cut(seen.teacher)}")
+        print("─" * 60 + (f"\nright: {_cut(seen.answer)}\n" if seen.answer else "\n"))
+    counted = ", ".join(f"{split} {count:,}" for split, count in found.counts.items())
+    rows = [
+        (f"{split}, {part}", *(str(value) for value in figures.values()))
+        for split, parts in found.lengths.items()
+        for part, figures in parts.items()
+    ]
+    columns = ("", "half", "90 %", "99 %", "longest", "limit", "over it")
+    show(table(f"{found.name}: {counted}; tokens of {about['model']}", columns, rows))
+    if found.answers:
+        show(table("Right answers", ("split", "commonest", "different", "always the same", "chance"), _answers(found)))
+    if found.grading:
+        names = {"gold": "right answers", "empty": "no answer", "shuffled": "other items' right answers"}
+        graded = [
+            (
+                names[name],
+                f"{g.correct:,} of {g.of:,} ({g.share:.1%})",
+                "–" if g.expected is None else f"{g.expected:.1%}",
+            )
+            for name, g in found.grading.items()
+        ]
+        show(table("What grading makes of", ("", "correct", "should be"), graded))
+    for finding in found.findings:
+        print(f"{_MARKS[finding.level]} {finding.line()}")
+    warned = sum(finding.level == "warning" for finding in found.findings)
+    if found.errors:
+        print(f"\n{found.errors} surely wrong, {warned} to look at: mend the errors before anything is trained")
+    else:
+        print(f"\nnothing is surely wrong; {warned} to look at")
+
+
+def _answers(found: Any) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = []
+    for split, about in found.answers.items():
+        total = found.counts[split]
+        common = ", ".join(f"{answer[:30]} {times / total:.0%}" for answer, times in about["common"].items())
+        rows.append((split, common, f"{about['distinct']:,}", f"{about['constant']:.1%}", f"{about['chance']:.1%}"))
+    return rows
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _CUT else f"{text[:_CUT]}… ({len(text) - _CUT:,} more characters)"
