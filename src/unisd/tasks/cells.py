@@ -17,8 +17,8 @@ def plain(value: Any, depth: int = 0) -> Any:
     NaN and pandas' missing values are None; numbers and arrays of numpy, and tensors, are numbers and lists.
 
     Raises:
-        UsageError: text that is no Unicode or of over a million characters, a number that is infinite or huge, bytes, or
-            a value of another type.
+        UsageError: text that is no Unicode or of over a million characters, an infinite or huge number, bytes, or what
+            is of another type.
     """
     if depth > _DEPTH:
         raise UsageError("it is nested too deep; give texts and plain lists")

@@ -156,7 +156,7 @@ def _right(row: Row, answer: Mapping[str, Any], options: Sequence[str], labels: 
 
 
 def _named(given: str, options: Sequence[str], labels: Sequence[str]) -> int:
-    """Return the option that is named by its text, its letter or label, or both: ``cat``, ``B``, ``(b)``, ``B. cat``."""
+    """Return the option named by its text, its letter or label or both: ``cat``, ``B``, ``(b)``, ``B. cat``."""
     by_text = _places(given, options)
     by_label = _places(given, labels) or (_places(m[1], labels) if (m := _LETTER.fullmatch(given)) else [])
     if not by_text and not by_label and (both := _BOTH.fullmatch(given)):

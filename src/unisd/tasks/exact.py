@@ -119,8 +119,8 @@ def grade_exact(example: Example, text: str) -> Grade:
 
     A text is correct if it is equal to one of the accepted answers but for case, spaces, markup, surrounding quotes and
     a final stop, or but for what the item's normalisers name; a number if it is equal to one of them up to the item's
-    tolerance, however it is written (50% is 50 as well as 0.5). Where ``math-verify`` is installed (the extra ``math``),
-    a formula in place of either is correct, too, if it has the same value: 1/2 for the text 0.5, \\sqrt{12} for
+    tolerance, however it is written (50% is 50 as well as 0.5). Where ``math-verify`` is installed (extra ``math``), a
+    formula in place of either is correct, too, if it has the same value: 1/2 for the text 0.5, \\sqrt{12} for
     2\\sqrt{3}, 1+x for x+1. Percents are left out of it: as a text, 50% is not 0.5.
     """
     if example.fields["kind"] == "number":

@@ -174,7 +174,7 @@ def _numbered(rows: Iterable[Any], where: Any) -> Rows:
 
 def _json_rows(path: Path, text: str, splits: Sequence[str], bad: Bad | None) -> Rows:
     lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
-    if len(lines) > 1 and any(isinstance(_parsed(line), dict) for _, line in lines[:5]):
+    if len(lines) > 1 and any(isinstance(_parsed(line), dict) for _, line in lines[: 5 if bad is None else None]):
         listed = text.lstrip().startswith("[") and _parsed(text) is not None
         if not listed:
             return list(_of_lines(path, lines, bad))
@@ -185,10 +185,9 @@ def _json_rows(path: Path, text: str, splits: Sequence[str], bad: Bad | None) ->
             return several
         line = getattr(error, "lineno", 1)
         raise UsageError(f"{path}, line {line}: not JSON ({_why(error)}); repair or remove the line") from error
-    by_line = _bare(path.name).endswith((".jsonl", ".ndjson")) and isinstance(value, dict)
-    if by_line and not (splits and any(name in value for name in splits)):
-        row: Rows = [(value, Place(path, lines[0][0]))]
-        return row
+    by_line = _bare(path.name).endswith((".jsonl", ".ndjson")) and len(lines) == 1
+    if by_line and isinstance(value, dict) and not (splits and any(name in value for name in splits)):
+        return [(value, Place(path, lines[0][0]))]
     return _of_value(path, value, splits, bad)
 
 

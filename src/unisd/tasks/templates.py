@@ -45,7 +45,7 @@ def said(row: Row, what: str, empty: bool = False) -> str:
 
 
 def cell(row: Row, column: str) -> Any:
-    """Return a cell, made plain. Unless a column is so called, ``a.b`` is what the mapping in column ``a`` holds under ``b``.
+    """Return a cell, made plain; ``a.b`` is what column ``a`` holds under ``b``, unless a column is so called.
 
     Raises:
         UsageError: there is no such column, or the cell holds what is neither text, number, list nor mapping.
