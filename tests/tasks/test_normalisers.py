@@ -80,7 +80,7 @@ APART = {
     "accents": [("o", "e"), ("ø", "o")],
     "number_words": [("two three", "5"), ("one and two", "3"), ("nineteen eighty four", "103"), ("twenty ten", "30")],
     "numbers": [("007", "7"), ("1.2.3", "1.2.30"), ("5.01", "5"), ("10,5", "105"), ("2 + 3", "2 3"), ("-5", "5")],
-    "units": [("5 m", "5 km"), ("5", "5 m"), ("3 in a row", "3 inches a row"), ("5 $", "5 €"), ("5 m", "5 m/s")],
+    "units": [("5 m", "5 km"), ("5", "5 m"), ("5 min", "5 m"), ("5 $", "5 €"), ("5 m", "5 m/s")],
     "articles": [("Vitamin A", "Vitamin"), ("a", ""), ("theory", "ory"), ("A", "the")],
     "punctuation": [
         ("3.5", "35"),

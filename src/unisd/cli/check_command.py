@@ -44,8 +44,8 @@ def run(arguments: argparse.Namespace) -> int:
         rows, bad = what
         found = check_rows(arguments.task, rows, bad, builder, limits, arguments.items, arguments.seed)
     else:
-        splits = _splits(what, arguments)
-        found = check_task(what, splits, builder, limits, arguments.items, arguments.seed)
+        splits, unread = _splits(what, arguments)
+        found = check_task(what, splits, builder, limits, arguments.items, arguments.seed, unread)
     about = {"model": settings.model.name, "layout": builder.layout}
     if arguments.json:
         print(json.dumps(about | found.plain(), indent=2, ensure_ascii=False))
@@ -70,23 +70,35 @@ def _loaded(arguments: argparse.Namespace) -> Any:
     return named_rows(name, ("train", "training"), bad), bad
 
 
-def _splits(task: Any, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return the items by split. Of a benchmark some splits may lie elsewhere; a YAML file names those that it has."""
+def _splits(task: Any, arguments: argparse.Namespace) -> tuple[dict[str, Any], list[Any]]:
+    """Return the items by split, and what is said of rows that cannot be read.
+
+    Of a benchmark some splits may lie elsewhere; a YAML file names those that it has.
+    """
     from unisd.errors import UniSDError, UsageError, warn
+    from unisd.evaluation.check import unread
     from unisd.tasks.custom import CustomTask
 
-    found, missing = {}, None
+    found: dict[str, Any] = {}
+    missing, said = None, []
     for split in dict.fromkeys(arguments.split or task.splits):
         try:
-            found[split] = task.load(split, arguments.source)
+            if isinstance(task, CustomTask):
+                bad: list[Any] = []
+                found[split] = task.read(split, arguments.source, bad)
+                said += unread(bad, split, task.drops)
+                if not found[split] and not bad:
+                    raise UsageError(f"{task.name}: the split '{split}' has no rows; put some into its file")
+            else:
+                found[split] = task.load(split, arguments.source)
         except UniSDError as error:
             if arguments.split or isinstance(task, CustomTask):
                 raise
             missing = missing or error
             warn(f"{split} is not checked: {error}")
-    if not found:
-        raise missing or UsageError(f"{task.name}: it has no splits; give it some")
-    return found
+    if not any(found.values()):
+        raise missing or UsageError(f"{task.name}: no row can be read; {said[0].line()}")
+    return {split: examples for split, examples in found.items() if examples}, said
 
 
 def _model(arguments: argparse.Namespace) -> Any:
@@ -145,7 +157,9 @@ def show_check(found: Any, about: dict[str, Any]) -> None:
         for part, figures in parts.items()
     ]
     columns = ("", "half", "90 %", "99 %", "longest", "limit", "over it")
-    show(table(f"{found.name}: {counted}; tokens of {about['model']}", columns, rows))
+    print(f"{found.name}: {counted}\n")
+    if rows:
+        show(table(f"Tokens of {about['model']}", columns, rows))
     if found.answers:
         show(table("Right answers", ("split", "commonest", "different", "always the same", "chance"), _answers(found)))
     if found.grading:
@@ -160,7 +174,10 @@ def show_check(found: Any, about: dict[str, Any]) -> None:
         ]
         show(table("What grading makes of", ("", "correct", "should be"), graded))
     for finding in found.findings:
-        print(f"{_MARKS[finding.level]} {finding.line()}")
+        long = any(len(one) > 80 for one in finding.ids)
+        print(f"{_MARKS[finding.level]} {finding.what if long else finding.line()}")
+        for one in finding.ids if long else ():
+            print(f"          {one}")
     warned = sum(finding.level == "warning" for finding in found.findings)
     if found.errors:
         print(f"\n{found.errors} surely wrong, {warned} to look at: mend the errors before anything is trained")
@@ -172,7 +189,8 @@ def _answers(found: Any) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
     for split, about in found.answers.items():
         total = found.counts[split]
-        common = ", ".join(f"{answer[:30]} {times / total:.0%}" for answer, times in about["common"].items())
+        shown = list(about["common"].items())[: None if about["chance"] else 1]
+        common = ", ".join(f"{answer[:30]} {times / total:.0%}" for answer, times in shown)
         rows.append((split, common, f"{about['distinct']:,}", f"{about['constant']:.1%}", f"{about['chance']:.1%}"))
     return rows
 

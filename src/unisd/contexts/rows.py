@@ -99,6 +99,7 @@ def prepare_rows(
     preparation = _Preparation(builder, *most, joined, completion_required, report)
     prepared: list[PreparedRow] = []
     numbers: dict[str, int] = {}
+    number = -1
     columns: dict[str, None] = {}
     for number, row in enumerate(rows):
         try:
@@ -117,7 +118,7 @@ def prepare_rows(
                 raise
             bad.append((Place("the data set", number, "row"), str(error)))
     _name_unread(columns, joined, completion_required)
-    report.rows, report.kept = len(numbers), len(prepared)
+    report.rows, report.kept = number + 1 - len(bad or ()), len(prepared)
     if not report.rows and not bad:
         raise UsageError("the data set has no rows; check its file, split and filters")
     if not prepared and bad:

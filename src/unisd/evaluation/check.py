@@ -33,6 +33,7 @@ MEASURED = 500
 _LONGEST = 64
 _QUANTILES = (0.5, 0.9, 0.99)
 _FEW = 32
+_UNREAD = "rows cannot be read; repair or remove them"
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,13 @@ class _Put:
 
 
 def check_task(
-    task: Task, splits: Splits, builder: PromptBuilder, limits: Limits, shown: int = 3, seed: int = 42
+    task: Task,
+    splits: Splits,
+    builder: PromptBuilder,
+    limits: Limits,
+    shown: int = 3,
+    seed: int = 42,
+    said: Sequence[Finding] = (),
 ) -> Check:
     """Check a task's items.
 
@@ -111,6 +118,7 @@ def check_task(
         limits: what they have to fit into.
         shown: items that are shown as the model sees them.
         seed: of what is drawn.
+        said: what was found already, while they were read.
     """
     training = next(iter(splits))
     found = Check(task.name, {split: len(examples) for split, examples in splits.items()})
@@ -122,7 +130,7 @@ def check_task(
     _look(found, puts, builder, limits, shown, seed, room)
     found.answers = answers(task, splits)
     found.grading, misgraded = graded(task, splits, seed)
-    found.findings += misgraded + leaks(task, splits) + duplicates(task, splits, training)
+    found.findings += [*said, *misgraded, *leaks(task, splits), *duplicates(task, splits, training)]
     found.findings += one_sided(found.answers, splits)
     if 0 < len(splits[training]) < _FEW:
         found.findings.append(Finding("note", f"{training} has {len(splits[training])} items, which teach little"))
@@ -170,7 +178,7 @@ def check_rows(
         except UsageError as error:
             failed.append(f"{place}: {error}")
     found = Check(name, {"rows": len(rows) + len(bad)})
-    found.findings += concerning("error", "rows cannot be read; repair or remove them", failed)
+    found.findings += concerning("error", _UNREAD, failed)
     if items:
         puts = [_Put(i.id, i.prompt, _gold(i), i.completion or _gold(i), None) for i in items]
         _look(found, {"rows": puts}, builder, limits, shown, seed, None)
@@ -178,6 +186,12 @@ def check_rows(
     found.findings.append(Finding("note", "rows have no grader, so no answer is graded: a task has one"))
     _in_order(found)
     return found
+
+
+def unread(bad: Bad, split: str, dropped: bool) -> list[Finding]:
+    """Return what is said of a split's rows that cannot be read, which are ``dropped`` or end the work."""
+    what = f"rows of {split} cannot be read and are dropped" if dropped else f"of {split}: {_UNREAD}"
+    return concerning("warning" if dropped else "error", what, [f"{place}: {why}" for place, why in bad])
 
 
 def _gold(item: Item) -> str | None:
@@ -300,4 +314,4 @@ def _spread(counts: Sequence[int]) -> dict[str, Any]:
     return {**at, "most": ordered[-1]}
 
 
-__all__ = ["SHOWN", "Check", "Finding", "Limits", "Seen", "check_rows", "check_task"]
+__all__ = ["SHOWN", "Check", "Finding", "Limits", "Seen", "check_rows", "check_task", "unread"]

@@ -173,7 +173,7 @@ def _asked(example: Example) -> str:
 
 def _near(example: Example) -> str:
     # Signs count in formulas: two questions that differ in signs alone are alike if their answers are.
-    return f"{normalised(example.prompt)}\n{example.answer}"
+    return f"{normalised(example.system or '')}\n{normalised(example.prompt)}\n{example.answer}"
 
 
 # Leaks
@@ -244,6 +244,9 @@ def graded(task: Task, splits: Splits, seed: int = 42) -> tuple[dict[str, Graded
     every = [(split, e) for split, e in every if id(e) in kept]
     golds = [(split, e, gold) for split, e in every if (gold := task.gold(e)) is not None]
     found: list[Finding] = []
+    if len(every) < sum(map(len, splits.values())):
+        total = sum(map(len, splits.values()))
+        found.append(Finding("note", f"grading runs programs, so {len(every)} of {total:,} items were graded"))
     if without := len(every) - len(golds):
         found.append(Finding("note", f"{without:,} items have no worked answer: they are for evaluation alone"))
     few = {id(e) for e in drawn([e for _, e in every], SHUFFLED, seed)}

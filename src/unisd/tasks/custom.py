@@ -87,8 +87,27 @@ class CustomTask(Task):
                 cannot be asked or graded (file and line named).
             UniSDError: the hub cannot be reached.
         """
+        bad: Bad | None = [] if self.drops else None
+        examples = self.read(split, source, bad)
+        if bad:
+            tell_bad(bad, len(examples), f"{self.name}, {split}")
+        if not examples:
+            raise UsageError(f"{self.name}: the split '{split}' has no rows; put some into {self._data[split]}")
+        return examples
+
+    @property
+    def drops(self) -> bool:
+        """Whether rows that cannot be read are left out."""
+        return bool(self._described.get("on_error") == "drop")
+
+    def read(self, split: str, source: str | None, bad: Bad | None) -> list[Example]:
+        """Return the examples of a split as :meth:`load` does, maybe none; ``bad`` gets the rows that cannot be read.
+
+        Raises:
+            UsageError: as there; for a row only where ``bad`` is None.
+            UniSDError: the hub cannot be reached.
+        """
         check_split(self, split)
-        bad: Bad | None = [] if self._described.get("on_error") == "drop" else None
         examples: dict[str, Example] = {}
         for row, place in self._rows(split, source, bad):
             try:
@@ -103,10 +122,6 @@ class CustomTask(Task):
                 bad.append((place, str(error)))
                 continue
             examples[example.id] = example
-        if bad:
-            tell_bad(bad, len(examples), f"{self.name}, {split}")
-        if not examples:
-            raise UsageError(f"{self.name}: the split '{split}' has no rows; put some into {self._data[split]}")
         return list(examples.values())
 
     def _rows(self, split: str, source: str | None, bad: Bad | None) -> list[tuple[Row, Place]]:

@@ -35,7 +35,6 @@ from unisd.tasks.row_files import Bad, tell_bad
 from unisd.training.arguments import UniSDConfig
 from unisd.training.checks import GradientWatch, check_start
 from unisd.training.completions import CompletionsLog
-from unisd.training.data import training_rows
 from unisd.training.guarded import Guarded
 from unisd.training.interop import arguments_of, bare_model, check_optimizer, check_parts, refuse, tokenizer_of
 from unisd.training.learn import Learner
@@ -129,11 +128,7 @@ class UniSDTrainer(Guarded, Resumable):
         self._builder = args.contexts.builder(self._tokenizer)
         self.dropped: dict[str, int] = {}
         self.mechanisms = Mechanisms(args)  # its own: mechanisms in use hold weights
-        rows = (
-            self._prepare(training_rows(train_dataset, args.contexts.on_error), args, model)
-            if train_dataset is not None
-            else None
-        )
+        rows = self._prepare_read(train_dataset, args, model) if train_dataset is not None else None
         evaluated = self._prepare_held_out(eval_dataset, args, model) if eval_dataset is not None else None
         # Before the model is wrapped: a teacher that starts as the student, and a clean view of both.
         self.mechanisms.start(model, graded=grader is not None)
