@@ -18,6 +18,7 @@ from unisd.errors import UsageError
 from unisd.tasks import registry
 from unisd.tasks.base import Task
 from unisd.tasks.custom import CustomTask, load_custom
+from unisd.tasks.normalisers import NORMALISERS
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "custom_task" / "task.yaml"
@@ -603,12 +604,25 @@ def test_the_page_names_every_key_and_its_class_works():
         assert all(f"`{key}`" in page or f"{key}:" in page for key in required | optional)
     assert all(f"`{kind}`" in page for kind in custom._ANSWER_KEYS)
     assert yaml.safe_load(page.split("```yaml\n")[1].split("```")[0])["answer"]["type"] == "exact"
+    assert all(f"| `{name}` |" in page for name in NORMALISERS)
     names: dict = {}
     exec(page.split("```python\n")[1].split("```")[0], names)
     task = names["Doubling"](highest=9)
     assert isinstance(task, Task)
     assert [example.answer for example in task.load("train")] == ["2", "6", "10", "14"]
     assert all(task.grade(example, example.demonstration).correct for example in task.load("test"))
+
+
+def test_the_exam_of_the_page_is_read(tmp_path):
+    page = (ROOT / "docs" / "custom_tasks.md").read_text(encoding="utf-8")
+    exam = page.split("```yaml\n")[2].split("```")[0]
+    (tmp_path / "exam.yaml").write_text(exam, encoding="utf-8")
+    rows = [EXAM | {"answer": given, "why": "Cats do."} for given in ("C", "(c)", "cat", "C. cat")]
+    (tmp_path / "train.json").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    examples = CustomTask(tmp_path / "exam.yaml").load("train")
+    assert [example.answer for example in examples] == ["C"] * 4
+    assert examples[0].prompt == EXAM["prompt"]
+    assert examples[0].demonstration == "<reasoning>\nCats do.\n</reasoning>\n<answer>C</answer>"
 
 
 def test_a_missing_cell_is_no_answer_whatever_wrote_it(tmp_path):
