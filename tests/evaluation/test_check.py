@@ -69,7 +69,7 @@ def test_lengths_are_those_of_the_prompts(builder):
     assert ("test7",) in [tuple(finding.ids) for finding in said if "prompts of test" in finding.what]
     assert any("contexts.max_prompt_length" in finding.what for finding in said)
     assert any("rollout.max_completion_length" in finding.what for finding in said)
-    positions = check_task(task, items, builder, Limits(1_000, 1_000, positions=200), shown=0)
+    positions = check_task(task, items, builder, Limits(1_000, 50, positions=250), shown=0)
     assert positions.lengths["test"]["student"]["limit"] == 200
     task.max_new_tokens = 5
     told = check_task(task, items, builder, WIDE, shown=0).findings

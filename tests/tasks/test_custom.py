@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from unisd.errors import UsageError
@@ -234,6 +234,37 @@ def test_all_kinds_of_files_hold_the_same_rows(tmp_path):
     (tmp_path / "rows.parquet").write_bytes(b"PAR1 torn")
     with pytest.raises(UsageError, match=r"cannot read .*rows.parquet"):
         task.load("rows_parquet")
+
+
+ASKED = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=20).filter(str.strip)
+
+
+@given(st.lists(st.tuples(ASKED, st.integers(-(10**6), 10**6)), min_size=1, max_size=4))
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_every_format_gives_equal_examples(tmp_path, rows):
+    import pyarrow
+    import pyarrow.feather
+    import pyarrow.parquet
+
+    given_rows = [{"q": asked, "sum": total, "key": f"k{n}"} for n, (asked, total) in enumerate(rows)]
+    table = pyarrow.Table.from_pylist(given_rows)
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, given_rows)), encoding="utf-8")
+    (tmp_path / "rows.json").write_text(json.dumps(given_rows, ensure_ascii=False), encoding="utf-8")
+    for name, separator in (("rows.csv", ","), ("rows.tsv", "\t")):
+        with (tmp_path / name).open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(given_rows[0]), delimiter=separator)
+            writer.writeheader()
+            writer.writerows(given_rows)
+    pyarrow.parquet.write_table(table, tmp_path / "rows.parquet")
+    pyarrow.feather.write_feather(table, str(tmp_path / "rows.feather"))
+    names = ["rows.jsonl", "rows.json", "rows.csv", "rows.tsv", "rows.parquet", "rows.feather"]
+    data = {name.replace(".", "_"): name for name in names}
+    task = make(tmp_path, NUMBER | {"data": data, "prompt": "{q}", "id": "key"} | {
+        "answer": {"type": "number", "column": "sum"}
+    })  # fmt: skip
+    first, *others = [task.load(split) for split in task.splits]
+    assert len(first) == len(rows)
+    assert all(other == first for other in others)
 
 
 def test_rows_from_the_hub(tmp_path, monkeypatch):

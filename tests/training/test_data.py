@@ -96,6 +96,10 @@ def test_an_empty_cell_of_a_csv_file_is_none(tmp_path):
     pd.DataFrame([{"prompt": "a", "id": 1}, {"prompt": "b", "id": None}]).to_csv(tmp_path / "r.csv", index=False)
     assert training_rows(tmp_path / "r.csv") == [{"prompt": "a", "id": "1.0"}, {"prompt": "b", "id": None}]
 
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "r.csv").rename(tmp_path / "folder" / "train.csv")
+    assert training_rows(tmp_path / "folder")[1] == {"prompt": "b", "id": None}
+
 
 def test_a_transform_of_the_users_makes_the_rows():
     shown = table().with_transform(lambda rows: {"prompt": [text.upper() for text in rows["prompt"]]})

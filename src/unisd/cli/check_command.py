@@ -16,7 +16,8 @@ _CUT = 2_000
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument(
-        "task", help="a task (unisd list tasks), a YAML file of your own, or a file of rows to train on"
+        "task",
+        help="a task (unisd list tasks), a YAML file, or rows to train on: a file, a folder, OWNER/NAME on the hub",
     )
     parser.add_argument("--source", help="where the task's data lies: hub, sample, or a folder with the official files")
     parser.add_argument("--split", action="append", help="a split to check; repeatable; default: all")
@@ -61,7 +62,7 @@ def _loaded(arguments: argparse.Namespace) -> Any:
     from unisd.tasks.row_files import Bad, has_rows, named_rows
 
     name, path = arguments.task, Path(arguments.task).expanduser()
-    if name.endswith((".yaml", ".yml")) or not (path.exists() or has_rows(path.name)):
+    if name.endswith((".yaml", ".yml")) or not (path.exists() or has_rows(path.name) or "/" in name):
         return get(str(path) if path.exists() else name)
     for option in ("source", "split"):
         if getattr(arguments, option):

@@ -243,7 +243,10 @@ def _look(
         "teacher": lambda put: _teacher_ids(builder, put),
         "reply": lambda put: builder.completion_ids(put.reply, put.asked) if put.reply else None,
     }
-    most = {"student": limits.prompt, "teacher": limits.prompt, "reply": limits.completion}
+    prompt = limits.prompt
+    if limits.positions is not None:  # a completion has to find room behind it
+        prompt = max(0, min(prompt, limits.positions - limits.completion))
+    most = {"student": prompt, "teacher": prompt, "reply": limits.completion}
     for put in sorted(puts[first], key=lambda put: stable_integer("shown", seed, put.id))[:shown]:
         told = _teacher_ids(builder, put)
         texts = [
@@ -254,7 +257,7 @@ def _look(
         few = sorted(every, key=lambda put: stable_integer("measured", seed, put.id))[:MEASURED]
         found.lengths[split] = {}
         for part, make in ids.items():
-            limit = most[part] if part != "student" or limits.positions is None else min(most[part], limits.positions)
+            limit = most[part]
             counted, over = _counted(every, few, make, part, limit)
             if not counted:
                 continue

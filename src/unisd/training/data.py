@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 
 from unisd.errors import UniSDError, UsageError, warn
 from unisd.tasks.row_files import Bad, OnError, is_csv, named_rows, tell_bad
+from unisd.tasks.sources import Row
 
 STREAMED = 100_000
 """Rows of a stream that are held at most: what has no length may have no end."""
@@ -114,11 +115,14 @@ def _named(name: str | os.PathLike[str], where: str, splits: Sequence[str], on_e
     bad: Bad | None = [] if on_error == "drop" else None
     name = os.fspath(name)
     try:
-        rows = [row for row, _ in named_rows(name, splits, bad)]
+        rows = named_rows(name, splits, bad)
     except UniSDError as error:
         raise type(error)(f"{where}: {error}") from error
     if bad:
         tell_bad(bad, len(rows), where)
-    if is_csv(name):  # which has no other way to leave a cell out
-        return [{name: value or None for name, value in row.items()} for row in rows]
-    return rows
+    return [_with_gaps(row) if is_csv(str(place.source)) else row for row, place in rows]
+
+
+def _with_gaps(row: Row) -> Row:
+    """Return a row of a CSV file, which has no other way to leave a cell out than an empty text."""
+    return {name: value or None for name, value in row.items()}
