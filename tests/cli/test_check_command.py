@@ -37,7 +37,7 @@ def task(tmp_path):
 SUMS = [{"q": f"{n} and {n}?", "a": 2 * n} for n in range(1, 9)]
 
 
-def test_the_example_and_a_registered_task_are_fine(check, wide):
+def test_the_example_and_a_registered_task_are_fine(check):
     code, said = check(EXAMPLE)
     assert code == 0
     assert said.out.count("the student sees") == 3
@@ -52,8 +52,7 @@ def test_the_example_and_a_registered_task_are_fine(check, wide):
 
 def test_json_holds_what_was_found(check):
     code, said = check(EXAMPLE, "--json", "--set", "contexts.layout=turn", "--set", "contexts.max_prompt_length=99")
-    found = json.loads(said.out)
-    found = found.get("result", found)
+    found = json.loads(said.out)["result"]
     assert (code, found["name"], found["layout"], found["errors"]) == (0, "shop_sums", "turn", 0)
     assert found["counts"] == {"train": 6, "test": 4}
     assert found["grading"]["empty"]["share"] == 0
@@ -79,9 +78,14 @@ def test_what_is_surely_wrong_is_an_exit_code(check, task):
         "ERROR   2 of 2 items of test stand in train, too; remove them there (test: test/1, test: test/2)" in said.out
     )
     assert said.out.splitlines()[-1] == "1 surely wrong, 0 to look at: mend the errors before anything is trained"
+    code, said = check(task(SUMS, test=SUMS[:2]), "--json")
+    answer = json.loads(said.out)
+    assert (answer["exit_code"], answer["status"]) == (code, "failed") == (1, "failed")
+    assert answer["message"] == "sums: 1 surely wrong; mend that before anything is trained"
+    assert answer["result"]["findings"][0]["ids"] == ["test: test/1", "test: test/2"]
 
 
-def test_a_file_of_rows(check, tmp_path, wide):
+def test_a_file_of_rows(check, tmp_path):
     path = tmp_path / "rows.json"
     path.write_text("".join(json.dumps({"prompt": f"{n}?", "privileged_context": f"{n}!"}) + "\n" for n in range(5)))
     code, said = check(path)
@@ -118,3 +122,11 @@ def test_a_split_without_its_file_is_named(check, task, capsys):
     code, said = check(path)
     assert code == 2
     assert "the split 'test' has no rows" in said.err
+
+
+def test_limits_and_layout_are_those_of_the_recipe_and_the_draw_is_the_seeds(check):
+    code, said = check(EXAMPLE, "--recipe", "core", "--set", "contexts.max_prompt_length=77", "--seed", "7", "--json")
+    found = json.loads(said.out)["result"]
+    assert (code, found["lengths"]["train"]["student"]["limit"]) == (0, 77)
+    other = json.loads(check(EXAMPLE, "--seed", "8", "--json")[1].out)["result"]
+    assert [seen["id"] for seen in found["seen"]] != [seen["id"] for seen in other["seen"]]

@@ -1,9 +1,10 @@
 """``unisd check``."""
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
+
+from unisd.cli.answer import Answer
 
 EXAMPLE = """example:
   unisd check cos_e --source sample
@@ -31,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print what was found as JSON")
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> Answer:
     """Check."""
     from unisd.errors import UsageError
 
@@ -48,11 +49,10 @@ def run(arguments: argparse.Namespace) -> int:
         splits, unread = _splits(what, arguments)
         found = check_task(what, splits, builder, limits, arguments.items, arguments.seed, unread)
     about = {"model": settings.model.name, "layout": builder.layout}
-    if arguments.json:
-        print(json.dumps(about | found.plain(), indent=2, ensure_ascii=False))
-    else:
+    if not arguments.json:
         show_check(found, about)
-    return int(found.errors > 0)
+    message = f"{found.name}: {found.errors} surely wrong; mend that before anything is trained"
+    return Answer(about | found.plain(), code=1 if found.errors else 0, message=message if found.errors else None)
 
 
 def _loaded(arguments: argparse.Namespace) -> Any:
