@@ -78,6 +78,7 @@ def test_what_is_surely_wrong_is_an_exit_code(check, task):
         "ERROR   2 of 2 items of test stand in train, too; remove them there (test: test/1, test: test/2)" in said.out
     )
     assert said.out.splitlines()[-1] == "1 surely wrong, 0 to look at: mend the errors before anything is trained"
+    assert check(task(SUMS, test=SUMS[:2]), "--quiet")[1].out.startswith("ERROR   2 of 2 items of test stand in train")
     code, said = check(task(SUMS, test=SUMS[:2]), "--json")
     answer = json.loads(said.out)
     assert (answer["exit_code"], answer["status"]) == (code, "failed") == (1, "failed")

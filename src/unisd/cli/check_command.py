@@ -29,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--set", action="append", metavar="GROUP.FIELD=VALUE", help="a setting, as for unisd train")
     parser.add_argument("--items", type=int, default=3, help="items to show as the model sees them (default 3)")
     parser.add_argument("--seed", type=int, default=42, help="seed of what is drawn")
+    parser.add_argument("--quiet", action="store_true", help="what was found wrong alone, without items and tables")
     parser.add_argument("--json", action="store_true", help="print what was found as JSON")
 
 
@@ -50,7 +51,9 @@ def run(arguments: argparse.Namespace) -> Answer:
         found = check_task(what, splits, builder, limits, arguments.items, arguments.seed, unread)
     about = {"model": settings.model.name, "layout": builder.layout}
     if not arguments.json:
-        show_check(found, about)
+        if not arguments.quiet:
+            show_items(found, about)
+        show_findings(found)
     message = f"{found.name}: {found.errors} surely wrong; mend that before anything is trained"
     return Answer(about | found.plain(), code=1 if found.errors else 0, message=message if found.errors else None)
 
@@ -142,8 +145,8 @@ def _positions(name: str, trust: bool) -> int | None:
     return int(value) if value and value > 0 else None
 
 
-def show_check(found: Any, about: dict[str, Any]) -> None:
-    """Print what a check found: what the model sees, lengths, answers, grading, then what is wrong."""
+def show_items(found: Any, about: dict[str, Any]) -> None:
+    """Print what the model sees, lengths, answers and grading."""
     from unisd.cli.tables import show, table
 
     for seen in found.seen:
@@ -162,7 +165,8 @@ def show_check(found: Any, about: dict[str, Any]) -> None:
     if rows:
         show(table(f"Tokens of {about['model']}", columns, rows))
     if found.answers:
-        show(table("Right answers", ("split", "commonest", "different", "always the same", "chance"), _answers(found)))
+        columns = ("split", "commonest", "different", "always the same", "chance")
+        show(table("Right answers", columns, _answers(found), notes=("commonest",)))
     if found.grading:
         names = {"gold": "right answers", "empty": "no answer", "shuffled": "other items' right answers"}
         graded = [
@@ -174,6 +178,10 @@ def show_check(found: Any, about: dict[str, Any]) -> None:
             for name, g in found.grading.items()
         ]
         show(table("What grading makes of", ("", "correct", "should be"), graded))
+
+
+def show_findings(found: Any) -> None:
+    """Print what is wrong, worst first, and what it comes to."""
     for finding in found.findings:
         long = any(len(one) > 80 for one in finding.ids)
         print(f"{_MARKS[finding.level]} {finding.what if long else finding.line()}")
