@@ -165,8 +165,8 @@ def show_items(found: Any, about: dict[str, Any]) -> None:
     if rows:
         show(table(f"Tokens of {about['model']}", columns, rows))
     if found.answers:
-        columns = ("split", "commonest", "different", "always the same", "chance")
-        show(table("Right answers", columns, _answers(found), notes=("commonest",)))
+        about_answers = ("split", "commonest", "different", "always the same", "chance")
+        show(table("Right answers", about_answers, _answers(found)))
     if found.grading:
         names = {"gold": "right answers", "empty": "no answer", "shuffled": "other items' right answers"}
         graded = [
@@ -198,7 +198,7 @@ def _answers(found: Any) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
     for split, about in found.answers.items():
         total = found.counts[split]
-        shown = list(about["common"].items())[: None if about["chance"] else 1]
+        shown = list(about["common"].items())[: 6 if about["chance"] else 1]
         common = ", ".join(f"{answer[:30]} {times / total:.0%}" for answer, times in shown)
         rows.append((split, common, f"{about['distinct']:,}", f"{about['constant']:.1%}", f"{about['chance']:.1%}"))
     return rows
