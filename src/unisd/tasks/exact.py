@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from unisd.errors import UsageError
+from unisd.tasks import normalisers
 from unisd.tasks.base import Example, Grade, NegativeRequest, Task
 from unisd.tasks.choice import demonstration
 from unisd.tasks.exact_reading import (
@@ -18,7 +19,6 @@ from unisd.tasks.exact_reading import (
     says_nothing,
 )
 from unisd.tasks.formulas import same
-from unisd.tasks.normalisers import NORMALISERS, latex, normalised
 
 KINDS = ("text", "number")
 """What an answer can be."""
@@ -105,23 +105,14 @@ def exact_example(
     return example
 
 
-def _known(names: Sequence[str], kind: str, item_id: str) -> list[str]:
-    """Return the names of normalisers, checked."""
-    if wrong := [name for name in names if name not in NORMALISERS]:
-        raise UsageError(f"item {item_id}: there is no normaliser {wrong[0]!r}; choose from {', '.join(NORMALISERS)}")
-    if kind != "text":
-        raise UsageError(f"item {item_id}: numbers are compared by value; leave out the normalisers")
-    return list(names)
-
-
 def grade_exact(example: Example, text: str) -> Grade:
     """Grade one output by its number or text (`read_number`, `read_texts`). Never raises.
 
     A text is correct if it is equal to one of the accepted answers but for case, spaces, markup, surrounding quotes and
-    a final stop, or but for what the item's normalisers name; a number if it is equal to one of them up to the item's
-    tolerance, however it is written (50% is 50 as well as 0.5). Where ``math-verify`` is installed (extra ``math``), a
-    formula in place of either is correct, too, if it has the same value: 1/2 for the text 0.5, \\sqrt{12} for
-    2\\sqrt{3}, 1+x for x+1. Percents are left out of it: as a text, 50% is not 0.5.
+    a final stop; a number if it is equal to one of them up to the item's tolerance, however it is written (50% is 50 as
+    well as 0.5). Where ``math-verify`` is installed (the extra ``math``), a formula in place of either is correct, too,
+    if it has the same value: 1/2 for the text 0.5, \\sqrt{12} for 2\\sqrt{3}, 1+x for x+1. Percents are left out of it:
+    as a text, 50% is not 0.5.
     """
     if example.fields["kind"] == "number":
         number = read_number(text)
@@ -153,7 +144,7 @@ def _settled(example: Example, text: str) -> list[str]:
 
 def _plainly(text: str, names: Sequence[str]) -> str:
     """Return a text with its LaTeX written plainly where that is asked for: a reader would take its braces away."""
-    return latex(text) if "latex" in names else text
+    return normalisers.latex(text) if "latex" in names else text
 
 
 def _reduced(form: str, text: str, names: Sequence[str]) -> str:
@@ -163,7 +154,18 @@ def _reduced(form: str, text: str, names: Sequence[str]) -> str:
         declared = [match.end() for match in re.finditer(r"(?i)answer|boxed|####", text)]
         found = written.search(text, declared[-1] if declared else 0) or written.search(text)
         form = found[0] if found else form
-    return normalised(form, names)
+    return normalisers.normalised(form, names)
+
+
+def _known(names: Sequence[str], kind: str, item_id: str) -> list[str]:
+    """Return the names of normalisers, checked."""
+    if wrong := [name for name in names if name not in normalisers.NORMALISERS]:
+        raise UsageError(
+            f"item {item_id}: there is no normaliser {wrong[0]!r}; choose from {', '.join(normalisers.NORMALISERS)}"
+        )
+    if kind != "text":
+        raise UsageError(f"item {item_id}: numbers are compared by value; leave out the normalisers")
+    return list(names)
 
 
 def _same_formula(example: Example, text: str) -> str | None:
