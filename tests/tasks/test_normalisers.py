@@ -166,6 +166,8 @@ def test_answers_are_compared_as_the_names_say():
     assert graded(r"\frac{x}{2}", r"So \boxed{\frac{x}{2}}", "case", "latex")
     assert graded("x/2", r"Answer: $\frac{x}{2}$", "case", "latex")
     assert not graded("x/3", r"Answer: $\frac{x}{2}$", "case", "latex")
+    assert graded(r"\frac{X}{2}", "Answer: X/2", "latex")
+    assert not graded(r"\frac{X}{2}", "Answer: x/2", "latex")
     assert not graded("5 km", "Answer: 5 m", *NORMALISERS)
     assert not graded("Paris", "", *NORMALISERS)
 

@@ -129,7 +129,10 @@ def grade_exact(example: Example, text: str) -> Grade:
 def _compared(example: Example, answer: str) -> str:
     """Return a right answer as it is compared."""
     names = example.fields.get("normalise")
-    return normal(answer) if names is None else _reduced(normal(_plainly(answer, names)), answer, names)
+    if names is None:
+        return normal(answer)
+    answer = _plainly(answer, names)
+    return _reduced(normal(answer), answer, names)
 
 
 def _settled(example: Example, text: str) -> list[str]:
