@@ -176,6 +176,8 @@ def _same_formula(example: Example, text: str) -> str | None:
     if not (given := read_formula(text)):
         return None
     fields = example.fields
+    if "case" not in fields.get("normalise", ["case"]) and re.search(r"(?<![\\A-Za-z])[A-Za-z]", given):
+        return None  # x is not X there, but it is to who compares formulas
     gold = [formula_in(str(number_in(one)) if fields["kind"] == "number" else one) for one in fields["accepted"]]
     return given if any(one and same(one, given, fields["tolerance"]) for one in gold) else None
 
