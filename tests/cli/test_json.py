@@ -24,6 +24,7 @@ WORDS = {
     "audit": [*COS_E, "--model", "{model}", "--items", "2", "--max-new-tokens", "2", "--layout", "turn",
               "--context", "random", "--no-negatives", "--output", "audit"],
     "prepare": ["--recipe", "core", *COS_E, "--model", "{model}", "--output", "rows.jsonl", *SMALL],
+    "check": ["cos_e", "--source", "sample", "--split", "validation", "--model", "{model}"],
     "list": ["settings", "temperature"],
     "doctor": [],
 }  # fmt: skip
@@ -31,7 +32,7 @@ WORDS = {
 RESULTS = {
     "demo": {"seconds"}, "train": {"steps", "mechanisms"}, "evaluate": {"results", "comparisons", "left_out"},
     "audit": {"verdict", "evaluations"}, "prepare": {"items", "dropped"}, "list": {"sort", "entries"},
-    "doctor": {"checks"},
+    "doctor": {"checks"}, "check": {"name", "counts", "lengths", "answers", "grading", "findings", "errors", "seen"},
 }  # fmt: skip
 """What its result has among others, as docs/json.md says."""
 PAGE = Path(__file__).parents[2] / "docs/json.md"

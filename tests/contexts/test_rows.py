@@ -386,6 +386,21 @@ def test_ids_are_unique(builder):
         prepared([row(prompt="Why? " * 100), row()], builder, 400)
 
 
+def test_rows_that_cannot_be_read_are_listed_where_that_is_asked_for(builder):
+    bad = []
+    given = [row(id="a"), row(id="b", prompt=3), 5, row(id="a"), row(id="c", privileged_context=None), row(id="d")]
+    made, report = prepared(given, builder, bad=bad)
+    assert [one.id for one in made] == ["a", "d"]
+    assert (report.rows, report.kept, dict(report.dropped)) == (2, 2, {})
+    assert [str(place) for place, _ in bad] == [f"the data set, row {n}" for n in (1, 2, 3, 4)]
+    assert "column 'prompt', row 1" in bad[0][1]
+    assert "both 'a'" in bad[2][1]
+    with pytest.raises(
+        UsageError, match=r"no row is left: 1 cannot be read, first the data set, row 0: column 'prompt'"
+    ):
+        prepared([row(prompt=3)], builder, bad=[])
+
+
 TOOL = {"type": "function", "function": {"name": "add_up", "parameters": {}}}
 
 

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from unisd.errors import UsageError
 from unisd.tasks import registry
 from unisd.tasks.base import Task
 from unisd.tasks.custom import CustomTask, load_custom
+from unisd.tasks.normalisers import NORMALISERS
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "custom_task" / "task.yaml"
@@ -235,6 +236,37 @@ def test_all_kinds_of_files_hold_the_same_rows(tmp_path):
         task.load("rows_parquet")
 
 
+ASKED = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=20).filter(str.strip)
+
+
+@given(st.lists(st.tuples(ASKED, st.integers(-(10**6), 10**6)), min_size=1, max_size=4))
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_every_format_gives_equal_examples(tmp_path, rows):
+    import pyarrow
+    import pyarrow.feather
+    import pyarrow.parquet
+
+    given_rows = [{"q": asked, "sum": total, "key": f"k{n}"} for n, (asked, total) in enumerate(rows)]
+    table = pyarrow.Table.from_pylist(given_rows)
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, given_rows)), encoding="utf-8")
+    (tmp_path / "rows.json").write_text(json.dumps(given_rows, ensure_ascii=False), encoding="utf-8")
+    for name, separator in (("rows.csv", ","), ("rows.tsv", "\t")):
+        with (tmp_path / name).open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(given_rows[0]), delimiter=separator)
+            writer.writeheader()
+            writer.writerows(given_rows)
+    pyarrow.parquet.write_table(table, tmp_path / "rows.parquet")
+    pyarrow.feather.write_feather(table, str(tmp_path / "rows.feather"))
+    names = ["rows.jsonl", "rows.json", "rows.csv", "rows.tsv", "rows.parquet", "rows.feather"]
+    data = {name.replace(".", "_"): name for name in names}
+    task = make(tmp_path, NUMBER | {"data": data, "prompt": "{q}", "id": "key"} | {
+        "answer": {"type": "number", "column": "sum"}
+    })  # fmt: skip
+    first, *others = [task.load(split) for split in task.splits]
+    assert len(first) == len(rows)
+    assert all(other == first for other in others)
+
+
 def test_rows_from_the_hub(tmp_path, monkeypatch):
     asked = []
 
@@ -316,7 +348,7 @@ def test_a_split_without_rows_or_file(tmp_path):
     ("changes", "message"),
     [
         ({"promt": "x"}, "there is no key 'promt'; did you mean 'prompt'?"),
-        ({"zzz": 1}, "there is no key 'zzz'; choose one of answer, data"),
+        ({"zzz": 1}, "there is no key 'zzz'; choose one of answer, ask_for_form, data"),
         ({"name": "two words"}, "the name 'two words'"),
         ({"name": 7}, "name is 7; a text was expected"),
         ({"prompt": ["x"]}, "prompt is ['x']"),
@@ -325,7 +357,7 @@ def test_a_split_without_rows_or_file(tmp_path):
         ({"prompt": "{a:>5}"}, "write {column}"),
         ({"data": {}}, "at least one split"),
         ({"data": "train.jsonl"}, "at least one split"),
-        ({"data": {"train": "train.xls"}}, "'train.xls' is no file with one of the endings .jsonl"),
+        ({"data": {"train": "train.xls"}}, "'train.xls' is no folder and no file with one of the endings .jsonl"),
         ({"data": {"train": {"hub": "a/b", "splits": "x"}}}, "did you mean 'split'?"),
         ({"data": {"train": {"split": "x"}}}, "'hub' is missing"),
         ({"answer": "number"}, "answer: keys were expected (column, tolerance, type), not str"),
@@ -335,7 +367,6 @@ def test_a_split_without_rows_or_file(tmp_path):
         ({"answer": {"type": "number", "column": "sum", "tolerence": 1}}, "did you mean 'tolerance'?"),
         ({"answer": {"type": "number", "column": "sum", "tolerance": "big"}}, "tolerance is 'big'"),
         ({"answer": {"type": "choice", "column": "k", "options": "o", "given_as": "word"}}, "given_as is 'word'"),
-        ({"answer": {"type": "choice", "column": "k", "options": "o"}}, "'given_as' is missing"),
         ({"answer": {"type": "code", "column": "k", "tests": "t", "show_tests": "no"}}, "use true or false"),
         ({"answer": {"type": "code", "column": "k", "tests": "t"}, "rationale": "why"}, "have no rationale"),
         ({"max_new_tokens": 0}, "max_new_tokens is 0"),
@@ -364,6 +395,226 @@ def test_braces_and_columns_with_spaces(tmp_path):
     assert make(tmp_path, described, [row]).load("train")[0].question == "{x{y}} = ?"
 
 
+# Exams whose options stand in the prompt, systems, forms
+
+EXAM = {
+    "prompt": "Which purrs?\n\nA. ant\nB. bee\nC. cat\nPlease think first.",
+    "system": "Be brief.",
+    "answer": "C",
+}
+EXAM_TASK = {
+    "name": "exam",
+    "data": {"train": "train.jsonl"},
+    "system": "system",
+    "prompt": "{prompt}",
+    "answer": {"type": "choice", "column": "answer"},
+}
+
+
+@pytest.mark.parametrize("given", ["C", "c", "(C)", "C.", "cat", "Cat", "C. cat", "(c) cat", "C: cat", ["C"], ["cat"]])
+def test_options_inside_the_prompt_and_answers_by_letter_text_or_both(tmp_path, given):
+    (example,) = make(tmp_path, EXAM_TASK, [EXAM | {"answer": given}]).load("train")
+    assert (example.answer, example.fields["options"], example.question) == ("C", ["ant", "bee", "cat"], "Which purrs?")
+    assert example.prompt.startswith(EXAM["prompt"])
+    assert example.prompt.count("A. ant") == 1
+    assert example.prompt.endswith("where X is the letter of your choice.")
+    assert example.system == "Be brief."
+    assert example.asked == [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": example.prompt},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("D", "the answer 'D' names none of the options ant; bee; cat; correct it"),
+        ("A. cat", "names several of the options"),
+        ("C. dog", "names no option by letter and text"),
+        ("A, C", "names none"),
+        (["A", "C"], "the column 'answer' holds a value of type list"),
+        ("", "names none"),
+    ],
+)
+def test_an_answer_that_fits_no_option_of_the_prompt(tmp_path, given, message):
+    assert message in refused(tmp_path, EXAM_TASK, [EXAM | {"answer": given}])
+
+
+def test_a_letter_that_is_another_options_text_is_not_guessed(tmp_path):
+    described = EXAM_TASK | {"prompt": "{q}\n{all}", "system": "s"}
+    row = {"q": "Which grade?", "all": ["B", "A"], "answer": "A", "s": None}
+    assert "names several of the options B; A; say answer: given_as" in refused(tmp_path, described, [row])
+    for how, letter in (("letter", "A"), ("text", "B")):
+        answer = {"type": "choice", "column": "answer", "given_as": how}
+        (example,) = make(tmp_path, described | {"answer": answer}, [row]).load("train")
+        assert (example.answer, example.system) == (letter, None)
+
+
+@pytest.mark.parametrize(
+    ("asked", "options"),
+    [
+        ("Q?\nA) one\nB) two", ["one", "two"]),
+        ("Q?\n(A) one\n(B) two\n(C) three", ["one", "two", "three"]),
+        ("Q?\nA: one\nB: two\n\nChoose.", ["one", "two"]),
+        ("Q? (A) one (B) two (C) three\nChoose.", ["one", "two", "three"]),
+        ("Q? A) one B) two", ["one", "two"]),
+        ("For example:\nA. x\nB. y\n\nQ?\nA. one\nB. two", ["one", "two"]),
+        ("Q?\nA. one\nand more\n\nB. two\nand less\n\nChoose.", ["one and more", "two and less"]),
+        ("Vitamin A. B. subtilis makes it?\nA. yes\nB. no", ["yes", "no"]),
+    ],
+)
+def test_options_are_read_as_exams_write_them(tmp_path, asked, options):
+    (example,) = make(tmp_path, EXAM_TASK, [{"prompt": asked, "system": "", "answer": "B"}]).load("train")
+    assert (example.fields["options"], example.answer) == (options, "B")
+
+
+@pytest.mark.parametrize("asked", ["Q?", "Q?\nA. one", "Q?\nB. one\nC. two", "Q?\n1. one\n2. two", "A. B? yes"])
+def test_a_prompt_without_options_is_named(tmp_path, asked):
+    told = refused(tmp_path, EXAM_TASK, [{"prompt": asked, "system": "", "answer": "A"}])
+    assert "line 1: the prompt holds no lettered options" in told
+
+
+def test_options_that_a_template_shows_are_shown_once(tmp_path):
+    row = {"q": "Which purrs?", "all": ["ant", "cat"], "x": "ant", "y": "cat", "key": "B", "whole": "Q\nA. ant\nB. cat"}
+    for prompt, options in (("{q}\n{all}", "all"), ("{q}\n{all}", None), ("{q}\nA) {x}\nB) {y}", ["x", "y"]),
+                            ("{whole}", "all"), ("{q}", "all")):  # fmt: skip
+        answer = {"type": "choice", "column": "key"} | ({"options": options} if options else {})
+        _, example = one(tmp_path, answer, row, prompt=prompt)
+        assert example.prompt.count("cat") == 1, prompt
+        assert example.answer == "B"
+
+
+def test_options_by_letter_and_nested_cells(tmp_path):
+    row = {"prompt": {"default": "Which purrs?"}, "choices": {"A": "ant", "B": "cat"}, "meta": {"key": ["x", "B"]}}
+    answer = {"type": "choice", "column": "meta.key.1", "options": "choices"}
+    _, example = one(tmp_path, answer, row, prompt="{prompt.default}")
+    assert (example.answer, example.question) == ("B", "Which purrs?")
+    _, example = one(tmp_path, answer, row | {"prompt.default": "Or this?"}, prompt="{prompt.default}")
+    assert example.question == "Or this?"
+    for name in ("prompt.__class__", "prompt.default.upper", "meta.key.7", "prompt[default]", "prompt.default.0"):
+        told = refused(tmp_path, NUMBER | {"prompt": f"{{{name}}}", "answer": answer}, [row])
+        assert f"there is no column '{name}'" in told
+
+
+@pytest.mark.parametrize(
+    ("ask", "ends"), [(False, "Please think first."), (True, "your choice."), ("Letter in <answer>.", "<answer>.")]
+)
+def test_the_form_is_asked_for_or_not(tmp_path, ask, ends):
+    (example,) = make(tmp_path, EXAM_TASK | {"ask_for_form": ask}, [EXAM]).load("train")
+    assert example.prompt.endswith(ends)
+    assert "where X is" not in example.prompt or ask is True
+    for kind, value in (("exact", "cat"), ("number", 3)):
+        answer = {"type": kind, "column": "key"}
+        _, example = one(tmp_path, answer, {"q": "Q?", "key": value}, ask_for_form=ask)
+        assert ('"Answer: ..."' in example.prompt) == (ask is True)
+        assert example.prompt.endswith(ask if isinstance(ask, str) else "alone." if ask and kind == "number" else "")
+
+
+def test_programs_that_are_asked_for_without_a_form(tmp_path):
+    answer = {"type": "code", "column": "program", "tests": "tests"}
+    row = {"q": "Double.", "program": "def twice(x):\n    return 2 * x", "tests": ["assert twice(2) == 4"]}
+    assert one(tmp_path, answer, row, ask_for_form=False)[1].prompt.endswith("assert twice(2) == 4")
+    assert one(tmp_path, answer, row, ask_for_form="Code only.")[1].prompt.endswith("== 4\n\nCode only.")
+
+
+WORKED = "<reasoning>\n{rationale}\n</reasoning>\n<answer>{answer}</answer>"
+
+
+def test_a_form_of_ones_own_for_right_and_wrong_demonstrations(tmp_path):
+    task = make(
+        tmp_path,
+        EXAM_TASK | {"rationale": "why", "worked": WORKED, "ask_for_form": False},
+        [EXAM | {"why": "Cats do."}],
+    )
+    (example,) = task.load("train")
+    assert example.demonstration == "<reasoning>\nCats do.\n</reasoning>\n<answer>C</answer>"
+    assert task.grade(example, example.demonstration).correct
+    request = next(r for r in task.negative_requests(example) if r.target == "B")
+    wrong = task.negative(example, request, "A bee makes a humming sound at work.\nAnswer: B")
+    assert wrong == "<reasoning>\nA bee makes a humming sound at work.\n</reasoning>\n<answer>B</answer>"
+    both = make(tmp_path, EXAM_TASK | {"worked": "Answer: {answer}. {option}"}, [EXAM]).load("train")[0]
+    assert both.demonstration == "Answer: C. cat"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"worked": "{rationale}"}, "worked: it shows no answer"),
+        ({"worked": "{answer} {why}"}, "worked: 'why' is none of rationale, answer, option"),
+        ({"worked": "{answer}", "demonstration": "d"}, "remove one"),
+        ({"worked": "It is not {answer}, no."}, "the demonstration does not end in the right answer (C)"),
+        ({"ask_for_form": 3}, "ask_for_form is 3; use true, false, or the words"),
+        ({"ask_for_form": " "}, "ask_for_form is ' '"),
+        ({"on_error": "skip"}, "on_error is 'skip'; choose one of stop, drop"),
+        ({"prompt": "Which purrs?"}, "prompt names no column"),
+        ({"system": "{sys"}, "system: not a template"),
+        ({"system": "sytem"}, "line 1: there is no column 'sytem'; did you mean 'system'?"),
+        ({"question": "{nope}"}, "there is no column 'nope'"),
+        ({"data": {"train": {"file": "train.jsonl", "config": "x"}}}, "there is no key 'config'"),
+        ({"answer": {"type": "exact", "column": "answer", "normalise": "case"}}, "normalise is 'case'; a list"),
+        ({"answer": {"type": "exact", "column": "answer", "normalise": ["artcles"]}}, "did you mean 'articles'?"),
+        ({"answer": {"type": "exact", "column": "answer", "normalise": [["case"]]}}, "normalise: there is no"),
+        ({"answer": {"type": "number", "column": "answer", "normalise": ["case"]}}, "there is no key 'normalise'"),
+    ],
+)
+def test_what_is_wrong_in_an_exams_file_is_named(tmp_path, changes, message):
+    assert message in refused(tmp_path, EXAM_TASK | changes, [EXAM])
+
+
+def test_templates_for_other_columns(tmp_path):
+    row = {"q": "Who?", "first": "Ada", "last": "King", "why": "She {did}.", "n": 3}
+    described = NUMBER | {"prompt": "{q}", "answer": {"type": "exact", "column": "{first} {last}"}}
+    (example,) = make(
+        tmp_path, described | {"rationale": "Well: {why}", "id": "item-{n}", "question": "{q} ({n})"}, [row]
+    ).load("train")
+    assert (example.answer, example.id, example.question) == ("Ada King", "item-3", "Who? (3)")
+    assert example.demonstration == "Well: She {did}.\nAnswer: Ada King"
+
+
+def test_keys_that_a_table_keeps_as_floats(tmp_path):
+    answer = {"type": "choice", "column": "key", "options": "all", "given_as": "index"}
+    _, example = one(tmp_path, answer, {"q": "Q?", "all": ["ant", "cat"], "key": 1.0, "n": 7.0}, id="n")
+    assert (example.answer, example.id) == ("B", "7")
+
+
+def test_normalisers_by_name(tmp_path):
+    answer = {"type": "exact", "column": "key", "normalise": ["case", "articles", "units", "numbers"]}
+    task, example = one(tmp_path, answer, {"q": "How far?", "key": "1,500 km"})
+    for said, right in (("1500 kilometres", True), ("1500.0 km", True), ("1500 m", False), ("1500", False)):
+        assert task.grade(example, f"Answer: {said}").correct == right, said
+
+
+def test_rows_that_cannot_be_read_are_dropped_where_the_file_says_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("UNISD_CACHE", str(tmp_path / "cache"))
+    rows = [SUMS[0], {"a": 1, "sum": 3}, {"a": 1, "b": 2, "sum": "many"}, {"a": 1, "b": None, "sum": 3}, SUMS[1]]
+    (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + "{oops\n")
+    task = make(tmp_path, NUMBER | {"on_error": "drop"})
+    assert [example.id for example in task.load("train")] == ["train/1", "train/5"]
+    said = capsys.readouterr().err
+    assert "warning: sums, train: 4 of 6 rows (66.7%) are DROPPED" in said
+    assert f"{tmp_path / 'train.jsonl'}, line 6: not JSON" in said
+    assert "line 2: there is no column 'b'" in said
+    with pytest.raises(UsageError, match="line 6: not JSON"):
+        make(tmp_path, NUMBER).load("train")
+    (tmp_path / "train.jsonl").write_text("{oops\n[1]\n{}\n")
+    with pytest.raises(UsageError, match="has no rows"):
+        make(tmp_path, NUMBER | {"on_error": "drop"}).load("train")
+
+
+def test_a_folder_and_a_split_of_a_file(tmp_path):
+    (tmp_path / "rows").mkdir()
+    (tmp_path / "rows" / "train.csv").write_text("a,b,sum\n1,2,3\n")
+    (tmp_path / "all.json").write_text(json.dumps({"dev": SUMS, "train": SUMS[:1]}))
+    data = {"train": "rows", "test": {"file": "all.json", "split": "dev"}}
+    task = make(tmp_path, NUMBER | {"data": data})
+    assert [len(task.load(split)) for split in task.splits] == [1, 2]
+
+
+def test_a_huge_cell_is_named(tmp_path):
+    told = refused(tmp_path, NUMBER, [{"a": "x" * 1_000_001, "b": 1, "sum": 2}])
+    assert "line 1: the column 'a': it is a text of 1,000,001 characters" in told
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.text(max_size=100))
 def test_the_grader_never_raises(text):
@@ -384,12 +635,25 @@ def test_the_page_names_every_key_and_its_class_works():
         assert all(f"`{key}`" in page or f"{key}:" in page for key in required | optional)
     assert all(f"`{kind}`" in page for kind in custom._ANSWER_KEYS)
     assert yaml.safe_load(page.split("```yaml\n")[1].split("```")[0])["answer"]["type"] == "exact"
+    assert all(f"| `{name}` |" in page for name in NORMALISERS)
     names: dict = {}
     exec(page.split("```python\n")[1].split("```")[0], names)
     task = names["Doubling"](highest=9)
     assert isinstance(task, Task)
     assert [example.answer for example in task.load("train")] == ["2", "6", "10", "14"]
     assert all(task.grade(example, example.demonstration).correct for example in task.load("test"))
+
+
+def test_the_exam_of_the_page_is_read(tmp_path):
+    page = (ROOT / "docs" / "custom_tasks.md").read_text(encoding="utf-8")
+    exam = page.split("```yaml\n")[2].split("```")[0]
+    (tmp_path / "exam.yaml").write_text(exam, encoding="utf-8")
+    rows = [EXAM | {"answer": given, "why": "Cats do."} for given in ("C", "(c)", "cat", "C. cat")]
+    (tmp_path / "train.json").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    examples = CustomTask(tmp_path / "exam.yaml").load("train")
+    assert [example.answer for example in examples] == ["C"] * 4
+    assert examples[0].prompt == EXAM["prompt"]
+    assert examples[0].demonstration == "<reasoning>\nCats do.\n</reasoning>\n<answer>C</answer>"
 
 
 def test_a_missing_cell_is_no_answer_whatever_wrote_it(tmp_path):

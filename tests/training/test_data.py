@@ -96,6 +96,10 @@ def test_an_empty_cell_of_a_csv_file_is_none(tmp_path):
     pd.DataFrame([{"prompt": "a", "id": 1}, {"prompt": "b", "id": None}]).to_csv(tmp_path / "r.csv", index=False)
     assert training_rows(tmp_path / "r.csv") == [{"prompt": "a", "id": "1.0"}, {"prompt": "b", "id": None}]
 
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "r.csv").rename(tmp_path / "folder" / "train.csv")
+    assert training_rows(tmp_path / "folder")[1] == {"prompt": "b", "id": None}
+
 
 def test_a_transform_of_the_users_makes_the_rows():
     shown = table().with_transform(lambda rows: {"prompt": [text.upper() for text in rows["prompt"]]})
@@ -132,10 +136,10 @@ def test_of_a_dataset_dict_the_split_for_validation_is_measured_on():
         (lambda: ROWS, "a function was given; call it"),
         (torch.utils.data.DataLoader(ROWS), "a DataLoader was given; give its data set"),
         (pd.DataFrame([[1, 2]], columns=["prompt", "prompt"]), "two columns 'prompt'; rename"),
-        ("nowhere.jsonl", "no such file; check the path; a set on the hub is loaded with datasets.load_dataset"),
-        ("owner/name", "datasets.load_dataset"),
+        ("nowhere.jsonl", "no such file; check the path"),
+        ("owner/name/more", "no file with one of the endings|no such file"),
         ("~nobody-of-this-name/rows.jsonl", "no such file; check the path"),
-        ("/", "is a folder; name a file in it"),
+        ("/", "it is a folder, and none called train .* lies in it; name a file in it"),
     ],
     ids=lambda value: type(value).__name__,
 )
@@ -194,3 +198,28 @@ def test_the_package_datasets_is_not_needed(tmp_path):
     command = [sys.executable, "-c", WITHOUT_DATASETS, str(tmp_path)]
     done = subprocess.run(command, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True)
     assert done.stdout.splitlines()[-1:] == ["steps 1"], done.stderr[-2000:]
+
+
+def test_lines_of_a_file_that_are_no_rows_are_dropped_if_asked(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("UNISD_CACHE", str(tmp_path / "cache"))
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"prompt": "a"}\n{oops\n{"prompt": "b"}\n')
+    for read in (training_rows, lambda *given, **more: evaluation_rows(*given, **more)):
+        with pytest.raises(UsageError, match=r"_dataset: .*line 2: not JSON"):
+            read(path)
+        assert read(path, on_error="drop") == [{"prompt": "a"}, {"prompt": "b"}]
+        assert "1 of 3 rows (33.3%) are DROPPED" in capsys.readouterr().err
+
+
+def test_folders_and_sets_on_the_hub(tmp_path, monkeypatch):
+    datasets.DatasetDict(train=table(), test=table().select([0])).save_to_disk(tmp_path / "saved")
+    (tmp_path / "files").mkdir()
+    pd.DataFrame(ROWS).to_parquet(tmp_path / "files" / "train-00000-of-00001.parquet")
+    pd.DataFrame(ROWS[:1]).to_json(tmp_path / "files" / "dev.jsonl", orient="records", lines=True)
+    monkeypatch.setattr(datasets, "load_dataset", lambda name, config, split: {"train": ROWS, "validation": ROWS[:1]})
+    for name in (tmp_path / "saved", tmp_path / "files", "owner/name"):
+        assert [dict(row) for row in training_rows(name)] == ROWS
+        assert [dict(row) for row in evaluation_rows(name)] == ROWS[:1]
+    monkeypatch.setattr(datasets, "load_dataset", lambda name, config, split: {"one": ROWS})
+    with pytest.raises(UsageError, match=r"train_dataset: .* it holds one and no split 'train'"):
+        training_rows("owner/name")

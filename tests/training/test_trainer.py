@@ -56,6 +56,22 @@ def test_core_learns(tmp_path, tokenizer, adapter):
     assert sum(losses[-3:]) < sum(losses[:3])
 
 
+def test_rows_that_cannot_be_read_are_dropped_if_asked(tmp_path, tokenizer, monkeypatch, capsys):
+    monkeypatch.setenv("UNISD_CACHE", str(tmp_path / "cache"))
+    rows = [*tiny.rows(4), {"prompt": 3}]
+
+    def trainer(**settings):
+        arguments = tiny.arguments(tmp_path / "run", **settings)
+        return UniSDTrainer(tiny.lora(tiny.model()), arguments, train_dataset=rows, processing_class=tokenizer)
+
+    with pytest.raises(UsageError, match=r"column 'prompt', row 4"):
+        trainer()
+    assert len(trainer(contexts={"on_error": "drop"}).train_dataset) == 4
+    said = capsys.readouterr().err
+    assert "rows of the data set: 1 of 5 rows (20.0%) are DROPPED" in said
+    assert "the data set, row 4: column 'prompt', row 4" in said
+
+
 def test_args_none_and_model_by_name(tmp_path, tokenizer, monkeypatch):
     tiny.model().save_pretrained(tmp_path / "m")
     tokenizer.save_pretrained(tmp_path / "m")

@@ -20,6 +20,7 @@ COMMANDS = {
     "demo": "adapt a small real model on real questions, start to end, in minutes",
     "train": "adapt a model by a recipe",
     "evaluate": "ask models the questions of one or many tasks, grade the answers, compare",
+    "check": "look at a task or at rows before anything is trained: what a model would see, and what is wrong",
     "audit": "measure before training what the teacher has to teach, in every layout and context",
     "report": "write the page of a run, an evaluation or an audit",
     "prepare": "build the contexts of a run ahead",

@@ -60,7 +60,7 @@ def make_contexts(needs: Iterable[Need], making: Making) -> tuple[list[Item], di
         notes += made.notes
     items = []
     for index, example in enumerate(making.examples):
-        prompt = _prompt(example.prompt, f"item {example.id!r}")
+        prompt = _prompt(example.asked, f"item {example.id!r}")
         completion = example.demonstration if (example.demonstration or "").strip() else None
         items.append(Item(example.id, prompt, completion, {slot: lists[index] for slot, lists in slots.items()}))
     return items, dict(dropped), notes

@@ -11,6 +11,8 @@ from unisd.contexts.builder import PromptBuilder
 from unisd.contexts.items import TEMPLATE, TOOLS, Item, column_of, read_columns
 from unisd.contexts.leakage import normalised, repeats, says_the_same
 from unisd.errors import UsageError, warn_once
+from unisd.tasks.row_files import Bad
+from unisd.tasks.sources import Place
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,7 @@ def prepare_rows(
     needs: Iterable[Need],
     *,
     completion_required: bool = False,
+    bad: Bad | None = None,
 ) -> tuple[list[PreparedRow], DropReport]:
     """Turn items of text into rows of token ids; what does not fit is dropped and counted, never truncated.
 
@@ -86,6 +89,7 @@ def prepare_rows(
         max_positions: most tokens that the model can read, or None.
         needs: which contexts to read; all others are ignored.
         completion_required: whether completions are read, and must be there (for cross-entropy on gold completions).
+        bad: where rows that cannot be read are listed, which are then left out; None: the first one raises.
 
     Raises:
         UsageError: a column is missing, empty or of a wrong type; an id occurs twice; there are no rows, or none stays.
@@ -95,25 +99,30 @@ def prepare_rows(
     preparation = _Preparation(builder, *most, joined, completion_required, report)
     prepared: list[PreparedRow] = []
     numbers: dict[str, int] = {}
+    number = -1
     columns: dict[str, None] = {}
     for number, row in enumerate(rows):
-        item = row if isinstance(row, Item) else read_columns(row, number, joined, completion_required)
-        if not isinstance(row, Item):
-            columns |= {name: None for name in row if name not in columns and row[name] is not None}
-        if item.id in numbers:
-            twins = f"rows {numbers[item.id]} and {number} (counted from 0) are both {item.id!r}"
-            raise UsageError(f"column 'id': {twins}; make the ids unique or leave the column out")
-        numbers[item.id] = number
         try:
-            prepared.append(preparation.prepared(item))
+            item = row if isinstance(row, Item) else read_columns(row, number, joined, completion_required)
+            if not isinstance(row, Item):
+                columns |= {name: None for name in row if name not in columns and row[name] is not None}
+            if item.id in numbers:
+                twins = f"rows {numbers[item.id]} and {number} (counted from 0) are both {item.id!r}"
+                raise UsageError(f"column 'id': {twins}; make the ids unique or leave the column out")
+            numbers[item.id] = number
+            prepared.append(preparation.prepared(item, number))
         except _UnfitError as unfit:
             report.note(report.dropped, str(unfit), item.id)
-        except UsageError as error:  # of the template, which knows no rows
-            raise UsageError(f"row {number} (counted from 0, id {item.id!r}): {error}") from error
+        except UsageError as error:
+            if bad is None:
+                raise
+            bad.append((Place("the data set", number, "row"), str(error)))
     _name_unread(columns, joined, completion_required)
-    report.rows, report.kept = len(numbers), len(prepared)
-    if not report.rows:
+    report.rows, report.kept = number + 1 - len(bad or ()), len(prepared)
+    if not report.rows and not bad:
         raise UsageError("the data set has no rows; check its file, split and filters")
+    if not prepared and bad:
+        raise UsageError(f"no row is left: {len(bad)} cannot be read, first {bad[0][0]}: {bad[0][1]}")
     if not prepared:
         why = "; ".join(f"{number}: {reason}" for reason, number in sorted(report.dropped.items()))
         raise UsageError(f"every one of the {report.rows} rows is dropped ({why}); {_remedy(report, joined)}")
@@ -158,7 +167,13 @@ class _Preparation:
     completion_required: bool
     report: DropReport
 
-    def prepared(self, item: Item) -> PreparedRow:
+    def prepared(self, item: Item, number: int) -> PreparedRow:
+        try:
+            return self._prepared(item)
+        except UsageError as error:  # of the template, which knows no rows
+            raise UsageError(f"row {number} (counted from 0, id {item.id!r}): {error}") from error
+
+    def _prepared(self, item: Item) -> PreparedRow:
         student = self.builder.student_ids(item.prompt, item.variables)
         if misfit := self._misfit(student, "student prompt"):
             raise _UnfitError(misfit)

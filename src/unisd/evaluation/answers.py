@@ -42,10 +42,12 @@ class Item:
     """What the item belongs to (a subject), where the task says so."""
     fields: dict[str, Any] = field(default_factory=dict)
     """The example's, for the task alone."""
+    system: str | None = None
+    """The system message before the prompt, where there was one."""
 
     def example(self) -> Example:
         """Return the example that was asked."""
-        return Example(self.id, self.prompt, self.question, self.gold, self.demonstration, self.fields)
+        return Example(self.id, self.prompt, self.question, self.gold, self.demonstration, self.fields, self.system)
 
     def graded(self, grade: Grade) -> "Item":
         """Return the item with another grade."""

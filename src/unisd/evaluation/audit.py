@@ -331,7 +331,7 @@ class Auditor:
                 chosen = max(votes, key=lambda item: answers.count(item.parsed), default=None)
                 elsewhere += chosen is not None and chosen.correct
         views = [
-            ReadRequest(PackedSequence(builder.teacher_ids(example.prompt, context), item.ids), 1.0)
+            ReadRequest(PackedSequence(builder.teacher_ids(example.asked, context), item.ids), 1.0)
             for example, item, row in zip(examples, student.items, probes, strict=True)
             if item.ids
             for context in row
@@ -356,9 +356,9 @@ class Auditor:
         builder = self.builder.in_layout(layout)
         alone, seen = [], []
         for example, item, context in zip(examples, student.items, gold_contexts(examples), strict=True):
-            teacher = PackedSequence(builder.teacher_ids(example.prompt, context), item.ids)
+            teacher = PackedSequence(builder.teacher_ids(example.asked, context), item.ids)
             if item.ids and fits(self.model, teacher):
-                alone.append(ReadRequest(PackedSequence(builder.student_ids(example.prompt), item.ids)))
+                alone.append(ReadRequest(PackedSequence(builder.student_ids(example.asked), item.ids)))
                 seen.append(ReadRequest(teacher))
         if not alone:
             return Distance(0.0, 0.0, 0.0, 0.0, 0)

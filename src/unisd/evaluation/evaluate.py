@@ -60,9 +60,9 @@ def evaluate(
     room = max_new_tokens or task.max_new_tokens
     params = SamplingParams(room, temperature, top_p, seed, top_k, min_p, repetition_penalty)
     if contexts is None:
-        prompts = [builder.student_ids(example.prompt) for example in examples]
+        prompts = [builder.student_ids(example.asked) for example in examples]
     else:
-        prompts = [builder.teacher_ids(e.prompt, context) for e, context in zip(examples, contexts, strict=True)]
+        prompts = [builder.teacher_ids(e.asked, context) for e, context in zip(examples, contexts, strict=True)]
     asked = [(example, number) for example in examples for number in range(samples)]
     requests = [
         Request(ids, ("evaluation", e.id, n)) for ids, e in zip(prompts, examples, strict=True) for n in range(samples)
@@ -157,6 +157,7 @@ def _item(task: Task, example: Example, number: int, done: Completion, text: str
         demonstration=example.demonstration,
         group=task.group(example),
         fields=dict(example.fields),
+        system=example.system,
     )
 
 

@@ -39,7 +39,7 @@ def gold_perplexity(
         where no example has a gold completion.
     """
     sequences = [
-        PackedSequence(builder.student_ids(example.prompt), builder.completion_ids(text, example.prompt))
+        PackedSequence(builder.student_ids(example.asked), builder.completion_ids(text, example.asked))
         for example in examples
         if (text := task.gold(example))
     ]
@@ -86,12 +86,12 @@ def option_probabilities(
     views, choices = [], []
     for example in examples:
         replies = [demonstration("", letter) for letter in task.options(example)]
-        written = [builder.completion_ids(reply, example.prompt) for reply in replies]
+        written = [builder.completion_ids(reply, example.asked) for reply in replies]
         at = next(i for i, tokens in enumerate(zip(*written, strict=False)) if len(set(tokens)) > 1)
         tokens = [ids[at] for ids in written]
         if len(set(tokens)) < len(tokens):
             raise UsageError(f"item {example.id}: the tokenizer does not tell its letters apart; leave out calibration")
-        sequence = PackedSequence(builder.student_ids(example.prompt), written[0][: at + 1])
+        sequence = PackedSequence(builder.student_ids(example.asked), written[0][: at + 1])
         if not fits(model, sequence):
             raise UsageError(
                 f"item {example.id}: its prompt is longer than what the model reads; leave out --likelihood"

@@ -116,7 +116,7 @@ def _copied(head: Head) -> Head:
 
 
 def _sequences(builder: PromptBuilder, items: Sequence[Item]) -> list[PackedSequence]:
-    return [PackedSequence(builder.student_ids(item.prompt), item.ids) for item in items if item.ids]
+    return [PackedSequence(builder.student_ids(item.example().asked), item.ids) for item in items if item.ids]
 
 
 def _shape(evaluation: Evaluation) -> dict[str, float]:

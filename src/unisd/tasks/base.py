@@ -24,8 +24,17 @@ class Example:
     """A worked gold answer in the format that the prompt asks for; None where the item is for evaluation only."""
     fields: Mapping[str, Any] = field(default_factory=dict)
     """What only the task itself reads: options, tests, subject."""
+    system: str | None = None
+    """A system message that stands before the prompt."""
     shape: str | None = None
     """What items share whose solutions differ in names alone, so that one would tell the other's; None: unknown."""
+
+    @property
+    def asked(self) -> str | list[dict[str, str]]:
+        """What the student is asked, as chat templates take it: the prompt, or messages where there is a ``system``."""
+        if self.system is None:
+            return self.prompt
+        return [{"role": "system", "content": self.system}, {"role": "user", "content": self.prompt}]
 
 
 @dataclass(frozen=True)

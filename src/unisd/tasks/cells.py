@@ -7,6 +7,7 @@ from typing import Any
 from unisd.errors import UsageError
 
 _DEPTH = 64
+_CHARACTERS = 1_000_000
 _BITS = 10_000  # some 3,000 digits; Python writes no number of more than 4,300
 
 
@@ -16,7 +17,8 @@ def plain(value: Any, depth: int = 0) -> Any:
     NaN and pandas' missing values are None; numbers and arrays of numpy, and tensors, are numbers and lists.
 
     Raises:
-        UsageError: text that is no Unicode, a number that is infinite or huge, bytes, or a value of another type.
+        UsageError: text that is no Unicode or of over a million characters, an infinite or huge number, bytes, or what
+            is of another type.
     """
     if depth > _DEPTH:
         raise UsageError("it is nested too deep; give texts and plain lists")
@@ -52,6 +54,11 @@ def _key(key: Any) -> str:
 
 
 def _text(value: str) -> str:
+    if len(value) > _CHARACTERS:
+        raise UsageError(
+            f"it is a text of {len(value):,} characters, where {_CHARACTERS:,} are the most (a quote that is never "
+            "closed, or a whole file in a cell?); cut it"
+        )
     try:
         value.encode()
     except UnicodeEncodeError as error:

@@ -18,15 +18,20 @@ def letters_for(count: int) -> list[str]:
     return list(ascii_uppercase[:count])
 
 
-def prompt(question: str, options: Sequence[str], context: str = "") -> str:
-    """Return the student's user turn: question, context if any, lettered options (2 to 26), and the answer's form."""
-    lettered = "\n".join(f"{letter}. {text}" for letter, text in zip(letters_for(len(options)), options, strict=True))
-    blank = "X" if len(options) < 24 else "?"  # it stands for the letter, so it must be none
-    ask = (
+def form(count: int) -> str:
+    """Return the instruction on how to answer a question with ``count`` options."""
+    blank = "X" if count < 24 else "?"  # it stands for the letter, so it must be none
+    return (
         f'Reason in at most three short sentences, then end with a last line "Answer: {blank}", '
         f"where {blank} is the letter of your choice."
     )
-    return "\n\n".join(part for part in (question.strip(), context.strip(), lettered, ask) if part)
+
+
+def prompt(question: str, options: Sequence[str], context: str = "") -> str:
+    """Return the student's user turn: question, context if any, lettered options (2 to 26), and the answer's form."""
+    lettered = "\n".join(f"{letter}. {text}" for letter, text in zip(letters_for(len(options)), options, strict=True))
+    parts = (question.strip(), context.strip(), lettered, form(len(options)))
+    return "\n\n".join(part for part in parts if part)
 
 
 def demonstration(rationale: str, letter: str) -> str:

@@ -1,33 +1,40 @@
 """A task of one's own from a small YAML file; docs/custom_tasks.md shows every key."""
 
 import dataclasses
-import difflib
-import json
 import re
-import string
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 
 from unisd.errors import UsageError
-from unisd.tasks.base import Example, Task
-from unisd.tasks.cells import plain
-from unisd.tasks.choice import ChoiceTask, choice_example, letters_for
-from unisd.tasks.exact import TOLERANCE, ExactTask, exact_example
-from unisd.tasks.sources import FILES, Place, Row, check_split, file_rows, has_rows, hub_rows
+from unisd.tasks.base import Example, NegativeRequest, Task
+from unisd.tasks.choice import ChoiceTask
+from unisd.tasks.custom_rows import GIVEN_AS, example_of
+from unisd.tasks.exact import TOLERANCE, ExactTask
+from unisd.tasks.normalisers import NORMALISERS
+from unisd.tasks.row_files import FILES, Bad, OnError, file_rows, has_rows, tell_bad
+from unisd.tasks.sources import Place, Row, check_split, hub_rows
+from unisd.tasks.templates import columns_of, filled, key, nearest, said
+from unisd.tasks.turns import graded_part
 
-_KEYS = ({"name", "data", "prompt", "answer"}, {"id", "rationale", "demonstration", "max_new_tokens"})
+_TEXTS = ("prompt", "system", "question", "id", "rationale", "demonstration", "worked")
+"""Keys that hold a template, or the name of a column (``prompt`` and ``worked``: a template)."""
+_KEYS = (
+    {"name", "data", "prompt", "answer"},
+    {*_TEXTS[1:], "ask_for_form", "max_new_tokens", "on_error"},
+)
 """The keys of the file: those it must have, those it may have. Below, the keys of ``answer`` by its type."""
 _ANSWER_KEYS: dict[str, tuple[set[str], set[str]]] = {
-    "choice": ({"type", "column", "options", "given_as"}, set()),
-    "exact": ({"type", "column"}, set()),
+    "choice": ({"type", "column"}, {"options", "given_as"}),
+    "exact": ({"type", "column"}, {"normalise"}),
     "number": ({"type", "column"}, {"tolerance"}),
     "code": ({"type", "column", "tests"}, {"setup", "show_tests"}),
     "tools": ({"type", "column", "tools"}, {"format", "question"}),
 }
-_GIVEN_AS = ("letter", "text", "index", "number")
+_DATA_KEYS = {"hub": ({"hub"}, {"config", "split"}), "file": ({"file"}, {"split"})}
+"""The keys of a split's place that is no file alone, by the one that it must have."""
 
 
 def load_custom(path: str | Path) -> Task:
@@ -63,10 +70,6 @@ class CustomTask(Task):
     def __init__(self, file: str | Path) -> None:
         self._file = Path(file).expanduser()
         described = self._described
-        self._prompt = str(described["prompt"])
-        _columns_of(self._prompt, f"{self._file}: prompt")
-        self._answer: dict[str, Any] = described["answer"]
-        self._columns = {key: described[key] for key in ("id", "rationale", "demonstration") if key in described}
         self._data: dict[str, Any] = described["data"]
         self.name: str = described["name"]
         # By their order in the file, but nobody should train on a test split for its place there.
@@ -77,15 +80,36 @@ class CustomTask(Task):
         """Return the examples of a split in the order of its rows.
 
         ``source`` is None for the places that the YAML file names, or another folder with files of the same names.
+        Under ``on_error: drop`` rows that cannot be read are left out; a warning counts them, and a file names them.
 
         Raises:
             UsageError: no such split or source, a file that cannot be read, or a row that lacks a column or holds what
                 cannot be asked or graded (file and line named).
             UniSDError: the hub cannot be reached.
         """
+        bad: Bad | None = [] if self.drops else None
+        examples = self.read(split, source, bad)
+        if bad:
+            tell_bad(bad, len(examples), f"{self.name}, {split}")
+        if not examples:
+            raise UsageError(f"{self.name}: the split '{split}' has no rows; put some into {self._data[split]}")
+        return examples
+
+    @property
+    def drops(self) -> bool:
+        """Whether rows that cannot be read are left out."""
+        return bool(self._described.get("on_error") == "drop")
+
+    def read(self, split: str, source: str | None, bad: Bad | None) -> list[Example]:
+        """Return the examples of a split as :meth:`load` does, maybe none; ``bad`` gets the rows that cannot be read.
+
+        Raises:
+            UsageError: as there; for a row only where ``bad`` is None.
+            UniSDError: the hub cannot be reached.
+        """
         check_split(self, split)
         examples: dict[str, Example] = {}
-        for row, place in self._rows(split, source):
+        for row, place in self._rows(split, source, bad):
             try:
                 example = self._example(row, f"{split}/{place.number}")
                 if not example.id.strip():
@@ -93,34 +117,55 @@ class CustomTask(Task):
                 if example.id in examples:
                     raise UsageError(f"the id {example.id} comes a second time; ids must be unique in a split")
             except UsageError as error:
-                raise UsageError(f"{place}: {error}") from error
+                if bad is None:
+                    raise UsageError(f"{place}: {error}") from error
+                bad.append((place, str(error)))
+                continue
             examples[example.id] = example
-        if not examples:
-            raise UsageError(f"{self.name}: the split '{split}' has no rows; put some into {self._data[split]}")
         return list(examples.values())
 
-    def _rows(self, split: str, source: str | None) -> list[tuple[Row, Place]]:
+    def _rows(self, split: str, source: str | None, bad: Bad | None) -> list[tuple[Row, Place]]:
         where = self._data[split]
-        if isinstance(where, Mapping):
+        if isinstance(where, Mapping) and "hub" in where:
             if source not in (None, "hub"):
                 raise UsageError(f"{self.name}: '{split}' comes from the hub, not from {source}; leave out the source")
             return hub_rows(where["hub"], where.get("config"), where.get("split", split))
         folder = self._file.parent if source is None else Path(source).expanduser()
         if not folder.is_dir():
             raise UsageError(f"{self.name}: no such source: {source}; leave it out, or name a folder")
-        return file_rows(folder / where)
+        name, within = (where["file"], where.get("split", split)) if isinstance(where, Mapping) else (where, split)
+        return file_rows(folder / Path(name).expanduser(), (within,), bad)
 
     def _example(self, row: Row, numbered: str) -> Example:
-        item_id = _text(row, self._columns["id"]) if "id" in self._columns else numbered
-        rationale = _text(row, self._columns["rationale"], empty=True) if "rationale" in self._columns else ""
-        build = {"choice": _choice, "code": _code, "tools": _tools}.get(self._answer["type"], _exact)
-        example = build(item_id, _filled(self._prompt, row), row, self._answer, rationale)
-        if "demonstration" not in self._columns:
+        described = self._described
+        item_id = key(row, described["id"]) if "id" in described else numbered
+        example = example_of(row, item_id, described)
+        if "demonstration" in described:
+            example = dataclasses.replace(example, demonstration=said(row, described["demonstration"]))
+        elif "worked" in described:
+            rationale = said(row, described["rationale"], empty=True).strip() if "rationale" in described else ""
+            example = dataclasses.replace(example, demonstration=self._worked(example, rationale, example.answer))
+        else:
             return example
-        example = dataclasses.replace(example, demonstration=_text(row, self._columns["demonstration"]))
-        if not self.runs_programs and not self.grade(example, example.demonstration or "").correct:
+        if not self.runs_programs and not self.grade(example, graded_part(example.demonstration or "")).correct:
             raise UsageError(f"the demonstration does not end in the right answer ({example.answer}); correct it")
         return example
+
+    def _worked(self, example: Example, rationale: str, answer: str) -> str:
+        """Return an answer in the form that the file gives it."""
+        letters = dict(zip(example.fields.get("letters", ()), example.fields.get("options", ()), strict=False))
+        return filled(
+            self._described["worked"],
+            {"rationale": rationale, "answer": answer, "option": letters.get(answer, answer)},
+        )
+
+    def negative(self, example: Example, request: NegativeRequest, text: str) -> str | None:
+        """Turn the model's text into a wrong demonstration, set like the right ones."""
+        wrong = super().negative(example, request, text)
+        if wrong is None or "worked" not in self._described:
+            return wrong
+        argument, _, answer = wrong.rpartition("Answer: ")
+        return self._worked(example, argument.strip(), answer.strip())
 
 
 # The file
@@ -140,17 +185,34 @@ def _described(file: Path) -> dict[str, Any]:
     if not isinstance(kind, str) or kind not in _ANSWER_KEYS:
         raise UsageError(f"{file}: the answer's type is {kind!r}; choose one of {', '.join(_ANSWER_KEYS)}")
     _check_keys(answer, *_ANSWER_KEYS[kind], f"{file}: answer")
-    if kind == "choice" and answer["given_as"] not in _GIVEN_AS:
-        raise UsageError(f"{file}: given_as is {answer['given_as']!r}; choose one of {', '.join(_GIVEN_AS)}")
-    if kind in ("code", "tools") and "rationale" in described:
-        raise UsageError(f"{file}: answers of type {kind} have no rationale; remove it")
+    if kind in ("code", "tools") and (given := sorted({"rationale", "worked"} & described.keys())):
+        raise UsageError(f"{file}: answers of type {kind} have no {given[0]}; remove it")
     _check_values(described, answer, str(file))
+    _check_templates(described, str(file))
     for split, where in described["data"].items():
         if isinstance(where, dict):
-            _check_keys(where, {"hub"}, {"config", "split"}, f"{file}: data, {split}")
-        elif not has_rows(str(where)):
-            raise UsageError(f"{file}: data, {split}: {where!r} is no file with one of the endings {', '.join(FILES)}")
+            known = _DATA_KEYS["file" if "file" in where else "hub"]
+            _check_keys(where, *known, f"{file}: data, {split}")
+        elif not has_rows(str(where)) and not (file.parent / str(where)).is_dir():
+            raise UsageError(
+                f"{file}: data, {split}: {where!r} is no folder and no file with one of the endings {', '.join(FILES)}"
+            )
     return dict(described)
+
+
+def _check_templates(described: Mapping[str, Any], file: str) -> None:
+    """Raise a UsageError where a template is none, or names nothing."""
+    for name in _TEXTS:
+        if "{" in described.get(name, "") or name in ("prompt", "worked"):
+            columns = [column for _, column in columns_of(described.get(name, ""), f"{file}: {name}") if column]
+            if name == "prompt" and not columns:
+                raise UsageError(f"{file}: prompt names no column, so all items would be alike; write {{column}}")
+            if name == "worked" and name in described and (wrong := {*columns} - {"rationale", "answer", "option"}):
+                raise UsageError(f"{file}: worked: {wrong.pop()!r} is none of rationale, answer, option")
+            if name == "worked" and name in described and not {"answer", "option"} & {*columns}:
+                raise UsageError(f"{file}: worked: it shows no answer; write {{answer}} where it is to stand")
+    if "worked" in described and "demonstration" in described:
+        raise UsageError(f"{file}: worked and demonstration both say what an answer looks like; remove one")
 
 
 def _check_values(described: Mapping[str, Any], answer: Mapping[str, Any], file: str) -> None:
@@ -166,11 +228,23 @@ def _check_values(described: Mapping[str, Any], answer: Mapping[str, Any], file:
         raise UsageError(f"{file}: answer: show_tests is {answer['show_tests']!r}; use true or false")
     if not isinstance(answer.get("tolerance", TOLERANCE), int | float):
         raise UsageError(f"{file}: answer: tolerance is {answer['tolerance']!r}; a number was expected")
-    texts = {key: described.get(key, "") for key in ("name", "prompt", "id", "rationale", "demonstration")}
-    texts |= {f"answer: {key}": answer.get(key, "") for key in ("column", "tests", "setup", "question")}
-    for key, value in texts.items():
+    if described.get("on_error", "stop") not in get_args(OnError):
+        raise UsageError(f"{file}: on_error is {described['on_error']!r}; choose one of {', '.join(get_args(OnError))}")
+    ask = described.get("ask_for_form", True)
+    if not isinstance(ask, bool) and not (isinstance(ask, str) and ask.strip()):
+        raise UsageError(f"{file}: ask_for_form is {ask!r}; use true, false, or the words that ask for it")
+    if answer.get("given_as", "auto") not in GIVEN_AS:
+        raise UsageError(f"{file}: given_as is {answer['given_as']!r}; choose one of {', '.join(GIVEN_AS)}")
+    if not isinstance(names := answer.get("normalise", []), list):
+        raise UsageError(f"{file}: answer: normalise is {names!r}; a list of names was expected")
+    for name in names:
+        if str(name) not in NORMALISERS:
+            raise UsageError(f"{file}: answer: normalise: there is no {name!r}; {nearest(str(name), NORMALISERS)}")
+    texts = {name: described.get(name, "") for name in ("name", *_TEXTS)}
+    texts |= {f"answer: {name}": answer.get(name, "") for name in ("column", "tests", "setup", "question")}
+    for name, value in texts.items():
         if not isinstance(value, str):
-            raise UsageError(f"{file}: {key} is {value!r}; a text was expected (put it in quotes)")
+            raise UsageError(f"{file}: {name} is {value!r}; a text was expected (put it in quotes)")
 
 
 def _check_keys(found: object, required: set[str], allowed: set[str], where: str) -> None:
@@ -178,27 +252,11 @@ def _check_keys(found: object, required: set[str], allowed: set[str], where: str
     known = sorted(required | allowed)
     if not isinstance(found, dict):
         raise UsageError(f"{where}: keys were expected ({', '.join(known)}), not {type(found).__name__}")
-    for key in found:
-        if key not in known:
-            raise UsageError(f"{where}: there is no key '{key}'; {_nearest(str(key), known)}")
+    for name in found:
+        if name not in known:
+            raise UsageError(f"{where}: there is no key '{name}'; {nearest(str(name), known)}")
     if missing := sorted(required - found.keys()):
         raise UsageError(f"{where}: '{missing[0]}' is missing; see docs/custom_tasks.md")
-
-
-def _nearest(name: str, known: Collection[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean '{near[0]}'?" if near else f"choose one of {', '.join(known)}"
-
-
-def _columns_of(template: str, where: str) -> list[tuple[str, str | None]]:
-    """Return a template as pairs of literal text and the column that follows it."""
-    try:
-        parts = list(string.Formatter().parse(template))
-    except ValueError as error:
-        raise UsageError(f"{where}: not a template ({error}); write {{column}}, and {{{{ for a brace") from error
-    if any(spec or conversion for _, _, spec, conversion in parts) or any(name == "" for _, name, _, _ in parts):
-        raise UsageError(f"{where}: write {{column}} with the column's name alone, and {{{{ for a brace")
-    return [(literal, name) for literal, name, _, _ in parts]
 
 
 def _family(kind: str) -> type[Task]:
@@ -212,134 +270,3 @@ def _family(kind: str) -> type[Task]:
 
         return ToolTask
     return ChoiceTask if kind == "choice" else ExactTask
-
-
-# The rows
-
-
-def _cell(row: Row, column: str) -> Any:
-    if column not in row:
-        raise UsageError(f"there is no column '{column}'; {_nearest(column, list(map(str, row)))}")
-    try:
-        return plain(row[column])
-    except UsageError as error:
-        raise UsageError(f"the column '{column}': {error}") from error
-
-
-def _text(row: Row, column: str, empty: bool = False) -> str:
-    """Return a cell as text; numbers are written as Python writes them."""
-    value = _cell(row, column)
-    if value is None and empty:
-        return ""
-    if not isinstance(value, str | int | float):
-        raise UsageError(f"the column '{column}' holds {_kind(value)}; a text or a number was expected")
-    return str(value)
-
-
-def _list(row: Row, column: str) -> list[Any]:
-    """Return a cell that holds a list, or its JSON text; another text is a list of one."""
-    value = _cell(row, column)
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            value = [value]
-    if not isinstance(value, list):
-        raise UsageError(f"the column '{column}' holds {_kind(value)}; a list was expected")
-    return value
-
-
-def _texts(values: Sequence[Any], column: str) -> list[str]:
-    """Return the values of a list as texts."""
-    return [_text({column: value}, column) for value in values]
-
-
-def _kind(value: Any) -> str:
-    return "nothing" if value is None else f"a value of type {type(value).__name__}"
-
-
-def _filled(template: str, row: Row) -> str:
-    parts = _columns_of(template, "prompt")
-    return "".join(literal + (_text(row, name) if name is not None else "") for literal, name in parts)
-
-
-# The types of answers
-
-
-def _choice(item_id: str, question: str, row: Row, answer: Mapping[str, Any], rationale: str) -> Example:
-    options, labels = _options(row, answer["options"])
-    given = _text(row, answer["column"]).strip()
-    how = answer["given_as"]
-    if how in ("index", "number"):
-        labels = [str(place) for place in range(how == "number", len(options) + (how == "number"))]
-    elif how == "text":
-        labels = options
-    found = [place for place, label in enumerate(labels) if label.strip().casefold() == given.casefold()]
-    if how == "text" and len(found) != 1:  # options can differ by case alone
-        found = [place for place, label in enumerate(labels) if label.strip() == given]
-    if len(found) != 1:
-        names = "none" if not found else "several"
-        raise UsageError(f"the answer {given!r} names {names} of the options, as {how}: {', '.join(labels)[:200]}")
-    return choice_example(item_id, question, options, found[0], rationale=rationale)
-
-
-def _options(row: Row, where: Any) -> tuple[list[str], list[str]]:
-    """Return the options' texts, and the letters or labels that an answer may name them by."""
-    if isinstance(where, list):
-        options = [_text(row, str(column)) for column in where]
-    else:
-        value = _cell(row, str(where))
-        if isinstance(value, dict) and {"text", "label"} <= value.keys():  # as some sets on the hub have it
-            options, labels = _list(value, "text"), _list(value, "label")
-            if len(options) != len(labels):
-                raise UsageError(f"the column '{where}' holds {len(options)} options and {len(labels)} labels")
-            return _texts(options, str(where)), _texts(labels, str(where))
-        options = _texts(_list(row, str(where)), str(where))
-    return options, letters_for(len(options))
-
-
-def _exact(item_id: str, question: str, row: Row, answer: Mapping[str, Any], rationale: str) -> Example:
-    value = _cell(row, answer["column"])
-    accepted = _texts(value, answer["column"]) if isinstance(value, list) else [_text(row, answer["column"])]
-    if answer["type"] == "exact":
-        return exact_example(item_id, question, accepted, rationale=rationale)
-    # A worked answer may stand before the number, behind "####", with its sums in "<<...>>" (as in GSM8K).
-    accepted = [one.rpartition("####")[2] for one in accepted]
-    reason = re.sub(r"<<[^<>]{0,400}>>", "", rationale.rpartition("####")[0] if "####" in rationale else rationale)
-    tolerance = answer.get("tolerance", TOLERANCE)
-    return exact_example(item_id, question, accepted, kind="number", rationale=reason, tolerance=tolerance)
-
-
-def _code(item_id: str, question: str, row: Row, answer: Mapping[str, Any], rationale: str) -> Example:
-    from unisd.tasks.code import code_example
-
-    return code_example(
-        item_id,
-        question,
-        _text(row, answer["column"]),
-        [str(test) for test in _list(row, answer["tests"])],
-        setup=_text(row, answer["setup"], empty=True) if "setup" in answer else "",
-        show_tests=answer.get("show_tests", True),
-    )
-
-
-def _tools(item_id: str, question: str, row: Row, answer: Mapping[str, Any], rationale: str) -> Example:
-    from unisd.tasks.tools import Call, tool_example
-
-    calls = []
-    for call in _list(row, answer["column"]):
-        if not isinstance(call, dict) or not isinstance(call.get("name"), str) or "arguments" not in call:
-            raise UsageError(f"the column '{answer['column']}' must hold calls with 'name' and 'arguments'")
-        arguments = call["arguments"]
-        if isinstance(arguments, str):
-            try:
-                arguments = json.loads(arguments)
-            except (ValueError, RecursionError):
-                arguments = None
-        if not isinstance(arguments, dict):
-            raise UsageError(f"the call of {call['name']}: its arguments must be an object, or the JSON text of one")
-        calls.append(Call(call["name"], arguments))
-    tools = answer["tools"] if isinstance(answer["tools"], list) else _list(row, answer["tools"])
-    names = [tool["name"] if isinstance(tool, dict) and "name" in tool else str(tool) for tool in tools]
-    asked = _text(row, answer["question"]) if "question" in answer else question
-    return tool_example(item_id, question, asked, calls, names, answer.get("format", "react"))

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from unisd.errors import UsageError
+from unisd.tasks import normalisers
 from unisd.tasks.base import Example, Grade, NegativeRequest, Task
 from unisd.tasks.choice import demonstration
 from unisd.tasks.exact_reading import (
@@ -36,13 +37,18 @@ _BETRAYS = re.compile(
 )
 
 
-def prompt(question: str, kind: str = "text") -> str:
-    """Return the student's user turn: the question, and the form of the answer (one of `KINDS`)."""
+def form(kind: str = "text") -> str:
+    """Return the instruction on how to answer with a text or a number (one of `KINDS`)."""
     alone = "in as few words as possible" if kind == "text" else "alone"
     return (
-        f"{question.strip()}\n\nReason in a few short sentences, then end with a last line "
-        f'"Answer: ...", where ... is the {_NOUN[kind]} {alone}.'
+        f'Reason in a few short sentences, then end with a last line "Answer: ...", where ... is the '
+        f"{_NOUN[kind]} {alone}."
     )
+
+
+def prompt(question: str, kind: str = "text") -> str:
+    """Return the student's user turn: the question, and the form of the answer (one of `KINDS`)."""
+    return f"{question.strip()}\n\n{form(kind)}"
 
 
 def exact_example(
@@ -53,6 +59,7 @@ def exact_example(
     kind: str = "text",
     rationale: str | None = "",
     tolerance: float = TOLERANCE,
+    normalise: Sequence[str] | None = None,
     **fields: Any,
 ) -> Example:
     """Build an Example with an exact answer.
@@ -65,6 +72,8 @@ def exact_example(
         rationale: why the answer is right; empty leaves a demonstration of the answer line alone, None leaves none (an
             item for evaluation only).
         tolerance: relative difference up to which numbers are the same, in [0, 1).
+        normalise: what may differ between a right text and the answer, by name (:mod:`unisd.tasks.normalisers`); None:
+            case, spaces, markup, surrounding quotes and a final stop. Of a list, capitals count without ``case``.
         fields: kept beside ``kind``, ``accepted`` and ``tolerance``.
 
     Raises:
@@ -80,6 +89,8 @@ def exact_example(
     for one in accepted:
         if (number_in(one) is None) if kind == "number" else not normal(one):
             raise UsageError(f"item {item_id}: the answer {one!r} is {'no number' if kind == 'number' else 'empty'}")
+    if normalise is not None:
+        fields["normalise"] = _known(normalise, kind, item_id)
     example = Example(
         id=item_id,
         prompt=prompt(question, kind),
@@ -88,6 +99,8 @@ def exact_example(
         demonstration=None if rationale is None else demonstration(rationale, accepted[0]),
         fields={"kind": kind, "accepted": accepted, "tolerance": tolerance, **fields},
     )
+    if empty := [one for one in accepted if kind == "text" and not _compared(example, one)]:
+        raise UsageError(f"item {item_id}: of the answer {empty[0]!r} the normalisers leave nothing; name fewer")
     if not grade_exact(example, demonstration(rationale or "", accepted[0])).correct:
         raise UsageError(f"item {item_id}: the answer {accepted[0]!r} cannot be read back; write it more plainly")
     return example
@@ -110,10 +123,55 @@ def grade_exact(example: Example, text: str, cut: bool = False) -> Grade:
             formula = _same_formula(example, text)
             return Grade(formula is not None, formula)
         return Grade(_is_one_of(number, example, example.fields["tolerance"]), str(number))
-    accepted = {normal(one) for one in example.fields["accepted"]}
-    read = read_texts(text)
+    accepted = {_compared(example, one) for one in example.fields["accepted"]} - {""}
+    read = _settled(example, text)
     match = next((one for one in read if one in accepted), None) or _same_formula(example, text)
     return Grade(match is not None, match or (read[0] if read else None))
+
+
+def _compared(example: Example, answer: str) -> str:
+    """Return a right answer as it is compared."""
+    names = example.fields.get("normalise")
+    if names is None:
+        return normal(answer)
+    answer = _plainly(answer, names)
+    return _reduced(normal(answer), answer, names)
+
+
+def _settled(example: Example, text: str) -> list[str]:
+    """Return the text that an output settles on (`read_texts`), as it is compared."""
+    names = example.fields.get("normalise")
+    if names is None:
+        return read_texts(text)
+    text = _plainly(text, names)
+    forms = (_reduced(form, text, names) for form in read_texts(text))
+    return list(dict.fromkeys(form for form in forms if form))
+
+
+def _plainly(text: str, names: Sequence[str]) -> str:
+    """Return a text with its LaTeX written plainly where that is asked for: a reader would take its braces away."""
+    return normalisers.latex(text) if "latex" in names else text
+
+
+def _reduced(form: str, text: str, names: Sequence[str]) -> str:
+    """Return what the normalisers leave of ``form``, with the capitals that it has in ``text`` where they count."""
+    if "case" not in names:
+        written = re.compile(re.escape(form).replace(r"\ ", r"\s+"), re.IGNORECASE)
+        declared = [match.end() for match in re.finditer(r"(?i)answer|boxed|####", text)]
+        found = written.search(text, declared[-1] if declared else 0) or written.search(text)
+        form = found[0] if found else form
+    return normalisers.normalised(form, names)
+
+
+def _known(names: Sequence[str], kind: str, item_id: str) -> list[str]:
+    """Return the names of normalisers, checked."""
+    if wrong := [name for name in names if name not in normalisers.NORMALISERS]:
+        raise UsageError(
+            f"item {item_id}: there is no normaliser {wrong[0]!r}; choose from {', '.join(normalisers.NORMALISERS)}"
+        )
+    if kind != "text":
+        raise UsageError(f"item {item_id}: numbers are compared by value; leave out the normalisers")
+    return list(names)
 
 
 def _same_formula(example: Example, text: str) -> str | None:
@@ -121,6 +179,8 @@ def _same_formula(example: Example, text: str) -> str | None:
     if not (given := read_formula(text)):
         return None
     fields = example.fields
+    if "case" not in fields.get("normalise", ["case"]) and re.search(r"(?<![\\A-Za-z])[A-Za-z]", given):
+        return None  # x is not X there, but it is to who compares formulas
     gold = [formula_in(str(number_in(one)) if fields["kind"] == "number" else one) for one in fields["accepted"]]
     return given if any(one and same(one, given, fields["tolerance"]) for one in gold) else None
 
@@ -168,7 +228,7 @@ def _wrong_answer(example: Example, text: str) -> str | None:
     if example.fields["kind"] == "number":
         number = read_number(text)
         return None if number is None or _is_one_of(number, example, 0.01) else str(number)
-    if _same_formula(example, text):
+    if grade_exact(example, text).correct:
         return None
     read = read_texts(text)
     said = set(re.findall(r"\w+", read[0])) if read else set()

@@ -17,8 +17,6 @@ from unisd.errors import UniSDError, UsageError
 from unisd.tasks.base import Example
 
 Row = Mapping[str, Any]
-FILES = (".jsonl", ".ndjson", ".json", ".csv", ".parquet")
-"""Endings of files with rows; ``.gz`` may follow all but the last."""
 
 
 @dataclass(frozen=True)
@@ -77,23 +75,33 @@ def hub_rows(
     Raises:
         UniSDError: it cannot be had; the message says what to do, for a gated set how to get access.
     """
+    rows = hub_set(hub_id, config, split, gated=gated, sample=sample)
+    name = hub_id if config is None else f"{hub_id} ({config})"
+    return [(row, Place(f"{name}, {split}", number, "row")) for number, row in enumerate(rows)]
+
+
+def hub_set(hub_id: str, config: str | None, split: str | None, *, gated: bool = False, sample: bool = False) -> Any:
+    """Return a split of a set on the hub, or with None all of them by name; else as :func:`hub_rows`.
+
+    Raises:
+        UniSDError: it cannot be had; the message says what to do, for a gated set how to get access.
+    """
     bundled = "'sample' or " if sample else ""
     instead = f"use {bundled}a folder with the official files as source"
     hub.require(hub_id, "data set", instead)
     datasets = optional("datasets", f"{hub_id} of the hub is")
-    name = hub_id if config is None else f"{hub_id} ({config})"
     try:
         with hub.access(hub_id, "data set", instead):
-            rows = list(datasets.load_dataset(hub_id, config, split=split))
+            return datasets.load_dataset(hub_id, config, split=split)
     except UniSDError:
         raise
     except Exception as error:  # the client raises many kinds of errors for one fact: the data cannot be had
+        name = hub_id if config is None else f"{hub_id} ({config})"
         cause = " ".join(str(error).split())[:200] or type(error).__name__
         todo = f"check the network, or {instead}"
         if gated:
             todo = f"accept its terms at huggingface.co/datasets/{hub_id}, then hf auth login; or {todo}"
         raise UniSDError(f"cannot load {name} from the hub: {cause}; {todo}") from error
-    return [(row, Place(f"{name}, {split}", number, "row")) for number, row in enumerate(rows)]
 
 
 def optional(module: str, what: str) -> Any:
@@ -112,49 +120,6 @@ def optional(module: str, what: str) -> Any:
         package = (error.name or module).partition(".")[0]
         todo = f"pip install {package}, or give JSONL, JSON or CSV files"
         raise UsageError(f"{what} read with the package {package}, which is missing; {todo}") from error
-
-
-def has_rows(name: str) -> bool:
-    """Return whether a file of this name can be read by :func:`file_rows`."""
-    return name.lower().endswith(FILES) or name.lower().removesuffix(".gz").endswith(FILES[:-1])
-
-
-def file_rows(path: Path) -> list[tuple[Row, Place]]:
-    """Read a file of rows by its ending; JSON may be one list, or one object a line, whatever it is called.
-
-    Raises:
-        UsageError: no such file, an ending of no known kind, or a damaged file (named, with its line).
-    """
-    if path.is_dir() or not path.exists():
-        what = "is a folder; name a file in it" if path.is_dir() else "no such file; check the path"
-        raise UsageError(f"{path}: {what}")
-    if not has_rows(path.name):
-        raise UsageError(f"{path}: no file with one of the endings {', '.join(FILES)}; save it as one of them")
-    kind = Path(path.name.lower().removesuffix(".gz")).suffix
-    if kind == ".parquet":
-        return _parquet_rows(path)
-    if kind == ".csv":
-        return csv_rows(path, unique=True)
-    return json_items(path) if _holds_one_value(path, kind) else json_lines(path)
-
-
-def _holds_one_value(path: Path, kind: str) -> bool:
-    lines = [line for line in _text(path).split("\n") if line.strip()]
-    if not lines or lines[0].lstrip()[:1] == "[":
-        return bool(lines)
-    try:
-        return kind == ".json" and not (len(lines) > 1 and isinstance(json.loads(lines[0]), dict))
-    except (ValueError, RecursionError):
-        return kind == ".json"
-
-
-def _parquet_rows(path: Path) -> list[tuple[Row, Place]]:
-    parquet = optional("pyarrow.parquet", f"{path} is")
-    try:
-        rows = parquet.read_table(path).to_pylist()
-    except Exception as error:  # of many kinds, for a damaged file
-        raise UsageError(f"cannot read {path}: {' '.join(str(error).split())[:200]}; get the file again") from error
-    return [(row, Place(path, number, "row")) for number, row in enumerate(rows)]
 
 
 def json_lines(path: Path) -> list[tuple[Row, Place]]:
@@ -193,8 +158,8 @@ def json_items(path: Path) -> list[tuple[Row, Place]]:
     return rows
 
 
-def csv_rows(path: Path, unique: bool = False) -> list[tuple[Row, Place]]:
-    """Read a CSV file with a header line, whose names must differ where ``unique`` says so.
+def csv_rows(path: Path) -> list[tuple[Row, Place]]:
+    """Read an official CSV file with a header line.
 
     Raises:
         UsageError: the file cannot be read, or a row has not as many fields as the header (the message names it).
@@ -204,9 +169,6 @@ def csv_rows(path: Path, unique: bool = False) -> list[tuple[Row, Place]]:
     reader = csv.DictReader(io.StringIO(_text(path), newline=""))
     rows: list[tuple[Row, Place]] = []
     try:
-        names = reader.fieldnames or []
-        if unique and (twice := [name for name in names if names.count(name) > 1]):
-            raise UsageError(f"{path}: the header names {twice[0]!r} twice; rename one of the columns")
         for row in reader:
             place = Place(path, reader.line_num)
             if None in row or None in row.values():

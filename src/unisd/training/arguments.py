@@ -21,6 +21,7 @@ from unisd.mechanisms import Mechanisms, former_names, known
 from unisd.objective import OF_TOKENS, Aggregation, Chooser, DivergenceKind
 from unisd.rollout.messages import checked_variables
 from unisd.settings import Field, build, check_field, group, plain, unknown
+from unisd.tasks.row_files import OnError
 from unisd.tasks.turns import Thoughts
 from unisd.training.fields import check_environment, check_fields, check_made
 from unisd.training.foreign import foreign, hint
@@ -149,6 +150,9 @@ class ContextsSettings:
     """How retrieval compares questions: a lexical index, or sentence embeddings (extra ``dense``)."""
     max_prompt_length: int = Field(default=3072, ge=1)
     """Items whose student or gold prompt is longer, in tokens, are dropped, counted and named; nothing is truncated."""
+    on_error: OnError = "stop"
+    """stop: a row of the data set that cannot be read ends the run before it begins, in one line; drop: it is left out,
+    and a warning counts such rows and names the first ones and a file with all. A task has a key of its own for it."""
     words: dict[str, dict[str, str]] | None = None
     """Templates that introduce contexts, by kind: after, before, asked; null or empty: the built-in ones."""
     template_kwargs: dict[str, Any] | None = None

@@ -45,9 +45,12 @@ class HeldOut(OneLineErrors):
     def _prepare(self, dataset: Any, args: UniSDConfig, model: nn.Module) -> list[PreparedRow]:
         raise NotImplementedError
 
+    def _prepare_read(self, dataset: Any, args: UniSDConfig, model: nn.Module) -> list[PreparedRow]:
+        return self._prepare(training_rows(dataset, args.contexts.on_error), args, model)
+
     def _prepare_held_out(self, dataset: Any, args: UniSDConfig, model: nn.Module, where: str = "eval_dataset") -> Any:
         """Return the rows of an evaluation set, or of several by name; ``where`` is what messages call it."""
-        found = evaluation_rows(dataset, where)
+        found = evaluation_rows(dataset, where, args.contexts.on_error)
         sets = found if isinstance(found, dict) else {"": found}
         prepared: dict[str, list[PreparedRow]] = {}
         of_training = self.dropped
@@ -64,7 +67,7 @@ class HeldOut(OneLineErrors):
         if self.train_dataset is None:
             raise UsageError("train: no train_dataset was given")
         given, batch = self.train_dataset, self.args.train_batch_size * self.args.world_size
-        rows = list(given) if _prepared(given) else self._prepare(training_rows(given), self.args, self.model)
+        rows = list(given) if _prepared(given) else self._prepare_read(given, self.args, self.model)
         if self.args.dataloader_drop_last and len(rows) < batch and self.mechanisms.uses == 1:
             raise UsageError(f"training.dataloader_drop_last: {len(rows)} rows are no batch of {batch}; leave it out")
         return rows

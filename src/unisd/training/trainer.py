@@ -31,10 +31,10 @@ from unisd.models.saved import check_saved, check_trainable, finish_adapter, mov
 from unisd.models.targets import unadapted_experts
 from unisd.models.vocabulary import check_ids
 from unisd.rollout import Sampler, make_sampler
+from unisd.tasks.row_files import Bad, tell_bad
 from unisd.training.arguments import UniSDConfig
 from unisd.training.checks import GradientWatch, check_start
 from unisd.training.completions import CompletionsLog
-from unisd.training.data import training_rows
 from unisd.training.guarded import Guarded
 from unisd.training.interop import arguments_of, bare_model, check_optimizer, check_parts, refuse, tokenizer_of
 from unisd.training.learn import Learner
@@ -128,7 +128,7 @@ class UniSDTrainer(Guarded, Resumable):
         self._builder = args.contexts.builder(self._tokenizer)
         self.dropped: dict[str, int] = {}
         self.mechanisms = Mechanisms(args)  # its own: mechanisms in use hold weights
-        rows = self._prepare(training_rows(train_dataset), args, model) if train_dataset is not None else None
+        rows = self._prepare_read(train_dataset, args, model) if train_dataset is not None else None
         evaluated = self._prepare_held_out(eval_dataset, args, model) if eval_dataset is not None else None
         # Before the model is wrapped: a teacher that starts as the student, and a clean view of both.
         self.mechanisms.start(model, graded=grader is not None)
@@ -186,6 +186,7 @@ class UniSDTrainer(Guarded, Resumable):
             self.model.enable_input_require_grads()
 
     def _prepare(self, dataset: Any, args: UniSDConfig, model: nn.Module) -> list[PreparedRow]:
+        bad: Bad | None = [] if args.contexts.on_error == "drop" else None
         rows, report = prepare_rows(
             dataset,
             self._builder,
@@ -194,7 +195,10 @@ class UniSDTrainer(Guarded, Resumable):
             max_positions=max_positions(model),
             needs=self.mechanisms.needs(),
             completion_required=args.rollout.source in ("gold", "mix"),
+            bad=bad,
         )
+        if bad:
+            tell_bad(bad, report.rows, "rows of the data set")
         prompts = (ids for row in rows for part in row.contexts.values() for ids in part)
         own = (ids for row in rows for ids in (row.student_ids, row.completion_ids or []))
         check_ids(model, self._tokenizer, chain(own, prompts))
