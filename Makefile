@@ -24,7 +24,7 @@ GPU_WHEELS := build/gpu-wheels
 
 install: $(VENV)/.installed
 
-$(VENV)/.installed: EXTRAS := gguf
+$(VENV)/.installed: EXTRAS := gguf,report
 $(VENV)/.installed-dev: EXTRAS := gguf,dev
 $(VENV)/.installed $(VENV)/.installed-dev: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "unisd needs Python 3.11 or newer; set PYTHON=…")'

@@ -68,3 +68,9 @@ def answered(capsys):
 def unknown_words():
     """No word was explained in an earlier test."""
     forget_meanings()
+
+
+@pytest.fixture(autouse=True)
+def _tables_alone(monkeypatch):
+    """Pages without charts: those take seconds, and are drawn in tests/studies."""
+    monkeypatch.setattr("unisd.studies.report.write.can_draw", lambda: False)

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 import pytest
 
 from unisd.cli.main import main
-from unisd.studies import quickstart
+from unisd.studies import quickstart, report
 from unisd.training.runfile import assemble
 
 TINY = {
@@ -29,7 +29,7 @@ def canned(monkeypatch):
         return SimpleNamespace(summary=lambda: {"seconds": 1.5})
 
     monkeypatch.setattr(quickstart, "run_quickstart", run_quickstart)
-    monkeypatch.setattr(quickstart, "write_page", lambda found, output: output / "report.html")
+    monkeypatch.setattr(report, "write_report", lambda output: output / "report.html")
     return asked
 
 

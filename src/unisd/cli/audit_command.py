@@ -94,7 +94,10 @@ def run(arguments: argparse.Namespace) -> Answer:
     )
     files = [] if arguments.output is None else [write_audit(found, arguments.output)]
     if not arguments.json:
+        from unisd.cli.report_command import show_page
+
         show_audit(found)
+        show_page(arguments.output)
     return Answer(found.summary(), files)
 
 

@@ -34,7 +34,8 @@ def run(arguments: argparse.Namespace) -> Answer:
             raise UsageError(f"--{name.replace('_', '-')}: use 1 or more")
     claim_folder(arguments.output, resume=None)
     settings = assemble("quickstart", overrides=arguments.set)
-    from unisd.studies.quickstart import run_quickstart, write_page
+    from unisd.studies.quickstart import run_quickstart
+    from unisd.studies.report import write_report
 
     silent = arguments.json
     found = run_quickstart(
@@ -45,7 +46,7 @@ def run(arguments: argparse.Namespace) -> Answer:
         say=lambda line: None if silent else print(line, flush=True),
         quiet=arguments.quiet or silent,
     )
-    page = write_page(found, arguments.output)
+    page = write_report(arguments.output)
     if not silent:
         _print(found, page, arguments.output)
     return Answer(found.summary(), [arguments.output, page])

@@ -132,8 +132,11 @@ def _ask(arguments: argparse.Namespace, own: dict[str, Any]) -> Answer:
         kept.append(write_report(report, folder))
     if not quiet:
         from unisd.cli.evaluation_tables import show_report
+        from unisd.cli.report_command import show_page
 
         show_report(report)
+        folder = _report_folder(arguments)
+        show_page(folder.parent if folder is not None and arguments.output is None else folder)
         for path in answers:
             print(f"answers in {path}")
     return Answer(report.summary() | {"left_out": skipped}, [*kept, *answers])

@@ -25,8 +25,20 @@ def show_report(report: Any) -> None:
             f"({', '.join(lost['tasks'])}; worst {lost['worst']})"
         )
 
+    _show_split(report)
     for note in report.notes:
         print(note)
+
+
+def _show_split(report: Any) -> None:
+    """Print what of each change is format and what content, and whose answers are nearly all the same one."""
+    for model, by_task in report.comparisons.items():
+        for label, found in by_task.items():
+            if found.difference.estimate or found.readable[0] != found.readable[1]:
+                print(f"{model}, {label}: of the change {found.split_in_words()}")
+    for result in report.results:
+        if (said := result.evaluation.distribution()).collapsed:
+            print(f"{result.model}, {result.exam.label}: {said.in_words()}")
 
 
 def _show_results(report: Any) -> None:

@@ -21,6 +21,7 @@ COMMANDS = {
     "train": "adapt a model by a recipe",
     "evaluate": "ask models the questions of one or many tasks, grade the answers, compare",
     "audit": "measure before training what the teacher has to teach, in every layout and context",
+    "report": "write the page of a run, an evaluation or an audit",
     "prepare": "build the contexts of a run ahead",
     "list": "list recipes, tasks, models, mechanisms, contexts, readers or settings, or look for a word in them",
     "doctor": "check this machine and installation; the exit code is 1 where something must be mended",

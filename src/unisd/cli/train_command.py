@@ -130,10 +130,12 @@ def _train(settings: Any, arguments: argparse.Namespace) -> Answer:
         loaded, audit = _audited(settings, arguments, quiet)
     result = train_run(settings, arguments.output, arguments.resume, quiet, loaded, audit, arguments.profile)
     if not quiet:
+        from unisd.cli.report_command import show_page
         from unisd.cli.tables import mechanisms_table, show
 
         show(mechanisms_table(result.acting))
         print(f"{result.steps} steps in {result.seconds:.0f} s; weights in {result.weights}")
+        show_page(arguments.output)
         print(f"next: {evaluate_run(arguments.output)}")
     files = [arguments.output / name for name in ("config.yaml", "metrics.jsonl", "summary.json")]
     return Answer(_summary(arguments.output), [result.weights, *files])

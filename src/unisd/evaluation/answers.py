@@ -2,13 +2,14 @@
 
 import dataclasses
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from unisd.errors import UsageError
+from unisd.evaluation.distribution import Distribution, distribution
 from unisd.evaluation.statistics import mean_over_items, pass_at_k, ratio_bootstrap, wilson
 from unisd.files import read_jsonl, write_json, write_jsonl
 from unisd.tasks import Example, Grade
@@ -87,6 +88,10 @@ class Evaluation:
         """Return each example's share of correct answers, by its id."""
         return {key: sum(i.correct for i in items) / len(items) for key, items in self.by_example().items()}
 
+    def shares_readable(self) -> dict[str, float]:
+        """Return each example's share of readable answers, by its id."""
+        return {k: sum(i.parsed is not None for i in items) / len(items) for k, items in self.by_example().items()}
+
     def summary(self) -> dict[str, Any]:
         """Return what the answers add up to, with 95 % intervals.
 
@@ -100,6 +105,7 @@ class Evaluation:
             "accuracy": self._share([item.correct for item in self.items]),
             "parsable": self._share([item.parsed is not None for item in self.items]),
             "accuracy_among_parsable": self._among_parsable(),
+            "answers": self.distribution().summary(),
             "finished": self._share([item.finished for item in self.items]),
             "mean_tokens": sum(len(item.ids) for item in self.items) / max(self.n, 1),
             "distinct": {str(n): distinct_n([item.ids for item in self.items], n) for n in (1, 2, 3)},
@@ -115,6 +121,18 @@ class Evaluation:
         if len(groups) > 1:
             found["subjects"] = {g or "none": self._of([i for i in self.items if i.group == g]) for g in groups}
         return found
+
+    def distribution(self) -> Distribution:
+        """Return which answers were given how often, beside the keys."""
+        return distribution((item.gold, item.parsed, item.correct) for item in self.items)
+
+    def constant(self) -> tuple[str, float]:
+        """Return the best constant answer, the most frequent key, and the share of examples that it gets right."""
+        keys = Counter(items[0].gold for items in self.by_example().values())
+        if not keys:
+            return "", 0.0
+        answer = min(keys, key=lambda key: (-keys[key], key))
+        return answer, keys[answer] / sum(keys.values())
 
     def samples(self) -> int:
         """Return the number of answers per example."""

@@ -6,18 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unisd.evaluation.answers import Evaluation, in_words
+from unisd.evaluation.answers import Evaluation
 from unisd.evaluation.compare import compare
 from unisd.evaluation.evaluate import drawn, evaluate
 from unisd.evaluation.headroom import measure
-from unisd.files import read_jsonl, write_json, write_text
+from unisd.files import write_json
 from unisd.models import load_model_and_tokenizer
 from unisd.rollout import make_sampler
-from unisd.studies.page import curve, page, side_by_side, table
 from unisd.training.prepare import load_examples
 from unisd.training.run import RunResult, claim_folder, train_run
 from unisd.training.runfile import RunSettings
-from unisd.training.telemetry import METRICS_FILE, peak_memory_bytes
+from unisd.training.telemetry import peak_memory_bytes
 
 
 @dataclass
@@ -136,31 +135,3 @@ def run_quickstart(
         evaluation.write(folder / "evaluation" / f"{task.name}-{name}.json")
     write_json(folder / "evaluation" / "summary.json", found.summary())
     return found
-
-
-def write_page(found: Quickstart, folder: Path, shown: int = 6) -> Path:
-    """Write ``report.html`` into the run's folder: the result, the loss curve, ``shown`` answers side by side."""
-    metrics = read_jsonl(folder / METRICS_FILE)
-    rows = [[name, *(in_words(summary[part]) for part in _PARTS)] for name, summary in found.summaries().items()]
-    changed = sorted(
-        zip(found.before.items, found.after.items, strict=True),
-        key=lambda pair: (pair[0].correct == pair[1].correct, pair[0].parsed == pair[1].parsed, pair[0].id),
-    )
-    # Both kinds of change, so that the page does not show gains alone.
-    lost = [pair for pair in changed if pair[0].correct and not pair[1].correct]
-    rest = [pair for pair in changed if pair not in lost]
-    pairs = lost[: shown // 3] + rest[: shown - len(lost[: shown // 3])]
-    acting = [[a.mechanism, "yes" if a.acts else "no", a.evidence] for a in found.run.acting]
-    sections = [
-        ("Answers, with 95 % intervals", table(["", "correct", "parsable", "correct among parsable"], rows)),
-        ("Loss", curve([(row["step"], row["loss"]) for row in metrics], "optimizer step", "loss (nats a token)")),
-        ("What each mechanism did", table(["mechanism", "acts", "measured"], acting)),
-        (f"Before and after: {len(pairs)} questions whose answer changed first, losses included", side_by_side(pairs)),
-    ]
-    cost = f"{found.seconds:.0f} s in all, peak memory {found.peak_memory_bytes / 2**30:.2f} GiB."
-    path = folder / "report.html"
-    write_text(path, page("Unified self-distillation, quickstart", [*found.verdict(), cost], sections))
-    return path
-
-
-_PARTS = ("accuracy", "parsable", "accuracy_among_parsable")
