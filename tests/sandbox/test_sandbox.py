@@ -6,10 +6,8 @@ import os
 import sys
 import tempfile
 import textwrap
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -18,73 +16,49 @@ from hypothesis import strategies as st
 
 from unisd.errors import UniSDError, UsageError
 from unisd.sandbox import Limits, Protection, protection, run, run_tests
-from unisd.sandbox.protection import remove
 
 pytestmark = pytest.mark.skipif(not protection().minimum, reason="this system cannot shut programs in")
-full = pytest.mark.skipif(protection().mode != "namespaces", reason="needs namespaces")
 
-QUICK = Limits(seconds=3, cpu_seconds=2, output_bytes=100_000, memory_bytes=400 << 20, folder_bytes=4 << 20)
+QUICK = Limits(seconds=3, cpu_seconds=2, memory_bytes=400 << 20, folder_bytes=4 << 20)
 TESTS = ["assert f(1) == 2", "assert f(5) == 6"]
 
 WRONG = "def f(x): return None\n"
 
 HOSTILE = {
-    "wrong": (WRONG, "assertion 1 of 2 failed: f(1) == 2"),
-    "right once": ("def f(x): return 2", "assertion 2 of 2 failed: f(5) == 6"),
     "syntax": ("def f(x: return", "SyntaxError"),
-    "null byte": ("def f(x):\0 return", "Error"),
     "lone surrogate": ("def f(x): return '\ud800'", "Error"),
     "missing": ("def g(x): return x + 1", "NameError: name 'f' is not defined"),
     "deep source": ("f = " + "(" * 5000 + ")" * 5000, "Error"),
-    "deep nesting": ("f = " + "-" * 100_000 + "1", ""),
     "infinite loop": ("while True: pass", "took longer than 1 s"),
-    "infinite loop in f": ("def f(x):\n while True: pass", "took longer than 1 s"),
     "sleep between calls": ("import time\ndef f(x):\n if x > 1: time.sleep(60)\n return x + 1", "took longer than 1 s"),
     "sys.exit": ("import sys; sys.exit(0)", "ended before its assertions ran"),
-    "sys.exit in f": ("import sys\ndef f(x): sys.exit(0)", "ended before its assertions ran"),
     "os._exit": ("import os; os._exit(0)", "ended before its assertions ran"),
-    "os._exit in f": ("import os\ndef f(x): os._exit(0)", "ended before its assertions ran"),
-    "quit": ("quit()", "NameError"),
     "atexit": (WRONG + "import atexit, os; atexit.register(os._exit, 0)", "assertion 1 of 2 failed"),
-    "memory": ("x = bytearray(1 << 40)", "out of memory"),
     "memory in steps": ("x = []\nwhile True: x.append(bytearray(1 << 20))", "out of memory"),
     "huge value": ("def f(x): return 'a' * (1 << 36)", "out of memory"),
     "huge answer": ("def f(x): return 'a' * (80 << 20)", "answered more than 67108864 bytes"),
-    "gigabyte": ("while True: print('x' * 100_000)", "printed more than"),
-    "gigabyte on stderr": ("import os\nwhile True: os.write(2, b'x' * 100_000)", "printed more than"),
+    "prints for ever": ("while True: print('x' * 100_000)", "took longer than 1 s"),
     "many threads": ("import threading, time\nthreading.stack_size(65536)\nwhile True: threading.Thread(target=lambda: time.sleep(60)).start()", "started more than"),
-    "fork": ("import os\nwhile True: os.fork()", "PermissionError"),
     "fork quietly": ("import os\ntry:\n while True: os.fork()\nexcept OSError: pass\n" + WRONG, "assertion 1"),
-    "spawn": ("import subprocess; subprocess.run(['/bin/true'])", "Error"),
-    "exec": ("import os; os.execv('/bin/true', ['true'])", "Error"),
     "exec in f": ("import os, sys\ndef f(x): os.execv(sys.executable, [sys.executable, '-c', ''])", "Error"),
-    "kill the group": ("import os\ntry: os.killpg(0, 9)\nexcept OSError: pass\n" + WRONG, ""),
     "kill everyone": ("import os\ntry: os.kill(-1, 9)\nexcept OSError: pass\n" + WRONG, "assertion 1"),
     "kill the launcher": ("import os\ntry: os.kill(os.getppid(), 9)\nexcept OSError: pass\n" + WRONG, ""),
     "kill the judge": ("import os\nfor n in range(1, 9):\n try: os.kill(n, 9) if n != os.getpid() else None\n except OSError: pass\n" + WRONG, "assertion 1"),
     "stop itself": ("import os, signal\nos.kill(os.getpid(), signal.SIGSTOP)\n" + WRONG, "took longer"),
     "alarm": ("import signal, time; signal.setitimer(signal.ITIMER_REAL, 0.01); time.sleep(60)", "SIGALRM"),
-    "interrupt": ("import _thread; _thread.interrupt_main()\n" + WRONG, ""),
     "recursion": ("def f(x): return f(x)", "RecursionError"),
-    "deep recursion": ("import sys; sys.setrecursionlimit(10**9)\ndef f(x): return [f(x)]", ""),
-    "no recursion": ("import sys\ndef f(x):\n sys.setrecursionlimit(20); return None", ""),
     "crash": ("import ctypes\ndef f(x): ctypes.string_at(0)", "SIGSEGV"),
-    "catch everything": ("def f(x):\n try: raise BaseException\n except BaseException: return None", "assertion 1"),
     "exit in a finaliser": ("import os\nclass D:\n def __del__(self): os._exit(0)\ndef f(x): D()", "ended before"),
-    "generator": ("def f(x): yield x + 1", "assertion 1"),
     "f raises": ("def f(x): raise ValueError('no such thing')", "test 1 of 2: ValueError: no such thing"),
-    "f raises AssertionError": ("def f(x): assert False", "test 1 of 2: AssertionError"),
     "odd exception": ("class E(BaseException):\n def __str__(self): raise E\n __repr__ = __str__\ndef f(x): raise E(1)", "test 1 of 2: E"),
     # what the worker itself needs
     "built-ins": (WRONG + "import builtins\nfor n in dir(builtins):\n if n[0] != '_' and n not in ('setattr', 'dir'): setattr(builtins, n, lambda *a, **k: True)", ""),
-    "modules": (WRONG + "import sys\nfor n in list(sys.modules): sys.modules[n] = None", ""),
     "functions": (WRONG + "import os, json, sys\nos.write = os._exit = json.dumps = lambda *a: None", ""),
-    "closed files": ("import os; os.closerange(0, 200)\n" + WRONG, "ended before its assertions ran"),
     "closed files, right": ("import os; os.closerange(0, 200)\ndef f(x): return x + 1", "ended before its assertions ran"),
     "closed files, then sleep": ("import os, time; os.closerange(0, 200); time.sleep(60)", "ended before its assertions ran"),
     "no message": ("import os\nfor i in range(200):\n try: os.write(i, b'x' * 3000)\n except OSError: pass\n" + WRONG, "answered what cannot be read"),
     "half a message": ("import os, time\nfor i in range(3, 9):\n try: os.write(i, b'0000000000000100[')\n except OSError: pass\ntime.sleep(60)", "took longer than 1 s"),
-    "verdict": ("import os, json\nfor i in range(30):\n try: os.write(i, json.dumps({'kind': 'passed', 'reason': ''}).encode())\n except OSError: pass\nos._exit(0)", "cannot be read"),
+    "verdict": ("import os, json\nfor i in range(30):\n try: os.write(i, json.dumps({'kind': 'passed', 'reason': ''}).encode())\n except OSError: pass\nos._exit(0)", "ended before its assertions ran"),
 }  # fmt: skip
 
 
@@ -93,7 +67,7 @@ def test_hostile_program_fails(name: str) -> None:
     program, reason = HOSTILE[name]
     started = time.monotonic()
     seconds = 1 if reason.startswith("took longer") else 4
-    limits = Limits(seconds=seconds, cpu_seconds=4, output_bytes=100_000, memory_bytes=400 << 20)
+    limits = Limits(seconds=seconds, cpu_seconds=4, memory_bytes=400 << 20)
     outcome = run_tests(program, TESTS, limits=limits)
     assert not outcome.passed
     assert reason in outcome.reason
@@ -114,18 +88,14 @@ OUT_OF_REACH = {
     "a way around": "import os; reached = bool(open('/proc/self/root' + {secret!r}).read())",
     "a link": "import os; os.symlink({secret!r}, 'link'); reached = bool(open('link').read())",
     "passwords": "reached = bool(open('/etc/passwd').read())",
-    "homes": "import os; reached = bool(os.listdir('/home'))",
     "other processes": "import os; reached = bool(open('/proc/1/environ', 'rb').read())",
     "the process's own memory": "reached = bool(open('/proc/self/mem', 'rb'))",
     "writing beside": "open({folder!r} + '/new', 'w').write('x'); reached = True",
-    "writing to /": "open('/new', 'w').write('x'); reached = True",
-    "writing to /tmp": "open('/tmp/new', 'w').write('x'); reached = True",
     "changing Python": "import os; os.remove(os.__file__); reached = True",
     "writing into Python": "import os; open(os.__file__, 'a'); reached = True",
     "TCP": "import socket; socket.create_connection(('127.0.0.1', {port}), 1); reached = True",
     "UDP": "import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM); reached = True",
     "Unix sockets": "import socket; socket.socket(socket.AF_UNIX); reached = True",
-    "names": "import socket; socket.getaddrinfo('localhost', 80)\nsocket.socket(); reached = True",
     "a big file": "open('big', 'wb').write(b'x' * (5 << 20)); reached = True",
     "the disk": "for i in range(1000): open(str(i), 'wb').write(b'x' * 100_000)\nreached = True",
     "memory files": "import os; os.memfd_create('x'); reached = True",
@@ -154,36 +124,9 @@ def test_the_probe_program_would_pass() -> None:
     assert run_tests(probe_program("reached = True"), TESTS, limits=QUICK).passed
 
 
-@full
-def test_the_private_folder_can_be_written() -> None:
-    program = "import os, tempfile\ndef f(x):\n open('a', 'w').write('1'); tempfile.mkdtemp(); return x + int(open('a').read())"
-    assert run_tests(program, [*TESTS, "import os\nassert os.environ['HOME'] == os.getcwd()"]).passed
-
-
-def test_environment_is_not_inherited(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("UNISD_TEST_SECRET", "secret")
-    program = "import os\ndef f(): return os.environ.get('UNISD_TEST_SECRET'), os.environ['PYTHONHASHSEED']"
-    assert run_tests(program, ["assert f() == (None, '0')"]).passed
-
-
-def test_files_are_not_inherited(tmp_path: Path) -> None:
-    with (tmp_path / "open").open("w") as file:
-        os.set_inheritable(file.fileno(), True)
-        program = "import os\ndef f():\n found = 0\n for i in range(3, 200):\n  try: os.fstat(i); found += 1\n  except OSError: pass\n return found"
-        assert run_tests(program, ["assert f() == 2"]).passed  # from the judge, and to it
-
-
-def test_a_test_without_assertion_has_to_end() -> None:
-    assert run_tests("def f(): pass", ["f()"]).passed
-    assert run_tests("def f(): 1 / 0", ["f()"]).reason == "test 1 of 1: ZeroDivisionError: division by zero"
-
-
-def test_processor_time_is_limited() -> None:
+def test_limits_are_limits() -> None:
     limits = Limits(seconds=20, cpu_seconds=1)
     assert "processor time" in run_tests("while True: pass", TESTS, limits=limits).reason
-
-
-def test_wrong_use_is_named() -> None:
     with pytest.raises(UsageError, match="no tests"):
         run_tests("f = 1", [])
     with pytest.raises(UsageError, match="seconds must be a positive number"):
@@ -191,7 +134,7 @@ def test_wrong_use_is_named() -> None:
 
 
 def test_refuses_without_protection(monkeypatch: pytest.MonkeyPatch) -> None:
-    bare = Protection(mode="none")
+    bare = Protection()
     assert not bare.minimum
     assert any("not protected" in line for line in bare.lines)
     monkeypatch.setattr(run, "protection", lambda: bare)
@@ -208,9 +151,9 @@ def test_refuses_without_protection(monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(Path(tempfile.gettempdir()).glob("unisd-sandbox-*")) == before
 
 
-@pytest.mark.skipif(not (protection().landlock and protection().seccomp), reason="needs Landlock and seccomp")
+@pytest.mark.skipif(not {"landlock", "seccomp"} <= set(protection().kinds), reason="needs Landlock and seccomp")
 def test_landlock_alone_is_enough(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(run, "protection", lambda: Protection(mode="landlock", landlock=1, seccomp=True))
+    monkeypatch.setattr(run, "protection", lambda: Protection(("landlock", "seccomp")))
     assert run_tests("from fractions import Fraction\ndef f(x): return Fraction(x + 1)", TESTS).passed
     secret = tmp_path / "secret"
     secret.write_text("secret")
@@ -218,14 +161,6 @@ def test_landlock_alone_is_enough(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
                  "import socket; socket.socket(); reached = True", "import os; os.kill(os.getppid(), 0); reached = True",
                  "reached = bool(open('/etc/passwd').read())", "import os; os.fork(); reached = True"):  # fmt: skip
         assert "assertion 1 of 2" in run_tests(probe_program(body), TESTS, limits=QUICK).reason, body
-
-
-def test_protection_is_described() -> None:
-    found = protection()
-    assert found is protection()
-    assert found.minimum
-    assert "protection" in found.lines[0]
-    assert not Protection(mode="landlock", landlock=3, seccomp=False).minimum
 
 
 LAUNCHERS = {
@@ -240,15 +175,18 @@ LAUNCHERS = {
 
 @pytest.mark.parametrize("name", LAUNCHERS)
 def test_a_launcher_without_an_answer_is_an_error(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = sys.modules["unisd.sandbox.protection"]
+    module = sys.modules["unisd.sandbox.run"]
     start, reason = LAUNCHERS[name]
     monkeypatch.setattr(module, "_START", start)
     monkeypatch.setattr(module, "_START_SECONDS", 0.1)
     with pytest.raises(UniSDError, match=reason):
         run_tests("def f(x): return x + 1", TESTS, limits=Limits(seconds=0.5))
     if name == "raises":
-        found = module._probe.__wrapped__()
-        assert (found.mode, found.problem) == ("none", "ZeroDivisionError: division by zero")
+        found = protection.__wrapped__()
+        assert found.kinds == ()
+        assert all("ZeroDivisionError: division by zero" in problem for problem in found.problems.values())
+        assert not found.minimum
+        assert "landlock: the sandbox cannot be set up: ZeroDivisionError" in "\n".join(found.lines)
 
 
 @pytest.mark.parametrize(
@@ -257,7 +195,7 @@ def test_a_launcher_without_an_answer_is_an_error(name: str, monkeypatch: pytest
 def test_a_judge_that_is_being_edited_gives_no_verdict(
     file: str, part: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    module = sys.modules["unisd.sandbox.protection"]
+    module = sys.modules["unisd.sandbox.run"]
     folder = Path(module.__file__ or "").parent
     for path in folder.glob("*.py"):
         (tmp_path / path.name).write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
@@ -282,11 +220,14 @@ def leftovers(marker: str) -> list[str]:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_nothing_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = sys.modules["unisd.sandbox.protection"]
+    module = sys.modules["unisd.sandbox.run"]
     name = f"marker-{os.getpid()}-{time.monotonic_ns()}"
     monkeypatch.setattr(module, "_START", f"{module._START}  # {name}")
     before = set(Path(tempfile.gettempdir()).glob("unisd-sandbox-*"))
     mounts = Path("/proc/self/mounts").read_text()
+    alone = "import os\nos.setsid() if os.getsid(0) != os.getpid() else 0\nwhile True: pass"
+    if {"landlock", "seccomp"} <= set(protection().kinds):
+        module._judged(("landlock", "seccomp"), alone, TESTS, "", Limits(seconds=0.5))
     programs = [HOSTILE[name][0] for name in ("infinite loop", "fork quietly", "many threads")]
     for program in programs:
         run_tests(program, TESTS, limits=Limits(seconds=0.5))
@@ -296,28 +237,6 @@ def test_nothing_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     assert leftovers(name) == []
     assert Path("/proc/self/mounts").read_text() == mounts
     assert set(Path(tempfile.gettempdir()).glob("unisd-sandbox-*")) == before
-
-
-def test_parent_stays_small_and_responsive() -> None:
-    import resource
-
-    beats: list[float] = []
-    stop = threading.Event()
-
-    def beat() -> None:
-        while not stop.wait(0.01):
-            beats.append(time.monotonic())
-
-    thread = threading.Thread(target=beat)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    thread.start()
-    program = "import os\nblock = b'x' * (1 << 20)\nfor i in range(1024): os.write(1, block)\ndef f(x): return None"
-    outcome = run_tests(program, TESTS, limits=Limits(output_bytes=2 << 30))
-    stop.set()
-    thread.join()
-    assert outcome.reason == "assertion 1 of 2 failed: f(1) == 2"  # all of the gigabyte was read and thrown away
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20 * 1024  # KiB
-    assert max(b - a for a, b in pairwise(beats)) < 1.0
 
 
 def test_parallel_runs_do_not_mix() -> None:
@@ -335,13 +254,3 @@ def test_any_text_gives_an_outcome(program: str, test: str) -> None:
     outcome = run_tests(program, [test, "assert missing_name"], limits=QUICK)
     assert not outcome.passed
     assert outcome.reason
-
-
-def test_remove_takes_locked_folders(tmp_path: Path) -> None:
-    inner = tmp_path / "a" / "b" / "c"
-    inner.mkdir(parents=True)
-    (inner / "file").write_text("x")
-    for folder in (inner, inner.parent, inner.parent.parent):
-        folder.chmod(0)
-    remove(str(tmp_path / "a"))
-    assert not (tmp_path / "a").exists()

@@ -1,6 +1,5 @@
 """Running programs that nobody has read: in a process of their own, under limits, away from files and network."""
 
-from unisd.sandbox.protection import Protection, protection
-from unisd.sandbox.run import Limits, Outcome, require_protection, run_tests
+from unisd.sandbox.run import Limits, Outcome, Protection, protection, require_protection, run_tests
 
 __all__ = ["Limits", "Outcome", "Protection", "protection", "require_protection", "run_tests"]

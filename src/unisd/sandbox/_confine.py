@@ -1,24 +1,25 @@
 """Shutting a process in with what the Linux kernel offers: namespaces, Landlock, seccomp, capabilities.
 
-Runs inside the launcher (see `_runner`), which has loaded it by path; it knows only the standard library.
+The system calls are a list of what may not be done, not of what may: interpreters and C libraries use ever new harmless
+ones. Forbidden are new processes (threads may start), other programs, network addresses, signals to anyone else, memory
+that escapes the memory limit, and the calls that have opened kernels to attack.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
+import signal
+import struct
 from collections.abc import Sequence
 
 TYPE_CHECKING = False  # importing typing would take a tenth of the launcher's start
 if TYPE_CHECKING:
     from typing import Any
 
-    from unisd.sandbox import _seccomp
-else:
-    import _seccomp
-
-NAMESPACES = {"user": 1 << 28, "mount": 1 << 17, "pid": 1 << 29, "network": 1 << 30, "ipc": 1 << 27, "uts": 1 << 26}
+_NAMESPACES = 1 << 28 | 1 << 17 | 1 << 29 | 1 << 30 | 1 << 27 | 1 << 26  # user, mount, pid, network, ipc, uts
 FOLDER = "/sandbox"
 """The private folder inside the private root; not /tmp, below which an installation may lie."""
 _MS_BIND, _MS_REC, _MS_PRIVATE, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 4096, 16384, 1 << 18, 2, 4, 8
@@ -29,8 +30,40 @@ _MOUNT_SETATTR = 442
 _READ_FILE, _READ_DIR = 1 << 2, 1 << 3
 # How many file-system rights each Landlock version knows, from version 1 on; asking for more is an error.
 _RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15}
-_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
-_CAPSET = {"x86_64": 126, "aarch64": 91}
+
+# By reason: name, number on x86-64, number on 64-bit ARM; - where the architecture has no such call.
+_FORBIDDEN = """
+# network addresses (socketpair stays: event loops use it)
+socket 41 198, connect 42 203, accept 43 202, bind 49 200, listen 50 201, accept4 288 242
+# processes and programs
+execve 59 221, execveat 322 281, ptrace 101 117, process_vm_readv 310 270, process_vm_writev 311 271
+process_madvise 440 440, tkill 200 130, rt_sigqueueinfo 129 138, rt_tgsigqueueinfo 297 240
+pidfd_send_signal 424 424, pidfd_open 434 434, pidfd_getfd 438 438
+# memory that the address-space limit does not count
+memfd_create 319 279, memfd_secret 447 447, shmget 29 194, shmat 30 196, msgget 68 186, semget 64 190
+mq_open 240 180
+# namespaces, mounts, the system as a whole
+unshare 272 97, setns 308 268, mount 165 40, umount2 166 39, pivot_root 155 41, chroot 161 51, open_tree 428 428
+move_mount 429 429, fsopen 430 430, fsconfig 431 431, fsmount 432 432, fspick 433 433, mount_setattr 442 442
+swapon 167 224, swapoff 168 225, reboot 169 142, sethostname 170 161, setdomainname 171 162, acct 163 89
+quotactl 179 60, personality 135 92, init_module 175 105, delete_module 176 106, finit_module 313 273
+kexec_load 246 104, kexec_file_load 320 294
+# ways around checks, and frequent causes of kernel faults
+bpf 321 280, perf_event_open 298 241, userfaultfd 323 282, io_uring_setup 425 425, io_uring_enter 426 426
+io_uring_register 427 427, open_by_handle_at 304 265, name_to_handle_at 303 264, add_key 248 217
+request_key 249 218, keyctl 250 219, fork 57 -, vfork 58 -
+"""
+# AUDIT_ARCH_*, column above; pivot_root, capset; clone, clone3, prctl, kill, tgkill: judged by their arguments
+_MACHINES = {
+    "x86_64": (0xC000003E, 0, 155, 126, (56, 435, 157, 62, 234)),
+    "aarch64": (0xC00000B7, 1, 41, 91, (220, 435, 167, 129, 131)),
+}
+_ALLOWED_PRCTL = (15, 16, 0x53564D41)  # PR_SET_NAME, PR_GET_NAME, PR_SET_VMA
+_CLONE_THREAD = 0x00010000
+
+_LOAD, _JUMP_EQUAL, _JUMP_AT_LEAST, _JUMP_SET, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
+_ALLOW, _KILL, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
+_NUMBER, _ARCHITECTURE, _ARGUMENT_0 = 0, 4, 16  # offsets in struct seccomp_data (low half of the argument)
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -44,15 +77,16 @@ def _call(name: str, *arguments: Any) -> int:
     return result
 
 
-def unshare(flags: int) -> None:
-    """Move this process (or, for "pid", its later children) into new namespaces. OSError where that is refused."""
-    _call("unshare", ctypes.c_int(flags))
+def _machine() -> Any:
+    if os.uname().machine not in _MACHINES:
+        raise OSError(errno.ENOSYS, f"the system calls of {os.uname().machine} are not known here")
+    return _MACHINES[os.uname().machine]
 
 
 def new_namespaces() -> None:
     """Enter one new namespace of each kind, as user 1000 with no rights outside of it."""
     user, group = os.geteuid(), os.getegid()
-    unshare(sum(NAMESPACES.values()))
+    _call("unshare", ctypes.c_int(_NAMESPACES))
     for name, line in (("setgroups", "deny"), ("uid_map", f"1000 {user} 1"), ("gid_map", f"1000 {group} 1")):
         with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
             file.write(line)
@@ -93,10 +127,10 @@ def private_root(readable: Sequence[str], folder_bytes: int) -> None:
         if not path.startswith("/dev/"):
             _read_only(target, recursive=True)
     os.makedirs(base + FOLDER, exist_ok=True)
-    options = f"size={folder_bytes},nr_inodes=4096,mode=700"
-    _mount("tmpfs", base + FOLDER, "tmpfs", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC, options)
+    own = f"size={folder_bytes},nr_inodes=4096,mode=700"
+    _mount("tmpfs", base + FOLDER, "tmpfs", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC, own)
     os.chdir(base)
-    _call("syscall", _PIVOT_ROOT[os.uname().machine], b".", b".")
+    _call("syscall", _machine()[2], b".", b".")
     _call("umount2", b".", _MNT_DETACH)
     os.chdir(FOLDER)
     _read_only("/", recursive=False)
@@ -110,18 +144,12 @@ def _outermost(paths: Sequence[str]) -> list[str]:
     return kept
 
 
-def landlock_version() -> int:
-    """Return the kernel's Landlock version; 0 where there is none."""
-    version: int = _libc.syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint(1))
-    return max(version, 0)
-
-
 def landlock(readable: Sequence[str], writable: Sequence[str]) -> None:
     """Let this process read ``readable`` and change ``writable`` only, and start no program. OSError if refused.
 
     The caller has set "no new privileges".
     """
-    version = landlock_version()
+    version = _call("syscall", _CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint(1))
     rights = (1 << _RIGHTS.get(version, 16)) - 1
     attributes = [rights]
     if version >= 4:
@@ -147,17 +175,54 @@ def landlock(readable: Sequence[str], writable: Sequence[str]) -> None:
 
 
 def no_new_privileges() -> None:
-    """Give up ever gaining a right again, and those held now; die when the process that started this one ends."""
+    """Give up ever gaining a right again, and those held now."""
     _call("prctl", _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     header = (ctypes.c_uint32 * 2)(0x20080522, 0)
-    _call("syscall", _CAPSET[os.uname().machine], header, (ctypes.c_uint32 * 6)())
+    _call("syscall", _machine()[3], header, (ctypes.c_uint32 * 6)())
     _call("prctl", _PR_SET_DUMPABLE, 0, 0, 0, 0)  # no one of the same user may attach
+
+
+def end_with_parent() -> None:
+    """Die when the process ends that started this one; the kernel lets it where both are under the same Landlock."""
     _call("prctl", _PR_SET_PDEATHSIG, 9, 0, 0, 0)
 
 
+def wait_for_the_end() -> None:
+    """Do nothing until the process ends that started this one."""
+    no_new_privileges()
+    end_with_parent()
+    os.closerange(0, 1 << 16)
+    signal.pause()
+
+
 def seccomp() -> None:
-    """Forbid the calls listed in `_seccomp`. OSError where the kernel or the architecture has no filter."""
-    if not _seccomp.supported():
-        raise OSError(38, f"no system-call filter for {os.uname().machine}")
-    program, _filters = _seccomp.build(os.getpid())
-    _call("prctl", _PR_SET_SECCOMP, 2, ctypes.byref(program), 0, 0)
+    """Filter this process's system calls (man 2 seccomp). OSError where kernel or architecture has no filter."""
+    architecture, column, _, _, (clone, clone3, prctl, kill, tgkill) = _machine()
+    refuse = (_RETURN, 0, 0, _ERRNO | errno.EPERM)
+    allow = (_RETURN, 0, 0, _ALLOW)
+    steps: list[tuple[int, int, int, int]] = [
+        (_LOAD, 0, 0, _ARCHITECTURE),
+        (_JUMP_EQUAL, 1, 0, architecture),
+        (_RETURN, 0, 0, _KILL),
+        (_LOAD, 0, 0, _NUMBER),
+        (_JUMP_AT_LEAST, 0, 1, 0x40000000),  # the x32 calls have numbers of their own
+        refuse,
+    ]
+    for line in _FORBIDDEN.strip().splitlines():
+        for call in line.split(", ") if line[0] != "#" else ():
+            number = call.split()[1 + column]
+            if number != "-":
+                steps += [(_JUMP_EQUAL, 0, 1, int(number)), refuse]
+    # The C library falls back to clone, whose flags can be read here, where clone3 does not exist.
+    steps += [(_JUMP_EQUAL, 0, 1, clone3), (_RETURN, 0, 0, _ERRNO | errno.ENOSYS)]
+    allowed = [
+        (clone, [(_JUMP_SET, 0, 1, _CLONE_THREAD), allow]),
+        (prctl, [step for option in _ALLOWED_PRCTL for step in ((_JUMP_EQUAL, 0, 1, option), allow)]),
+        *((signalling, [(_JUMP_EQUAL, 0, 1, os.getpid()), allow]) for signalling in (kill, tgkill)),
+    ]
+    for call_number, then in allowed:
+        steps += [(_JUMP_EQUAL, 0, len(then) + 2, call_number), (_LOAD, 0, 0, _ARGUMENT_0), *then, refuse]
+    steps.append(allow)
+    filters = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *step) for step in steps))
+    program = struct.pack("HP", len(steps), ctypes.addressof(filters))  # struct sock_fprog
+    _call("prctl", _PR_SET_SECCOMP, 2, program, 0, 0)

@@ -9,45 +9,27 @@ from __future__ import annotations
 
 import ast
 import builtins
-import importlib
 import os
 import warnings
 from collections.abc import Callable, Sequence
 
-TYPE_CHECKING = False  # importing typing would take a tenth of the launcher's start
+from ._program import load, new_module
+from ._remote import StandIns, is_stand_in
+from ._wire import MODULES, Wire, standard_base, words
+
+TYPE_CHECKING = False  # importing typing would take a tenth of the judge's start
 if TYPE_CHECKING:
     from typing import Any, NoReturn
 
     End = Callable[..., NoReturn]
-    from unisd.sandbox._program import load, new_module
-    from unisd.sandbox._remote import StandIns, is_remote
-    from unisd.sandbox._wire import Wire, standard_base
-else:
-    from _program import load, new_module
-    from _remote import StandIns, is_remote
-    from _wire import Wire, standard_base
 
-_ANSWER_BYTES = 1 << 26
 _BUILTINS = frozenset(name for name in vars(builtins) if not name.startswith("_"))
-
-
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-# Modules that tests may import and still be kept apart: what they do does not reach the program's process.
-_APART = _words(
-    "__future__ abc array base64 binascii bisect calendar cmath collections contextlib copy dataclasses datetime"
-    " decimal difflib enum fractions functools hashlib heapq html ipaddress itertools json math numbers numpy operator"
-    " pathlib pprint pytest queue random re secrets statistics string struct sys textwrap time traceback typing types"
-    " unicodedata unittest urllib uuid warnings zoneinfo"
-)
-# What of these modules, and of the language, does reach it.
-_TOGETHER = _words(
+# What of the modules that tests may import, and of the language, reaches into the process of the program.
+_TOGETHER = words(
     "mock patch redirect_stdout redirect_stderr seed setstate getcontext setcontext localcontext modules stdout stderr"
     " stdin settrace setprofile setrecursionlimit _getframe"
 )
-_TOGETHER_NAMES = _words("globals locals vars eval exec __import__ compile open input breakpoint Path")
+_TOGETHER_NAMES = words("globals locals vars eval exec __import__ compile open input breakpoint Path")
 
 
 class RejectedError(Exception):
@@ -66,10 +48,9 @@ class Tests(ast.NodeTransformer):
             try:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")
-                    self.trees.append(ast.parse(source))
-                    tree = ast.fix_missing_locations(self.visit(ast.parse(source)))
+                    self.trees.append(ast.fix_missing_locations(self.visit(ast.parse(source))))
                     name = f"<test {number}>" if number else "<setup>"
-                    self.codes.append(compile(tree, name, "exec", dont_inherit=True, optimize=0))
+                    self.codes.append(compile(self.trees[-1], name, "exec", dont_inherit=True, optimize=0))
             except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
                 where = f"test {number} of {len(tests)}" if number else "setup"
                 raise RejectedError(f"{where}: {describe(error)}") from None
@@ -95,12 +76,11 @@ class Tests(ast.NodeTransformer):
             self.failed.append(f"assertion {site + 1} of {len(self.sites)} failed{why}: {self.sites[site]}")
         return held
 
-    def run(self, scope: dict[str, Any], before: Callable[[int], None]) -> str:
-        """Run the tests; return why they are no pass, or "" if they are. ``before`` is told each one's number."""
+    def run(self, scope: dict[str, Any]) -> str:
+        """Run the tests; return why they are no pass, or "" if they are."""
         count = len(self.codes) - 1
         for number, code in enumerate(self.codes[1:], start=1):
             try:
-                before(number)
                 exec(code, scope)
             except BaseException as error:
                 return self.failed[0] if self.failed else f"test {number} of {count}: {describe(error)}"
@@ -137,18 +117,17 @@ def shared_process(trees: Sequence[ast.Module]) -> bool:
         return True
     for node in (node for tree in trees for node in ast.walk(tree)):
         outside = isinstance(node, ast.Await | ast.AsyncFunctionDef | ast.AsyncFor | ast.AsyncWith)
-        named = [getattr(node, "attr", getattr(node, "id", ""))]
-        if isinstance(node, ast.Import):
-            named = [name for alias in node.names for name in alias.name.split(".")]
-            outside = any(alias.name.split(".")[0] not in _APART for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            named = [*(node.module or "").split("."), *(alias.name for alias in node.names)]
-            outside = bool(node.level) or named[0] not in _APART
+        said = [getattr(node, "attr", getattr(node, "id", ""))]
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            package = f"{node.module}." if isinstance(node, ast.ImportFrom) else ""
+            paths = [f"{package}{alias.name}".split(".") for alias in node.names]
+            said = [word for path in paths for word in path]
+            outside = any(path[0] not in MODULES for path in paths)
         elif isinstance(node, ast.ClassDef):
             outside = bool(names([*node.bases, *node.keywords], loaded=True) - bound - _BUILTINS)
         elif isinstance(node, ast.Name):
             outside = node.id in _TOGETHER_NAMES - bound
-        if outside or not _TOGETHER.isdisjoint(named):
+        if outside or not _TOGETHER.isdisjoint(said):
             return True
     return False
 
@@ -166,63 +145,57 @@ def describe(error: BaseException) -> str:
     return " ".join(f"{cls.__name__}: {line}{text}".split()).removesuffix(":")[:300]
 
 
-def judge(job: dict[str, Any], reading: int, writing: int, end: End) -> NoReturn:
-    """Judge a program that answers over two pipes. ``end(kind, reason, separable)`` sends the verdict and ends."""
-    wire = Wire(
-        reading, writing, 0, _ANSWER_BYTES, lambda reason: end("trouble", reason or "the program has no process")
-    )
-    if (first := wire.receive()) != ["ready"]:
-        end("trouble", str(first[-1]))
-    wire.fatal = lambda reason: end("failed" if reason else "lost", reason)
-    where = ""
+def judge(job: dict[str, Any], sources: Sequence[str], wire: Wire, end: End) -> NoReturn:
+    """Judge a program that answers over a wire. ``end(reason, separable, together)`` sends the verdict and ends."""
+    where, record = "", {"own": job["together"]}
     try:
-        tests = Tests(job["setup"], job["tests"])
+        if job["together"]:  # the program's process judges itself, and says that all is well by a word it learns now
+            word = os.urandom(16).hex()
+            answer = wire.ask("together", word, sources)
+            end("" if answer == word else str(answer))
+        tests = Tests(job["setup"], sources)
         if shared_process(tests.trees):
-            end("together")
-        stand_ins = StandIns(wire, tests.record)
-        wire.remote, wire.kept, wire.module, wire.derives = stand_ins.remote, stand_ins.kept, _module, False
-        wire.foreign, wire.operations = _lender(wire, end)
-        scope: dict[str, Any] = {"__name__": "tests", tests.name: tests.seen}
+            end("", together=True)
+        record = tests.record
+        wire.made = StandIns(wire, record).made
+        wire.lend, wire.operations = _lender(wire, end)
+        hidden: set[str] = set()
+
+        class Scope(dict):  # type: ignore[type-arg]
+            def __missing__(self, name: str) -> Any:
+                if name in hidden or name[:2] == "__":
+                    raise KeyError(name)
+                return wire.ask("name", name)
+
+        scope = Scope({"__name__": "tests", tests.name: tests.seen})
         where = "setup: "
         exec(tests.codes[0], scope)
         where = ""
-        of_setup = set(scope)
-        wire.ask("load")
-        given = wire.ask("names", sorted(names(tests.trees[1:], loaded=True)))
+        given = names(tests.trees[1:], loaded=True).intersection(wire.ask("load"))
         # A built-in name is the program's where the tests take nothing else from it: MBPP asks for functions called so.
-        bound = names(tests.trees[1:], loaded=False)
-        hidden = of_setup | (_BUILTINS & set(given) if set(given) - _BUILTINS - bound else set())
-
-        def before(number: int) -> None:
-            wanted = names([tests.trees[number]], loaded=True) - hidden - bound
-            scope.update(wire.ask("names", sorted(wanted)))
-
-        scope.update({name: value for name, value in given.items() if name not in hidden})
-        reason = tests.run(scope, before)
+        hidden |= _BUILTINS if given - _BUILTINS - names(tests.trees[1:], loaded=False) else set()
+        reason = tests.run(scope)
     except BaseException as error:
         reason = str(error) if type(error) is RejectedError else where + describe(error)
-    end("failed" if reason else "passed", reason, not (reason == "" and tests.record.get("own")))
+    end(reason, separable=bool(reason) or not record.get("own"))
 
 
-def _module(name: str) -> Any:
-    """Import a module that the tests take from the program: the judge has its own."""
-    if name.partition(".")[0] not in _APART:
-        raise ValueError(f"no module for tests: {name}")
-    return importlib.import_module(name)
-
-
-def _lender(wire: Wire, end: End) -> tuple[Callable[[Any], list[Any]], dict[str, Callable[..., Any]]]:
+def _lender(wire: Wire, end: End) -> tuple[Callable[..., Any], dict[str, Callable[..., Any]]]:
     """Return what encodes objects of the tests, and what the program may do: call and iterate what was lent to it."""
     lent: dict[int, Any] = {}
 
-    def lend(value: Any) -> list[Any]:
-        cls = type(value)
+    def lend(value: Any, encoded: Callable[[Any], Any]) -> Any:
+        cls: Any = type(value)
+        base: Any = standard_base(cls)
         if issubclass(cls, BaseException):
-            return ["x", f"builtins.{(standard_base(cls) or Exception).__name__}", *map(str, value.args)]
-        if issubclass(cls, type) or not (callable(value) or hasattr(cls, "__next__")):
-            if wire.serving or is_remote(value) or hasattr(value, "_unisd_remote"):
+            own = is_stand_in(value) or base.__module__ != "builtins"
+            return encoded((Exception if own else base)(*map(str, value.args)))
+        if base is not None and is_stand_in(value):  # a copy that the tests made
+            return encoded(base(value))
+        if is_stand_in(value) or issubclass(cls, type) or not (callable(value) or hasattr(cls, "__next__")):
+            if wire.serving or is_stand_in(value):
                 raise TypeError(f"an object of type {cls.__name__} cannot be handed to the program")
-            end("together")
+            end("", together=True)
         lent[id(value)] = value
         return wire.handle(value)
 
@@ -232,16 +205,16 @@ def _lender(wire: Wire, end: End) -> tuple[Callable[[Any], list[Any]], dict[str,
         return value
 
     return lend, {
-        "call": lambda value, *arguments, **keywords: checked(value)(*arguments, **keywords),
+        "call": lambda value, /, *arguments, **keywords: checked(value)(*arguments, **keywords),
         "iter": lambda value: iter(checked(value)),
         "next": lambda value: next(checked(value)),
     }
 
 
-def judge_together(job: dict[str, Any], end: End) -> NoReturn:
+def together(job: dict[str, Any], sources: Sequence[str]) -> str:
     """Run setup, program and tests in this process, in one name space, as the official harness does."""
     try:
-        tests = Tests(job["setup"], job["tests"])
+        tests = Tests(job["setup"], sources)
         module = new_module()
         scope = module.__dict__
         scope[tests.name] = tests.seen
@@ -249,7 +222,6 @@ def judge_together(job: dict[str, Any], end: End) -> NoReturn:
         of_setup = {name: value for name, value in scope.items() if not name.startswith("__")}
         load(job["program"], module)
         scope.update(of_setup)
-        reason = tests.run(scope, lambda number: None)
+        return tests.run(scope)
     except BaseException as error:
-        reason = str(error) if type(error) is RejectedError else describe(error)
-    end("failed" if reason else "passed", reason, False)
+        return str(error) if type(error) is RejectedError else describe(error)

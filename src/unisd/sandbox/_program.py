@@ -7,25 +7,21 @@ from __future__ import annotations
 
 import collections
 import operator
-import os
 import sys
 import types
 import warnings
 from collections.abc import Mapping, Sequence, Set
 
-TYPE_CHECKING = False  # importing typing would take a tenth of the launcher's start
+from ._wire import Wire, standard_base
+
+TYPE_CHECKING = False  # importing typing would take a tenth of the judge's start
 if TYPE_CHECKING:
     from typing import Any, NoReturn
-
-    from unisd.sandbox._wire import Wire, standard_base
-else:
-    from _wire import Wire, standard_base
 
 _OPERATORS = (
     "eq ne lt le gt ge add sub mul matmul truediv floordiv mod pow lshift rshift and_ or_ xor"
     " getitem setitem delitem contains neg pos invert index"
 )
-_ITERATORS = {type(iter(kind())) for kind in (list, tuple, set, dict, str, bytes, collections.deque)}
 
 
 def load(program: str, module: types.ModuleType, setup: str = "") -> Any:
@@ -45,35 +41,26 @@ def new_module() -> types.ModuleType:
     return module
 
 
-def serve(job: dict[str, Any], reading: int, writing: int) -> NoReturn:
-    """Tell the judge that this process is shut in; then answer it, to the end."""
+def serve(job: dict[str, Any], wire: Wire) -> NoReturn:
+    """Answer the judge, to the end."""
     module = new_module()
-    wire = Wire(reading, writing, 1, 1 << 40, lambda reason: os._exit(0))
-    wire.remote, wire.kept = lambda name, is_callable: _Lent(wire, name), lambda name, base, own: base
-    kinds = (getattr, setattr, delattr, len, bool, next, int, float, complex, str, repr, hash, format, abs, round)
-    wire.operations = {kind.__name__: kind for kind in kinds} | {
+    asked = {f"__{name}__": wire.asking(name) for name in ("call", "iter", "next")}
+    wire.made = lambda name, base, own: type(name, (), {key: asked[key] for key in asked if key in own})
+    kinds = (getattr, setattr, delattr, len, bool, iter, next, int, float, complex, str, repr, hash, format, abs, round)
+    wire.operations |= {kind.__name__: kind for kind in kinds} | {
         **{name: getattr(operator, name) for name in _OPERATORS.split()},
-        "call": lambda function, *arguments, **keywords: function(*arguments, **keywords),
+        "call": lambda function, /, *arguments, **keywords: function(*arguments, **keywords),
         "instancecheck": lambda cls, value: isinstance(value, cls),
         "subclasscheck": lambda cls, other: issubclass(other, cls),
-        "has": lambda value, name: hasattr(type(value), name),
         "enter": lambda value: value.__enter__(),
         "exit": lambda value, *error: value.__exit__(*error),
-        "load": lambda: load(job["program"], module, job["setup"]),
-        "names": lambda wanted: {name: vars(module)[name] for name in wanted if name in vars(module)},
-        "iter": _iterator,
+        "load": lambda: load(job["program"], module, job["setup"]) or [*vars(module)],
+        "name": lambda name: vars(module)[name],
         "number": _number,
         "plain": _plain,
     }
-    wire.send(["ready"])
     while True:
         wire.serve(wire.receive())
-
-
-def _iterator(value: Any) -> Any:
-    """Return an iterator; of one that nobody can watch, all that it gives."""
-    iterator = iter(value)
-    return [*iterator] if type(iterator) in _ITERATORS and iterator is not value else iterator
 
 
 def _number(value: Any) -> Any:
@@ -98,22 +85,6 @@ def _plain(value: Any) -> tuple[bool, Any]:
             return True, made(value)
     slots = [name for cls in type(value).__mro__ for name in getattr(cls, "__slots__", ()) if hasattr(value, name)]
     state = [*getattr(value, "__dict__", {}).values(), *(getattr(value, name) for name in slots)]
-    alone = len(state) == 1 and (isinstance(state[0], bool | None) or standard_base(type(state[0])) is not None)
+    kinds: list[Any] = [*map(type, state)]
+    alone = len(state) == 1 and (state[0] is None or standard_base(kinds[0]) is not None)
     return alone, state[0] if alone else None
-
-
-class _Lent:
-    """A function or an iterator of the tests', as the program sees it."""
-
-    def __init__(self, wire: Wire, name: str) -> None:
-        self._wire = wire
-        self.__name__ = self.__qualname__ = name
-
-    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
-        return self._wire.ask("call", self, *arguments, **keywords)
-
-    def __iter__(self) -> Any:
-        return self._wire.ask("iter", self)
-
-    def __next__(self) -> Any:
-        return self._wire.ask("next", self)

@@ -1,50 +1,44 @@
 """What stands in the tests for the program's objects.
 
-A *remote* object stands for one that cannot be sent; what a test does with it is done in the program's process. With
-two exceptions: a value that is expected must not enter that process, nor a type of the program's decide what it equals.
-Before it is compared with a value of a standard type, the object is asked for the plain value that it stands for: the
-number it converts to, what it contains, or its only attribute. That is compared here. Arithmetic with such a value is
-done here, too, where the object converts to a number; elsewhere it must give another object of the program's, which can
-be compared with the program's objects alone.
-
-A *kept* object is a value of a standard type of which the program derived its own. It is the judge's own object and is
-compared as its standard type compares; further attributes and methods are the program's.
+A *remote* object stands for one that cannot be sent; what a test does with it is done in the program's process. Not so
+comparisons and arithmetic with values of the tests: those must not enter that process, nor a type of the program's
+decide what they equal. A *kept* object is a value of a standard type of which the program derived its own: the judge's
+own object, with the program's further attributes and methods. `run` has the rules.
 """
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
-TYPE_CHECKING = False  # importing typing would take a tenth of the launcher's start
+from ._wire import Wire, words
+
+TYPE_CHECKING = False  # importing typing would take a tenth of the judge's start
 if TYPE_CHECKING:
     from typing import Any
 
-    from unisd.sandbox._wire import Wire
-else:
-    from _wire import Wire
-
-_OPEN = ("getattr", "setattr", "delattr", "call", "getitem", "setitem", "delitem", "repr", "str")
-_OTHERS = (
-    "len bool next hash format iter float int complex index neg pos abs invert round"
-    " contains enter exit instancecheck subclasscheck"
+_ALWAYS = ("delattr", "hash", "eq", "ne")  # even where the program's type has no such method
+_OPEN = ("call", "getitem", "setitem", "delitem", "repr", "str", "delattr")  # of what arithmetic gave, too
+_OTHERS = words(
+    "len bool next hash format iter float int complex index neg pos abs invert round contains enter exit instancecheck"
+    " subclasscheck"
 )
-_FORWARDED = (*_OPEN, *_OTHERS.split())
 _COMPARED = ("eq", "ne", "lt", "le", "gt", "ge")
-_COMPUTED = "add sub mul matmul truediv floordiv mod pow lshift rshift and_ or_ xor"
+_COMPUTED = words("add sub mul matmul truediv floordiv mod pow lshift rshift and_ or_ xor")
 
 
-def is_remote(value: Any) -> bool:
-    """Whether a value stands for an object that stays in the program."""
-    return getattr(type(value), "_unisd_remote", False) is True
+def is_stand_in(value: Any) -> bool:
+    """Whether a value is an object that stands for one of the program's, or the type of such objects."""
+    cls = type(value)
+    return hasattr(cls, "_unisd_base") or (issubclass(cls, type) and hasattr(value, "_unisd_base"))
 
 
-def _attribute(get: Callable[..., Any], put: Callable[..., Any] | None, name: str) -> property:
-    return property(lambda this: get(this, name), put and (lambda this, value: put(this, name, value)))
+def _is_remote(value: Any) -> bool:
+    return getattr(type(value), "_unisd_base", None) is object
 
 
 class StandIns:
-    """Makes remote objects and the types of kept ones for one line.
+    """Makes the types of stand-ins for one line.
 
     ``record`` receives ``own`` where objects of the program's were compared with each other, and ``foreign``, the name
     of a type of the program's that was compared with a standard one.
@@ -53,64 +47,80 @@ class StandIns:
     def __init__(self, wire: Wire, record: dict[str, Any]) -> None:
         self._wire, self._record = wire, record
         self._derived: set[int] = set()  # what arithmetic with a value of the tests' gave
-        self._types: dict[tuple[str, bool], type] = {}
-        self._methods = {f"__{name}__": self._forwarded(name) for name in _FORWARDED}
-        self._methods |= {f"__{name}__": self._compared(name) for name in _COMPARED}
-        for name in _COMPUTED.split():
-            self._methods[f"__{name.rstrip('_')}__"] = self._computed(name, False)
-            self._methods[f"__r{name.rstrip('_')}__"] = self._computed(name, True)
+        self._forwards = {f"__{name}__": self._method(name) for name in (*_OPEN, *_OTHERS, *_ALWAYS)}
+        self._methods = self._forwards | {f"__{name}__": self._method(name) for name in _COMPARED}
+        for name in _COMPUTED:
+            self._methods[f"__{name.rstrip('_')}__"] = self._method(name)
+            self._methods[f"__r{name.rstrip('_')}__"] = self._method(name, swapped=True)
 
-    def _refuse(self, value: Any) -> None:
-        self._wire.fatal(f"the tests compute with an object of the program's own type {type(value).__name__}")
+    def made(self, name: str, base: Any, own: list[str]) -> type:
+        """Make the type that stands for the program's type ``name``, derived from ``base`` with members ``own``."""
+        remote = base is object
+        asked = {"__doc__", "__class__"} if remote else {key for key in own if key[:2] != "__"}
 
-    def _forwarded(self, name: str) -> Callable[..., Any]:
-        def method(this: Any, *arguments: Any, **keywords: Any) -> Any:
-            if id(this) in self._derived and name not in _OPEN:
-                self._refuse(this)
-            if name == "contains" and not self._wire.ask("has", this, "__contains__"):
-                return any(item is arguments[0] or item == arguments[0] for item in iter(this))
-            value = self._wire.ask(name, this, *arguments, **keywords)
-            return iter(value) if name == "iter" and type(value) is list else value
+        # What has no number is a copy that the tests made, or not complete yet.
+        def get(this: Any, key: str) -> Any:
+            if (key in asked or not hasattr(base, key)) and id(this) in self._wire.numbers:
+                return self._wire.ask("getattr", this, key)
+            return base.__getattribute__(this, key)
 
-        return method
+        def put(this: Any, key: str, value: Any) -> None:
+            if key[:2] != "__" and id(this) in self._wire.numbers:
+                self._wire.ask("setattr", this, key, value)
+            else:
+                base.__setattr__(this, key, value)
 
-    def _compared(self, name: str) -> Callable[..., Any]:
-        def method(this: Any, other: Any) -> Any:
-            if is_remote(other):
-                self._record["own"] = True
-                return self._wire.ask(name, this, other)
-            if other is None and name in ("eq", "ne"):
+        methods = self._methods if remote else self._forwards
+        always = [f"__{key}__" for key in _ALWAYS]
+        wanted = {*own, *always} if remote else {*own}.difference(always)
+        members: dict[str, Any] = {key: methods[key] for key in wanted if key in methods}
+        members |= {"_unisd_base": base, "__getattribute__": get, "__setattr__": put}
+        if not remote:
+            compared = [key for key in own if key[2:-2] in _COMPARED]
+            members |= {key: self._noted(name, getattr(base, key)) for key in compared} | {"__hash__": base.__hash__}
+        return type(str(name), (base,), members)
+
+    def _method(self, name: str, swapped: bool = False) -> Callable[..., Any]:
+        def method(this: Any, /, *arguments: Any, **keywords: Any) -> Any:
+            paired = name in _COMPARED or name in _COMPUTED
+            both = paired and _is_remote(arguments[0])
+            if name in ("eq", "ne") and arguments[0] is None:
                 return name == "ne"
-            if id(this) in self._derived:
+            if id(this) in self._derived and name not in _OPEN and not both:
                 self._refuse(this)
-            stands, plain = self._wire.ask("plain", this)
-            self._record["foreign"] = type(this).__name__
-            stands = stands and not is_remote(plain)
-            if name in ("eq", "ne"):
-                # Its own method is asked about the value that it gave itself, which tells it nothing.
-                equal = stands and bool(plain == other) and bool(self._wire.ask("eq", this, plain))
-                return equal is (name == "eq")
-            if not stands:
-                raise TypeError(f"an object of type {type(this).__name__} has no order among {type(other).__name__}")
-            return getattr(operator, name)(plain, other)
+            if paired and not both:
+                if name in _COMPARED:
+                    return self._compare(name, this, arguments[0])
+                return self._compute(name, this, arguments[0], swapped)
+            if name in _COMPARED:
+                self._record["own"] = True
+            return self._wire.ask(name, *(arguments[0], this) if swapped else (this, *arguments), **keywords)
 
         return method
 
-    def _computed(self, name: str, swapped: bool) -> Callable[..., Any]:
-        def method(this: Any, other: Any) -> Any:
-            if id(this) in self._derived and not is_remote(other):
-                self._refuse(this)
-            number = None if is_remote(other) else self._wire.ask("number", this)
-            if number is not None and not is_remote(number):
-                return getattr(operator, name)(*((other, number) if swapped else (number, other)))
-            value = self._wire.ask(name, *((other, this) if swapped else (this, other)))
-            if not is_remote(other):
-                if not is_remote(value):
-                    self._refuse(this)
-                self._derived.add(id(value))
-            return value
+    def _compare(self, name: str, this: Any, other: Any) -> bool:
+        stands, plain = self._wire.ask("plain", this)
+        self._record["foreign"] = type(this).__name__
+        stands = stands and not _is_remote(plain)
+        if name in ("eq", "ne"):
+            # Its own method is asked about the value that it gave itself, which tells it nothing.
+            equal = stands and bool(plain == other) and bool(self._wire.ask("eq", this, plain))
+            return equal is (name == "eq")
+        if not stands:
+            raise TypeError(f"an object of type {type(this).__name__} has no order among {type(other).__name__}")
+        return bool(getattr(operator, name)(plain, other))
 
-        return method
+    def _compute(self, name: str, this: Any, other: Any, swapped: bool) -> Any:
+        number = self._wire.ask("number", this)
+        mine = this if number is None or _is_remote(number) else number
+        pair = (other, mine) if swapped else (mine, other)
+        if mine is not this:
+            return getattr(operator, name)(*pair)
+        value = self._wire.ask(name, *pair)
+        if not _is_remote(value):
+            self._refuse(this)
+        self._derived.add(id(value))
+        return value
 
     def _noted(self, name: str, compare: Callable[..., Any]) -> Callable[..., Any]:
         def method(this: Any, other: Any) -> Any:
@@ -119,37 +129,5 @@ class StandIns:
 
         return method
 
-    def remote(self, name: str, is_callable: bool) -> Any:
-        """Make a remote object, by the name of its type."""
-        if (name, is_callable) not in self._types:
-            members: dict[str, Any] = {**self._methods, "_unisd_remote": True, "__slots__": ()}
-            members |= {key: _attribute(self._methods["__getattr__"], None, key) for key in ("__doc__", "__class__")}
-            if not is_callable:
-                del members["__call__"]
-            self._types[name, is_callable] = type(str(name), (), members)
-        return self._types[name, is_callable]()
-
-    def kept(self, name: str, base: type, own: Iterable[str]) -> type:
-        """Make a type for values of the type ``name``, which the program derived from ``base`` with members ``own``."""
-
-        def get(this: Any, name: str) -> Any:
-            if id(this) not in self._wire.numbers:  # a copy that the tests made
-                raise AttributeError(f"{type(this).__name__!r} object has no attribute {name!r}")
-            return self._methods["__getattr__"](this, name)
-
-        def put(this: Any, name: str, value: Any) -> None:
-            # Before it has a number, its constructor does.
-            (self._methods["__setattr__"] if id(this) in self._wire.numbers else object.__setattr__)(this, name, value)
-
-        never = ("getattr", "setattr", "delattr", "hash")
-        members: dict[str, Any] = {"__getattr__": get, "_unisd_kept": True}
-        for key in own:
-            if key[:2] != "__":
-                members[key] = _attribute(get, put, key)
-            elif key[2:-2] in _COMPARED:
-                members |= {key: self._noted(name, getattr(base, key)), "__hash__": base.__hash__}
-            elif key[2:-2] in _FORWARDED and key[2:-2] not in never:
-                members[key] = self._methods[key]
-        if not issubclass(base, BaseException):
-            members["__setattr__"] = put
-        return type(str(name), (base,), members)
+    def _refuse(self, value: Any) -> None:
+        self._wire.fatal(f"the tests compute with an object of the program's own type {type(value).__name__}")
