@@ -209,6 +209,7 @@ def test_what_the_sandbox_offers(capsys, monkeypatch):
     monkeypatch.setattr("unisd.sandbox.protection", lambda: Protection(problems={"landlock": "no kernel"}))
     check = checks(capsys, 1)["sandbox"]
     assert "landlock: no kernel" in check["found"]
+    assert "UNISD_ALLOW_UNPROTECTED=1" in check["found"]
 
 
 def test_on_this_very_machine(capsys, monkeypatch):
