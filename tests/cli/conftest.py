@@ -47,17 +47,6 @@ def refused(capsys):
 
 
 @pytest.fixture
-def wide(monkeypatch):
-    """Tables whose cells are not folded."""
-    monkeypatch.setenv("COLUMNS", "300")
-
-
-@pytest.fixture(autouse=True)
-def _tables_alone(monkeypatch):
-    """Pages without charts: those take seconds, and are drawn in tests/studies."""
-    monkeypatch.setattr("unisd.studies.report.write.can_draw", lambda: False)
-
-
 def terminal(monkeypatch):
     """Printing to a terminal of so many columns."""
     return lambda columns: monkeypatch.setattr("unisd.cli.tables.terminal_width", lambda: columns)
@@ -79,3 +68,9 @@ def answered(capsys):
 def unknown_words():
     """No word was explained in an earlier test."""
     forget_meanings()
+
+
+@pytest.fixture(autouse=True)
+def _tables_alone(monkeypatch):
+    """Pages without charts: those take seconds, and are drawn in tests/studies."""
+    monkeypatch.setattr("unisd.studies.report.write.can_draw", lambda: False)

@@ -25,6 +25,7 @@ WORDS = {
               "--context", "random", "--no-negatives", "--output", "audit"],
     "prepare": ["--recipe", "core", *COS_E, "--model", "{model}", "--output", "rows.jsonl", *SMALL],
     "check": ["cos_e", "--source", "sample", "--split", "validation", "--model", "{model}"],
+    "report": ["answers"],
     "list": ["settings", "temperature"],
     "doctor": [],
 }  # fmt: skip
@@ -33,6 +34,7 @@ RESULTS = {
     "demo": {"seconds"}, "train": {"steps", "mechanisms"}, "evaluate": {"results", "comparisons", "left_out"},
     "audit": {"verdict", "evaluations"}, "prepare": {"items", "dropped"}, "list": {"sort", "entries"},
     "doctor": {"checks"}, "check": {"name", "counts", "lengths", "answers", "grading", "findings", "errors", "seen"},
+    "report": {"pages"},
 }  # fmt: skip
 """What its result has among others, as docs/json.md says."""
 PAGE = Path(__file__).parents[2] / "docs/json.md"
@@ -59,10 +61,12 @@ KEYS = ["command", "version", "status", "exit_code", "message", "result", "warni
 @pytest.mark.parametrize("command", COMMANDS)
 def test_what_is_found_has_the_one_shape(command, tmp_path, monkeypatch, model_folder, capsys):
     monkeypatch.chdir(tmp_path)
+    if command == "report":
+        answer(capsys, "evaluate", *(word.format(model=model_folder) for word in WORDS["evaluate"]))
     found, _ = answer(capsys, command, *(word.format(model=model_folder) for word in WORDS[command]))
     assert found["exit_code"] == 0 or command == "doctor"
     assert RESULTS[command] <= found["result"].keys()
-    assert bool(found["files"]) == ("--output" in WORDS[command])
+    assert bool(found["files"]) == ("--output" in WORDS[command] or command == "report")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -20,7 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="html, md, csv, tex, svg, joined by commas (default html,md,csv)",
     )
     parser.add_argument("--output", type=Path, help="a folder to write into; default: each report lies beside its run")
-    parser.add_argument("--json", action="store_true", help="print as JSON")
+    parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    parser.add_argument("--json", action="store_true", help="print where the reports lie as JSON")
 
 
 def run(arguments: argparse.Namespace) -> Answer:
@@ -39,9 +40,9 @@ def run(arguments: argparse.Namespace) -> Answer:
     pages = []
     for folder in arguments.folder:
         pages.append(write_report(folder, formats, arguments.output))
-        if not arguments.json:
+        if not (arguments.quiet or arguments.json):
             print(f"report: {pages[-1]}")
-    return Answer({"pages": [str(page) for page in pages]}, pages)
+    return Answer({"pages": pages}, pages)
 
 
 def show_page(folder: Path | None) -> None:
