@@ -4,8 +4,6 @@ import math
 import time
 from collections import Counter
 from collections.abc import Sequence
-from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -42,7 +40,9 @@ class HeldOut(OneLineErrors):
     initial: TeacherWeights | None = None
     """The model before training, where it writes the completions (``rollout.source`` own)."""
 
-    def _prepare(self, dataset: Any, args: UniSDConfig, model: nn.Module) -> list[PreparedRow]:
+    def _prepare(
+        self, dataset: Any, args: UniSDConfig, model: nn.Module, waiting: Sequence[str] = (), check: bool = True
+    ) -> list[PreparedRow]:
         raise NotImplementedError
 
     def _prepare_held_out(self, dataset: Any, args: UniSDConfig, model: nn.Module, where: str = "eval_dataset") -> Any:
@@ -170,17 +170,6 @@ class HeldOut(OneLineErrors):
             )
         # No number: 0 would be the best loss that there is.
         return {f"{prefix}_loss": math.nan} | means | speed, written
-
-    def _draw_once(self, resuming: bool) -> None:
-        """Draw the completions that are written once for the whole run, or read those of the run that is resumed."""
-        path, writer = Path(self.args.output_dir) / f"{self.args.rollout.source}_samples.jsonl", self.planner.writer
-        if resuming and path.is_file():
-            writer.load(path)
-        shown = None if self.args.disable_tqdm else f"{self.args.rollout.source} samples"
-        held_out = self.eval_dataset.values() if isinstance(self.eval_dataset, dict) else [self.eval_dataset or []]
-        rows = list(chain(self.train_dataset, *held_out))
-        if writer.draw(rows, self.initial, shown) and self.is_world_process_zero():
-            writer.save(path)
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
         try:

@@ -14,8 +14,8 @@ from transformers import TrainerCallback
 from unisd.errors import UniSDError, UsageError, warn
 from unisd.files import content_hash, named_write_errors, remove_partial
 from unisd.models.default import silent_bars
+from unisd.training.ahead import Ahead
 from unisd.training.checkpoints import MARK, checkpoint_folder, mark_complete, read_mark, retire, rotate, to_resume
-from unisd.training.heldout import HeldOut
 from unisd.training.identity import check_same, identity
 from unisd.training.lock import run_lock
 from unisd.training.ranks import Ranks
@@ -24,7 +24,7 @@ from unisd.training.telemetry import METRICS_FILE, MetricsLog
 from unisd.training.window import Window
 
 
-class Resumable(HeldOut):
+class Resumable(Ahead):
     """Saves checkpoints that are whole and never lost, and goes on from those of the same run alone."""
 
     _identity: dict[str, Any] | None = None
@@ -57,7 +57,8 @@ class Resumable(HeldOut):
         if self._identity is None:
             optimizer: Any = self.optimizer_cls_and_kwargs or (self.optimizer and (type(self.optimizer), {}))
             named = f"{optimizer[0].__name__} {optimizer[1]}" if optimizer else ""
-            self._identity = identity(self.args, self.model, self._tokenizer, self.train_dataset, named)
+            waits = self._later.slots if self._later is not None else ()
+            self._identity = identity(self.args, self.model, self._tokenizer, self.train_dataset, named, waits)
         return self._identity
 
     def _to_resume(self, given: str | bool | None) -> Path | None:
@@ -65,7 +66,7 @@ class Resumable(HeldOut):
         if found is None:
             return None
         mark = read_mark(found)
-        check_same(mark["identity"], self._note_identity(), found)
+        check_same(mark["identity"], self._note_identity() | self._identity_drawn(mark["step"]), found)
         if 0 < self.args.max_steps < mark["step"]:
             raise UsageError(
                 f"training.max_steps is {self.args.max_steps}, and {found} is at step {mark['step']} already; raise it"
@@ -133,7 +134,8 @@ class Resumable(HeldOut):
         if self.is_world_process_zero():
             beside[METRICS_FILE] = MetricsLog(Path(self.args.output_dir) / METRICS_FILE).hash(self.state.global_step)
         resumable = not self.args.save_only_model
-        mark_complete(folder, self.state.global_step, self._note_identity(), resumable, beside)
+        is_now = self._note_identity() | self._identity_drawn(self.state.global_step)
+        mark_complete(folder, self.state.global_step, is_now, resumable, beside)
         self._rotate(folder)
 
     def _rotate(self, newest: Path) -> None:

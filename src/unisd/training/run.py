@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -186,7 +187,9 @@ def _train(
         peft_config=peft_config,
         callbacks=[Profile(folder, profiled_steps)] if profiled_steps else None,
         grader=data.grades,
+        later=data.later,
     )
+    trainer.make_ahead(say=None if quiet else _say)
     if trainer.is_world_process_zero():
         _keep_settings(folder, values, audit)
         keep_start(trainer.model, settings, folder)
@@ -206,13 +209,17 @@ def _train(
             "seconds": round(result.seconds, 1),
             "peak_memory_bytes": peak_memory_bytes(),
             "items": len(data.examples),
-            "dropped": {**data.dropped, **trainer.dropped},
+            "dropped": {**data.dropped, **(data.later.dropped if data.later else {}), **trainer.dropped},
             "mechanisms": [vars(found) for found in acting],
         }
         write_json(folder / SUMMARY_FILE, summary)
         write_json(folder / FINISHED_FILE, _finish(folder, weights, steps))
     trainer.leave_ranks()
     return result
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _finish(folder: Path, weights: Path, steps: int) -> dict[str, Any]:

@@ -7,7 +7,7 @@ are exact over the step however it is cut into micro-batches, rows or ranks.
 import gc
 import inspect
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import TrainerCallback, TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-from unisd.contexts import PreparedRow, prepare_rows
+from unisd.contexts import Later, PreparedRow, prepare_rows
 from unisd.errors import UsageError, warn
 from unisd.fast.merged import return_free_memory
 from unisd.files import replacing_folder, write_json
@@ -75,6 +75,7 @@ class UniSDTrainer(Guarded, Resumable):
         peft_config: a new adapter to train; None trains of the model what is trainable (all weights, or its adapter).
         sampler: who writes the completions; None builds the one that ``args.rollout`` asks for.
         grader: (ids of rows, texts of completions) to grades in [0, 1]; for mechanisms that weigh verdicts.
+        later: makes contexts of the training rows, before the first step, for those rows that are drawn.
 
     Raises:
         UsageError: settings and data that do not fit together, named in one line, before any training.
@@ -102,6 +103,7 @@ class UniSDTrainer(Guarded, Resumable):
         peft_config: Any = None,
         sampler: Sampler | None = None,
         grader: Grader | None = None,
+        later: Later | None = None,
         **others: Any,
     ) -> None:
         processing_class = others.pop("tokenizer", None) if processing_class is None else processing_class
@@ -128,7 +130,9 @@ class UniSDTrainer(Guarded, Resumable):
         self._builder = args.contexts.builder(self._tokenizer)
         self.dropped: dict[str, int] = {}
         self.mechanisms = Mechanisms(args)  # its own: mechanisms in use hold weights
-        rows = self._prepare(training_rows(train_dataset), args, model) if train_dataset is not None else None
+        rows = None
+        if train_dataset is not None:
+            rows = self._prepare_training(training_rows(train_dataset), args, model, later)
         evaluated = self._prepare_held_out(eval_dataset, args, model) if eval_dataset is not None else None
         # Before the model is wrapped: a teacher that starts as the student, and a clean view of both.
         self.mechanisms.start(model, graded=grader is not None)
@@ -185,14 +189,17 @@ class UniSDTrainer(Guarded, Resumable):
         if args.gradient_checkpointing and hasattr(self.model, "enable_input_require_grads"):
             self.model.enable_input_require_grads()
 
-    def _prepare(self, dataset: Any, args: UniSDConfig, model: nn.Module) -> list[PreparedRow]:
+    def _prepare(
+        self, dataset: Any, args: UniSDConfig, model: nn.Module, waiting: Sequence[str] = (), check: bool = True
+    ) -> list[PreparedRow]:
+        """Return rows as token ids, without the slots that are filled later; what is left out is said."""
         rows, report = prepare_rows(
             dataset,
             self._builder,
             max_prompt_length=args.contexts.max_prompt_length,
             max_completion_length=args.rollout.max_completion_length,
             max_positions=max_positions(model),
-            needs=self.mechanisms.needs(),
+            needs=[need for need in self.mechanisms.needs() if need.slot not in waiting],
             completion_required=args.rollout.source in ("gold", "mix"),
         )
         prompts = (ids for row in rows for part in row.contexts.values() for ids in part)
@@ -201,14 +208,8 @@ class UniSDTrainer(Guarded, Resumable):
         self.dropped = dict(report.dropped + report.absent)
         if self.dropped:
             warn("; ".join(report.lines()))
-        for mechanism in self.mechanisms:
-            for need in mechanism.needs():
-                if not any(row.contexts.get(need.slot) for row in rows):
-                    kept = " that could be kept (see the warning)" if report.absent else ""
-                    raise UsageError(
-                        f"{mechanism.name}: no row has a {need.slot}_context{kept}; "
-                        f"add the column or switch {mechanism.name} off"
-                    )
+        if check:
+            self._check_slots(rows, waiting)
         return rows
 
     # -- training: sample, score, weigh ----------------------------------------------------------------------------
@@ -228,6 +229,7 @@ class UniSDTrainer(Guarded, Resumable):
         steps = self.args.max_steps if self.args.max_steps > 0 else None
         for message in [*unread(self.args), *self.mechanisms.inert(steps)]:
             warn(message)
+        self.make_ahead()
         fit_rows(self, resume=checkpoint is not None)
         if self.planner.writer.once:
             self._draw_once(resuming=checkpoint is not None)
