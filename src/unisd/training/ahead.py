@@ -89,6 +89,15 @@ class Ahead(HeldOut):
             self.state.epoch = epoch_now
             yield steps
 
+    def planned_steps(self) -> int:
+        """Return how many optimizer steps the run has."""
+        if self.args.max_steps > 0:
+            return self.args.max_steps
+        loader = self.get_train_dataloader()
+        self.accelerator._dataloaders.remove(loader)
+        of_epoch = -(-len(loader) // self.args.gradient_accumulation_steps)
+        return math.ceil(self.args.num_train_epochs * max(1, of_epoch))
+
     def planned(self, steps: int | None = None) -> list[list[int]]:
         """Return which rows each planned step draws, on all ranks, until all have been drawn; every rank must call it.
 
@@ -96,12 +105,9 @@ class Ahead(HeldOut):
             steps: how many are planned; None: as many as the run has.
         """
         rows, found, seen = len(self.train_dataset), list[list[int]](), set[int]()
-        steps = steps or (self.args.max_steps if self.args.max_steps > 0 else None)
-        epochs: float = self.args.num_train_epochs
+        steps = steps or self.planned_steps()
         for own in self._windows():
             everyone = self.ranks.objects(own)
-            if steps is None:
-                steps = math.ceil(epochs * len(own))
             found += [list(chain(*parts)) for parts in zip(*everyone, strict=True)]
             seen.update(chain(*found[-len(own) :]))
             if len(found) >= steps or len(seen) == rows or not own:

@@ -106,8 +106,8 @@ def check_same(kept: Mapping[str, Any], own: Mapping[str, Any], checkpoint: Path
     for name, was in kept["length"].items():
         if was != own["length"][name]:
             warn(
-                f"training.{name} is {own['length'][name]} and was {was} when {checkpoint.name} was written: schedules "
-                "are those of the new length from here on"
+                f"training.{name} is {own['length'][name]} and was {was} when {checkpoint.name} was written: from its "
+                "next step on the learning rate is that of a run of the new length"
             )
     changed = [f"{name} {was} (now {own['versions'].get(name)})" for name, was in kept["versions"].items()
                if own["versions"].get(name) != was]  # fmt: skip
