@@ -91,12 +91,13 @@ class Ahead(HeldOut):
 
     def planned_steps(self) -> int:
         """Return how many optimizer steps the run has."""
-        if self.args.max_steps > 0:
-            return self.args.max_steps
+        args: UniSDConfig = self.args
+        if args.max_steps > 0:
+            return int(args.max_steps)
         loader = self.get_train_dataloader()
         self.accelerator._dataloaders.remove(loader)
-        of_epoch = -(-len(loader) // self.args.gradient_accumulation_steps)
-        return math.ceil(self.args.num_train_epochs * max(1, of_epoch))
+        of_epoch = -(-len(loader) // args.gradient_accumulation_steps)
+        return int(math.ceil(args.num_train_epochs * max(1, of_epoch)))
 
     def planned(self, steps: int | None = None) -> list[list[int]]:
         """Return which rows each planned step draws, on all ranks, until all have been drawn; every rank must call it.

@@ -6,6 +6,7 @@ are exact over the step however it is cut into micro-batches, rows or ranks.
 
 import gc
 import inspect
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
@@ -36,7 +37,7 @@ from unisd.training.checks import GradientWatch, check_start
 from unisd.training.completions import CompletionsLog
 from unisd.training.data import training_rows
 from unisd.training.guarded import Guarded
-from unisd.training.interop import arguments_of, bare_model, check_optimizer, check_parts, refuse, tokenizer_of
+from unisd.training.interop import arguments_of, check_optimizer, check_parts, refuse, tokenizer_of
 from unisd.training.learn import Learner
 from unisd.training.plan import Grader, Plan, Planner
 from unisd.training.planning import fit_rows
@@ -44,6 +45,7 @@ from unisd.training.progress import CalmProgress
 from unisd.training.ranks import Ranks
 from unisd.training.resumable import Resumable, Stopping
 from unisd.training.speed import Work
+from unisd.training.student import in_words, student
 from unisd.training.telemetry import METRICS_FILE, MetricsLog, acting, peak_memory_bytes, step_metrics
 from unisd.training.trackers import name_runs
 from unisd.training.unread import unread
@@ -56,7 +58,8 @@ class UniSDTrainer(Guarded, Resumable):
     Arguments stand in the order of transformers' trainer; those that have no meaning here are refused in one line.
 
     Args:
-        model: a model, or the name of one (``smollm2-135m``, a folder, a hub id).
+        model: a model, or the name of one (``smollm2-135m``, a folder, a hub id), which gets a LoRA adapter by
+            ``args.lora`` (by default that of the recipes), unless that says ``{"enabled": False}``.
         args: settings; None takes the defaults. Of transformers' ``TrainingArguments`` every value is kept.
         data_collator: None; rows are joined by the trainer.
         train_dataset: rows with ``prompt`` and ``privileged_context``; optional ``completion``,
@@ -72,7 +75,8 @@ class UniSDTrainer(Guarded, Resumable):
         optimizers: an optimizer over the model's parameters and its schedule, either of which may be None.
         optimizer_cls_and_kwargs: an optimizer's class and its arguments, in place of ``args.optim``.
         preprocess_logits_for_metrics: None; logits are never kept.
-        peft_config: a new adapter to train; None trains of the model what is trainable (all weights, or its adapter).
+        peft_config: a new adapter to train, in place of ``args.lora``; with neither, of a model that is given as an
+            object that is trained which can be: all weights, or its adapter.
         sampler: who writes the completions; None builds the one that ``args.rollout`` asks for.
         grader: (ids of rows, texts of completions) to grades in [0, 1]; for mechanisms that weigh verdicts.
         later: makes contexts of the training rows, before the first step, for those rows that are drawn.
@@ -115,7 +119,7 @@ class UniSDTrainer(Guarded, Resumable):
         args = arguments_of(args)
         if eval_dataset is None and (args.eval_strategy.value != "no" or args.eval_on_start):
             raise UsageError("training.eval_strategy: there is nothing to measure on; give an eval_dataset")
-        model, name = bare_model(model, model_init, args.seed, args.device)
+        model, name, peft_config = student(model, model_init, args, peft_config)
         self._tokenizer = tokenizer_of(processing_class, name)
         if peft_config is not None:
             set_seed(args.seed)
@@ -126,6 +130,7 @@ class UniSDTrainer(Guarded, Resumable):
         if train_dataset is not None:
             check_trainable(model)
         check_adapter_trains(model, base_model(model), args.device)
+        self._new_adapter = peft_config is not None
         self._moved = {} if peft_config is None else moved_weights(model)
         self._builder = args.contexts.builder(self._tokenizer)
         self.dropped: dict[str, int] = {}
@@ -230,6 +235,8 @@ class UniSDTrainer(Guarded, Resumable):
         for message in [*unread(self.args), *self.mechanisms.inert(steps)]:
             warn(message)
         self.make_ahead()
+        if self.is_world_process_zero() and not self.args.disable_tqdm:
+            print(in_words(self.model, self._new_adapter), file=sys.stderr, flush=True)
         fit_rows(self, resume=checkpoint is not None)
         if self.planner.writer.once:
             self._draw_once(resuming=checkpoint is not None)
