@@ -97,7 +97,7 @@ class Ahead(HeldOut):
         loader = self.get_train_dataloader()
         self.accelerator._dataloaders.remove(loader)
         of_epoch = -(-len(loader) // args.gradient_accumulation_steps)
-        return int(math.ceil(args.num_train_epochs * max(1, of_epoch)))
+        return math.ceil(args.num_train_epochs * max(1, of_epoch))
 
     def planned(self, steps: int | None = None) -> list[list[int]]:
         """Return which rows each planned step draws, on all ranks, until all have been drawn; every rank must call it.
@@ -135,7 +135,8 @@ class Ahead(HeldOut):
             The items that were made now.
 
         Raises:
-            UsageError: contexts cannot be made from these items, or no row has one that a mechanism needs.
+            UsageError: contexts cannot be made from these items; or, of those for all that is planned, none that a
+                mechanism needs.
             UniSDError: what was written cannot be kept.
         """
         made: list[Item] = []
@@ -153,7 +154,7 @@ class Ahead(HeldOut):
                 others = [i for i, row in enumerate(self.train_dataset) if not self._is_whole(row)]
                 unfit |= self._fill([i for i in others if i not in unfit])[1]
                 self.train_dataset[:] = [row for i, row in enumerate(self.train_dataset) if i not in unfit]
-        if self._later is not None:
+        if self._later is not None and steps is limit is None:
             self._check_slots([row for row in self.train_dataset if self._is_whole(row)])
         return made
 

@@ -20,7 +20,7 @@ from unisd.training.interop import OneLineErrors, padded
 from unisd.training.learn import Learner
 from unisd.training.plan import Planner
 from unisd.training.ranks import Ranks
-from unisd.training.telemetry import step_metrics
+from unisd.training.telemetry import MetricsLog, step_metrics
 
 
 def _prepared(rows: Any) -> bool:
@@ -34,6 +34,7 @@ class HeldOut(OneLineErrors):
     learner: Learner
     mechanisms: Mechanisms
     ranks: Ranks
+    metrics_log: MetricsLog
     teacher: TeacherWeights | None
     dropped: dict[str, int]
     """What was left out of the training rows, by reason."""
@@ -80,6 +81,8 @@ class HeldOut(OneLineErrors):
     ) -> dict[str, float]:
         """Return the objective on held-out rows: fresh completions, the same loss, no gradient.
 
+        Trackers get it, and during training ``metrics.jsonl``: a line a set, after that of the step.
+
         Args:
             eval_dataset: rows; several sets by name, whose metrics are called ``eval_<name>_…``; the name of one of
                 the trainer's own sets; or None for all of its own.
@@ -103,6 +106,8 @@ class HeldOut(OneLineErrors):
         for name, part in sets.items():
             found = self._measured(part, f"{metric_key_prefix}_{name}" if name else metric_key_prefix)[0]
             self.log(found)
+            if self.is_in_train and self.is_world_process_zero():
+                self.metrics_log.append({"step": self.state.global_step, "epoch": self.state.epoch} | found)
             self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, found)
             metrics |= found
         return metrics

@@ -67,7 +67,7 @@ def in_words(model: nn.Module, new: bool) -> str:
     of = f"{_short(share)} of {_short(whole)} weights"
     if not has_adapter(model):
         return f"training all {_short(whole)} weights" if share == whole else f"training {of}"
-    kind = " and ".join(dict.fromkeys(kinds(model)))
+    kind = " and ".join(dict.fromkeys(kinds(model))).replace("LORA", "LoRA")
     how = f"a new {kind} adapter" if new else f"the model's {kind} adapter"
     return f"training {how}: {of}" + ("; lora.enabled=false trains all" if new else "")
 

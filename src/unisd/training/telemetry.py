@@ -45,7 +45,7 @@ def acting(mechanisms: Mechanisms, file: Path) -> list[Acting]:
 
     None does in a run of which no step had a gradient.
     """
-    run = Run(MetricsLog(file).rows())
+    run = Run([row for row in MetricsLog(file).rows() if "grad_norm" in row])  # and none of an evaluation
     found = [found for mechanism in mechanisms if (found := mechanism.acting(run)) is not None]
     if any(step.get("grad_norm") for step in run.steps):
         return found
