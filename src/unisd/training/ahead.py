@@ -12,7 +12,7 @@ from unisd.contexts import Context, Item, Later, Need, PreparedRow, PromptBuilde
 from unisd.errors import UsageError, warn
 from unisd.models import max_positions
 from unisd.training.arguments import UniSDConfig
-from unisd.training.heldout import HeldOut
+from unisd.training.heldout import HeldOut, prepared
 from unisd.training.identity import contexts_of
 
 
@@ -42,6 +42,11 @@ class Ahead(HeldOut):
         if not later.needs:
             self._later = None
         return found
+
+    def _rows_to_train(self) -> list[PreparedRow]:
+        if not prepared(self.train_dataset):  # other rows than those that the trainer was made with
+            self._later = None
+        return super()._rows_to_train()
 
     def _surely_fit(self, rows: Sequence[PreparedRow], needs: Sequence[Need], args: UniSDConfig, model: Any) -> bool:
         """Return whether no context that waits can be too long, so that no row will be dropped for it.

@@ -23,7 +23,8 @@ from unisd.training.ranks import Ranks
 from unisd.training.telemetry import MetricsLog, step_metrics
 
 
-def _prepared(rows: Any) -> bool:
+def prepared(rows: Any) -> bool:
+    """Return whether rows are token ids already."""
     return isinstance(rows, list) and all(isinstance(row, PreparedRow) for row in rows)
 
 
@@ -50,22 +51,22 @@ class HeldOut(OneLineErrors):
         """Return the rows of an evaluation set, or of several by name; ``where`` is what messages call it."""
         found = evaluation_rows(dataset, where)
         sets = found if isinstance(found, dict) else {"": found}
-        prepared: dict[str, list[PreparedRow]] = {}
+        found_sets: dict[str, list[PreparedRow]] = {}
         of_training = self.dropped
         for name, rows in sets.items():
             try:
-                prepared[name] = self._prepare(rows, args, model)
+                found_sets[name] = self._prepare(rows, args, model)
             except UsageError as error:
                 raise UsageError(f"{where}{f'[{name!r}]' if name else ''}: {error}") from error
         self.dropped = of_training
-        return prepared if isinstance(found, dict) else prepared[""]
+        return found_sets if isinstance(found, dict) else found_sets[""]
 
     def _rows_to_train(self) -> list[PreparedRow]:
         """Return the training rows; those that came after the trainer was made are prepared now."""
         if self.train_dataset is None:
             raise UsageError("train: no train_dataset was given")
         given, batch = self.train_dataset, self.args.train_batch_size * self.args.world_size
-        rows = list(given) if _prepared(given) else self._prepare(training_rows(given), self.args, self.model)
+        rows = list(given) if prepared(given) else self._prepare(training_rows(given), self.args, self.model)
         if self.args.dataloader_drop_last and len(rows) < batch and self.mechanisms.uses == 1:
             raise UsageError(f"training.dataloader_drop_last: {len(rows)} rows are no batch of {batch}; leave it out")
         return rows
@@ -74,7 +75,7 @@ class HeldOut(OneLineErrors):
         """Return the own held-out rows, prepared as those of training are; or None."""
         own = self.eval_dataset
         sets = own.values() if isinstance(own, dict) else [own]
-        return own if own is None or all(map(_prepared, sets)) else self._prepare_held_out(own, self.args, self.model)
+        return own if own is None or all(map(prepared, sets)) else self._prepare_held_out(own, self.args, self.model)
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"

@@ -227,6 +227,7 @@ class UniSDTrainer(Guarded, Resumable):
             UniSDError: nothing was trained, or a step went wrong.
         """
         self.train_dataset = self._rows_to_train()
+        self.make_ahead()
         with self._writing(resume_from_checkpoint) as checkpoint:
             return self._train(checkpoint, **kwargs)
 
@@ -234,7 +235,6 @@ class UniSDTrainer(Guarded, Resumable):
         steps = self.args.max_steps if self.args.max_steps > 0 else None
         for message in [*unread(self.args), *self.mechanisms.inert(steps)]:
             warn(message)
-        self.make_ahead()
         if self.is_world_process_zero() and not self.args.disable_tqdm:
             print(in_words(self.model, self._new_adapter), file=sys.stderr, flush=True)
         fit_rows(self, resume=checkpoint is not None)
