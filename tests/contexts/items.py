@@ -64,7 +64,8 @@ def made(
 ) -> Made:
     """What a kind makes for ``examples``; ``making`` goes to Making."""
     return get(kind).make(
-        Need("slot", kind, count, per_item=per_item, first=first), Making(**{"task": Bare(), **making}, examples=examples)
+        Need("slot", kind, count, per_item=per_item, first=first),
+        Making(**{"task": Bare(), **making}, examples=examples),
     )
 
 

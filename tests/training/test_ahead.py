@@ -183,10 +183,14 @@ def test_so_many_steps_or_rows_and_what_is_said(tmp_path):
     ]  # fmt: skip
 
 
-def test_nothing_to_read_is_said_before_training(tmp_path, monkeypatch):
+def test_nothing_to_read_is_said_before_training(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(Letters, "negative", lambda *_: None)
+    trainer_of(tmp_path / "part").train()
+    said = capsys.readouterr().err
+    assert "6 of 6 items have no verified negative; they train without one" in said
+    assert "contrast did nothing in this run" in said
     with pytest.raises(UsageError, match="contrast: no row has a negative_context; add the column or switch"):
-        trainer_of(tmp_path).train()
+        trainer_of(tmp_path, max_steps=6).train()
     assert not (tmp_path / "metrics.jsonl").exists()
 
 

@@ -157,7 +157,10 @@ def test_evaluations_stand_in_the_log_of_the_run_that_they_belong_to(tmp_path, t
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     evaluated = [row for row in rows if "grad_norm" not in row]
     assert [row["step"] for row in rows] == [0, 0, 1, 1, 1, 2, 2, 2]
-    assert [("eval_near_loss" in row, "eval_far_loss" in row) for row in evaluated] == [(True, False), (False, True)] * 3
+    assert [("eval_near_loss" in row, "eval_far_loss" in row) for row in evaluated] == [
+        (True, False),
+        (False, True),
+    ] * 3
     logged = [entry["eval_near_loss"] for entry in trainer.state.log_history if "eval_near_loss" in entry]
     assert [row["eval_near_loss"] for row in evaluated[::2]] == logged
     before = (tmp_path / "metrics.jsonl").read_bytes()

@@ -63,9 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
         rows += [(f"dropped: {why}", str(number)) for why, number in sorted(dropped.items())]
         show(table(f"Contexts for {settings.task.name}", ("", "count"), rows))
         if len(items) < of:
-            print(
-                f"for {len(items):,} of {of:,} items, those that are drawn first; without --steps and --limit, for all"
-            )
+            print(f"for the {len(items):,} of {of:,} items that are drawn first; without --steps and --limit, for all")
         if arguments.output is not None:
             print(f"rows in {arguments.output}")
     return 0

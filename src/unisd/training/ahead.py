@@ -12,6 +12,7 @@ from unisd.contexts import Context, Item, Later, Need, PreparedRow, PromptBuilde
 from unisd.errors import UsageError, warn
 from unisd.models import max_positions
 from unisd.training.arguments import UniSDConfig
+from unisd.training.data import training_rows
 from unisd.training.heldout import HeldOut, prepared
 from unisd.training.identity import contexts_of
 
@@ -27,8 +28,9 @@ class Ahead(HeldOut):
     _drawn: list[list[int]] | None = None
     """The rows of each step, on all ranks, as far as rows are new in them; None before it is asked for."""
 
-    def _prepare_training(self, rows: Any, args: UniSDConfig, model: nn.Module, later: Later | None) -> Any:
+    def _prepare_training(self, dataset: Any, args: UniSDConfig, model: nn.Module, later: Later | None) -> Any:
         """Return the rows of training, without the contexts that wait; those that may decide which rows stay do not."""
+        rows: Any = training_rows(dataset)
         self._later = later
         if later is None:
             return self._prepare(rows, args, model)
@@ -140,8 +142,8 @@ class Ahead(HeldOut):
             The items that were made now.
 
         Raises:
-            UsageError: contexts cannot be made from these items; or, of those for all that is planned, none that a
-                mechanism needs.
+            UsageError: contexts cannot be made from these items, or all rows are drawn and none has one that a
+                mechanism reads.
             UniSDError: what was written cannot be kept.
         """
         made: list[Item] = []
@@ -159,8 +161,8 @@ class Ahead(HeldOut):
                 others = [i for i, row in enumerate(self.train_dataset) if not self._is_whole(row)]
                 unfit |= self._fill([i for i in others if i not in unfit])[1]
                 self.train_dataset[:] = [row for i, row in enumerate(self.train_dataset) if i not in unfit]
-        if self._later is not None and steps is limit is None:
-            self._check_slots([row for row in self.train_dataset if self._is_whole(row)])
+        if self._later is not None and steps is limit is None and all(map(self._is_whole, self.train_dataset)):
+            self._check_slots(self.train_dataset)
         return made
 
     def _identity_drawn(self, step: int) -> dict[str, Any]:

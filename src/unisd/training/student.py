@@ -5,11 +5,13 @@ from collections.abc import Callable
 from typing import Any
 
 from torch import nn
+from transformers import set_seed
 
-from unisd.errors import UsageError
-from unisd.models import LoraSettings, has_adapter
+from unisd.errors import UsageError, warn
+from unisd.models import LoraSettings, attach, has_adapter
 from unisd.models.adapters import kinds, trained
 from unisd.models.load import is_adapter, load_model_and_tokenizer, weights_folder
+from unisd.models.targets import unadapted_experts
 from unisd.settings import plain
 from unisd.training.arguments import UniSDConfig
 from unisd.training.interop import bare_model
@@ -54,6 +56,19 @@ def student(
 def _begun(model: nn.Module, name: str, lora: LoraSettings) -> tuple[nn.Module, str, Any]:
     model, peft_config = lora.begin(model)
     return model, name, peft_config
+
+
+def adapted(model: nn.Module, peft_config: Any, seed: int) -> nn.Module:
+    """Return the model with a new adapter, whose first values ``seed`` draws; name experts that get none.
+
+    Raises:
+        UsageError: the configuration does not fit the model.
+    """
+    set_seed(seed)
+    model = attach(model, peft_config)
+    if missed := unadapted_experts(model):
+        warn(f"lora: {', '.join(missed)} are no layers and get no adapter; name them in lora.target_parameters")
+    return model
 
 
 def in_words(model: nn.Module, new: bool) -> str:

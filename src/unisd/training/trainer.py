@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import TrainerCallback, TrainingArguments, set_seed
+from transformers import TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from unisd.contexts import Later, PreparedRow, prepare_rows
@@ -23,19 +23,17 @@ from unisd.errors import UsageError, warn
 from unisd.fast.merged import return_free_memory
 from unisd.files import replacing_folder, write_json
 from unisd.mechanisms import Acting, InitialTeacher, LiveTeacher, Mechanisms
-from unisd.models import attach, has_adapter, max_positions
+from unisd.models import has_adapter, max_positions
 from unisd.models.adapters import check_adapters
 from unisd.models.default import silent_bars
 from unisd.models.load import base_model
 from unisd.models.quantised import check_adapter_trains
 from unisd.models.saved import check_saved, check_trainable, finish_adapter, moved_weights
-from unisd.models.targets import unadapted_experts
 from unisd.models.vocabulary import check_ids
 from unisd.rollout import Sampler, make_sampler
 from unisd.training.arguments import UniSDConfig
 from unisd.training.checks import GradientWatch, check_start
 from unisd.training.completions import CompletionsLog
-from unisd.training.data import training_rows
 from unisd.training.guarded import Guarded
 from unisd.training.interop import arguments_of, check_optimizer, check_parts, refuse, tokenizer_of
 from unisd.training.learn import Learner
@@ -45,7 +43,7 @@ from unisd.training.progress import CalmProgress
 from unisd.training.ranks import Ranks
 from unisd.training.resumable import Resumable, Stopping
 from unisd.training.speed import Work
-from unisd.training.student import in_words, student
+from unisd.training.student import adapted, in_words, student
 from unisd.training.telemetry import METRICS_FILE, MetricsLog, acting, peak_memory_bytes, step_metrics
 from unisd.training.trackers import name_runs
 from unisd.training.unread import unread
@@ -122,10 +120,7 @@ class UniSDTrainer(Guarded, Resumable):
         model, name, peft_config = student(model, model_init, args, peft_config)
         self._tokenizer = tokenizer_of(processing_class, name)
         if peft_config is not None:
-            set_seed(args.seed)
-            model = attach(model, peft_config)
-            if missed := unadapted_experts(model):
-                warn(f"lora: {', '.join(missed)} are no layers and get no adapter; name them in lora.target_parameters")
+            model = adapted(model, peft_config, args.seed)
         check_adapters(model)
         if train_dataset is not None:
             check_trainable(model)
@@ -135,9 +130,7 @@ class UniSDTrainer(Guarded, Resumable):
         self._builder = args.contexts.builder(self._tokenizer)
         self.dropped: dict[str, int] = {}
         self.mechanisms = Mechanisms(args)  # its own: mechanisms in use hold weights
-        rows = None
-        if train_dataset is not None:
-            rows = self._prepare_training(training_rows(train_dataset), args, model, later)
+        rows = self._prepare_training(train_dataset, args, model, later) if train_dataset is not None else None
         evaluated = self._prepare_held_out(eval_dataset, args, model) if eval_dataset is not None else None
         # Before the model is wrapped: a teacher that starts as the student, and a clean view of both.
         self.mechanisms.start(model, graded=grader is not None)
