@@ -80,7 +80,7 @@ def test_an_adapter_of_each_kind_loads_with_plain_peft_and_is_trained_on(tmp_pat
     config = on.model.peft_config["default"]
     assert (config.use_dora, config.use_rslora) == (asked.get("use_dora", False), asked.get("use_rslora", False))
     assert in_words(on.model, new=False).startswith("training the model's LoRA adapter: ")
-    with pytest.raises(UsageError, match="lora.r: 5 was asked for, but the adapter .* has 4; leave it out"):
+    with pytest.raises(UsageError, match=r"lora.r: 5 was asked for, but the adapter .* has 4; leave it out"):
         trainer_of(tmp_path / "other", str(tmp_path / "adapter"), lora={"r": 5})
 
 

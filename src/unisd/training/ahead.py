@@ -104,7 +104,8 @@ class Ahead(HeldOut):
         loader = self.get_train_dataloader()
         self.accelerator._dataloaders.remove(loader)
         of_epoch = -(-len(loader) // args.gradient_accumulation_steps)
-        return math.ceil(args.num_train_epochs * max(1, of_epoch))
+        epochs: float = args.num_train_epochs
+        return math.ceil(epochs * max(1, of_epoch))
 
     def planned(self, steps: int | None = None) -> list[list[int]]:
         """Return which rows each planned step draws, on all ranks, until all have been drawn; every rank must call it.
