@@ -105,7 +105,8 @@ class Ahead(HeldOut):
         self.accelerator._dataloaders.remove(loader)
         of_epoch = -(-len(loader) // args.gradient_accumulation_steps)
         epochs: float = args.num_train_epochs
-        return math.ceil(epochs * max(1, of_epoch))
+        steps: int = math.ceil(epochs * max(1, of_epoch))
+        return steps
 
     def planned(self, steps: int | None = None) -> list[list[int]]:
         """Return which rows each planned step draws, on all ranks, until all have been drawn; every rank must call it.
