@@ -117,3 +117,27 @@ def test_an_output_below_a_file(tmp_path, refused):
     (tmp_path / "file").write_text("x")
     line = refused("prepare", "--recipe", "core", "--output", tmp_path / "file/rows.jsonl")
     assert line.endswith("is a file, not a folder; choose another name")
+
+
+def test_only_what_so_many_steps_draw_and_train_finds_it(tmp_path, model_folder, capsys, monkeypatch):
+    monkeypatch.setenv("UNISD_CACHE", str(tmp_path / "cache"))
+    words = ["--recipe", "contrast", *COS_E, "--model", model_folder, "--set", "contrast.draw=all"]
+    words += ["--set", "contrast.per_item=2", "--set", "rollout.max_completion_length=32", "--quiet"]
+    words += ["--set", "training.per_device_train_batch_size=4", "--set", "training.use_cpu=true"]
+    rows = tmp_path / "rows.jsonl"
+    assert main(["prepare", *words, "--steps", "1", "--output", str(rows)]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "for the 4 of 300 items that are drawn first; without --steps and --limit, for all" in out
+    written = (tmp_path / "cache/contexts/cos_e.jsonl").read_text().splitlines()
+    assert (len(rows.read_text().splitlines()), len(written)) == (4, 8)
+    assert main(["prepare", *words, "--limit", "2", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["items"] == 2
+    short = ["--output", str(tmp_path / "run"), "--set", "training.max_steps=1"]
+    assert main(["train", *words, *short, "--set", "training.save_strategy=no"]) == 0
+    assert (tmp_path / "cache/contexts/cos_e.jsonl").read_text().splitlines() == written
+
+
+@pytest.mark.parametrize("words", [["--steps", "0"], ["--limit", "-1"], ["--steps", "1", "--limit", "1"]])
+def test_no_steps_are_refused(refused, words):
+    line = refused("prepare", "--recipe", "contrast", *COS_E, *words)
+    assert line.startswith(f"unisd: {words[0]}") or "not allowed with argument --steps" in line

@@ -437,3 +437,14 @@ def test_the_config_of_a_run_says_everything_and_who_made_it(finished):
     assert kept["recipe"] == "core"
     assert kept["versions"]["unisd"] == unisd.__version__
     assert (kept["task"]["name"], kept["task"]["limit"]) == ("cos_e", 8)
+
+
+@pytest.mark.parametrize("more", [[], ["--json"], ["--quiet"], ["--max-time", "1h"]])
+def test_a_finished_run_is_left_to_the_byte(finished, capsys, more):
+    before = {path: (path.stat().st_mtime_ns, path.is_file() and path.read_bytes()) for path in finished.rglob("*")}
+    folder = finished.stat().st_mtime_ns
+    assert main(["train", "--output", str(finished), "--resume", *more]) == 0
+    after = {path: (path.stat().st_mtime_ns, path.is_file() and path.read_bytes()) for path in finished.rglob("*")}
+    assert (after, finished.stat().st_mtime_ns) == (before, folder)
+    out = capsys.readouterr().out
+    assert ("is finished" in out, out == "") == (not {"--json", "--quiet"} & {*more}, "--quiet" in more)

@@ -59,10 +59,13 @@ class Bare(Task):
         raise AssertionError
 
 
-def made(kind: str, examples: Sequence[Example], count: int = 1, per_item: int = 4, **making: Any) -> Made:
+def made(
+    kind: str, examples: Sequence[Example], count: int = 1, per_item: int = 4, first: bool = False, **making: Any
+) -> Made:
     """What a kind makes for ``examples``; ``making`` goes to Making."""
     return get(kind).make(
-        Need("slot", kind, count, per_item=per_item), Making(**{"task": Bare(), **making}, examples=examples)
+        Need("slot", kind, count, per_item=per_item, first=first),
+        Making(**{"task": Bare(), **making}, examples=examples),
     )
 
 

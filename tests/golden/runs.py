@@ -32,6 +32,7 @@ OPTIONS = {
     "lora.r": 4,
     "lora.alpha": 8,
     "contexts.max_prompt_length": 1900,
+    "contrast.draw": "all",  # as it was for every recipe when the file was made
 }
 CASES: dict[str, tuple[str, list[str]]] = {
     "all five, two random contexts, quantile": (

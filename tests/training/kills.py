@@ -301,7 +301,7 @@ class Trials:
                 found = ending(folder)
                 same = {name: found[name] == expected[name] for name in ("weights", "metrics", "steps")}
                 ok = all(same.values()) or (bool(lines) and same["weights"])
-                ok |= any("schedules are those of the new length" in line for line in lines)
+                ok |= any("the learning rate is that of a run of the new length" in line for line in lines)
                 self.said["went on, and said what was wrong" if lines else "went on"] += 1
             else:
                 ok = code in (1, 2) and len(errors) == 1 and errors[0].startswith("unisd: ")

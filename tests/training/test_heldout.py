@@ -1,5 +1,6 @@
 """Rows that are not learned from: measured, predicted, and given fixed samples of their own."""
 
+import json
 import math
 
 import pytest
@@ -146,3 +147,24 @@ def test_where_to_go_on_from(tmp_path, tokenizer):
     trainer = UniSDTrainer(tiny.model(), tiny.arguments(tmp_path / "x"), processing_class=tokenizer)
     with pytest.raises(UsageError, match="train: no train_dataset was given"):
         trainer.train()
+
+
+def test_evaluations_stand_in_the_log_of_the_run_that_they_belong_to(tmp_path, tokenizer):
+    sets = {"near": tiny.rows(2), "far": asked_otherwise(3)}
+    values = {"eval_strategy": "steps", "eval_steps": 1, "eval_on_start": True, "agreement": {"granularity": "token"}}
+    trainer = made(tmp_path, tokenizer, eval_dataset=sets, **values)
+    trainer.train()
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    evaluated = [row for row in rows if "grad_norm" not in row]
+    assert [row["step"] for row in rows] == [0, 0, 1, 1, 1, 2, 2, 2]
+    assert [("eval_near_loss" in row, "eval_far_loss" in row) for row in evaluated] == [
+        (True, False),
+        (False, True),
+    ] * 3
+    logged = [entry["eval_near_loss"] for entry in trainer.state.log_history if "eval_near_loss" in entry]
+    assert [row["eval_near_loss"] for row in evaluated[::2]] == logged
+    before = (tmp_path / "metrics.jsonl").read_bytes()
+    trainer.evaluate()  # by itself it writes nothing into a run that has ended
+    assert (tmp_path / "metrics.jsonl").read_bytes() == before
+    (acting,) = trainer.acting()
+    assert acting.mechanism.startswith("agreement")

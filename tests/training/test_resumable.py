@@ -1,5 +1,6 @@
 """Checkpoints as the trainer writes them, and how it goes on from them and stops."""
 
+import json
 import os
 import shutil
 from types import SimpleNamespace
@@ -184,3 +185,53 @@ def test_ranks_stop_at_the_same_step(tmp_path):
 def test_ranges():
     assert ranges([1, 2, 3, 7, 9, 10]) == "1–3, 7, 9–10"
     assert ranges([]) == ""
+
+
+def everything(folder):
+    """Every file and folder of a run: when it was changed, and what it holds."""
+    return {
+        path: (path.stat().st_mtime_ns, path.read_bytes() if path.is_file() else None)
+        for path in (folder, *folder.rglob("*"))
+    }
+
+
+@pytest.mark.parametrize("length", [{"max_steps": 2}, {"max_steps": -1, "num_train_epochs": 1.0}])
+def test_a_finished_run_keeps_every_byte_and_says_that_it_is_finished(tmp_path, capsys, length):
+    keeps = {"rollout": {"max_completion_length": 4, "log_completions_steps": 1}, **length}
+    first = trainer_of(tmp_path, **keeps)
+    first.train()
+    before = everything(tmp_path)
+    capsys.readouterr()
+    for asked in (True, str(tmp_path), str(tmp_path / "checkpoints/checkpoint-2")):
+        again = trainer_of(tmp_path, **keeps)
+        assert again.train(resume_from_checkpoint=asked).global_step == 2
+        assert everything(tmp_path) == before
+        assert "checkpoint-2 is this run's last step (2): nothing is trained or written" in capsys.readouterr().err
+        for (name, one), (_, other) in zip(first.model.named_parameters(), again.model.named_parameters(), strict=True):
+            assert torch.equal(one, other), name
+
+
+def test_what_a_kill_left_is_cleared_though_the_run_is_finished(tmp_path):
+    trainer_of(tmp_path, max_steps=2).train()
+    (tmp_path / ".half.partial").write_text("torn")
+    trainer_of(tmp_path, max_steps=2).train(resume_from_checkpoint=True)
+    assert not (tmp_path / ".half.partial").exists()
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+@pytest.mark.parametrize("stopped", [2, 1])
+def test_a_longer_run_goes_on_at_the_rate_of_its_new_length(tmp_path, schedule, stopped):
+    """Also where the old schedule had ended at 0, or was left in the middle; no step is learned at rate 0."""
+
+    def rates(folder):
+        rows = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+        return [row["learning_rate"] for row in rows]
+
+    trainer_of(tmp_path / "straight", max_steps=5, lr_scheduler_type=schedule).train()
+    trainer_of(tmp_path / "parts", max_steps=2, lr_scheduler_type=schedule).train()
+    if stopped < 2:
+        shutil.rmtree(tmp_path / "parts/checkpoints/checkpoint-2")
+    trainer_of(tmp_path / "parts", max_steps=5, lr_scheduler_type=schedule).train(resume_from_checkpoint=True)
+    wanted = rates(tmp_path / "straight")
+    assert rates(tmp_path / "parts")[stopped:] == wanted[stopped:]
+    assert min(wanted) > 0

@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> Answer:
 
     if arguments.model is not None and not (arguments.plan or arguments.dry_run):
         check_models([arguments.model])
-    from unisd.training.lock import run_lock
+    from unisd.training.lock import at_rest, run_lock
     from unisd.training.runfile import assemble
 
     given = given_settings(arguments)
@@ -87,11 +87,12 @@ def run(arguments: argparse.Namespace) -> Answer:
         if arguments.audit is not None:
             warn("--audit: a run that goes on is not audited; unisd audit measures by itself")
     assert settings is not None
+    if arguments.resume and (steps := finished(output)) is not None and not is_longer(output, settings):
+        if not at_rest(output):
+            with run_lock(output, owner=os.environ.get("RANK", "0") == "0"):
+                remove_partial(output)
+        return _is_finished(arguments, steps)
     with run_lock(output, owner=os.environ.get("RANK", "0") == "0"):
-        steps = finished(output) if arguments.resume else None
-        if steps is not None and not is_longer(output, settings):
-            remove_partial(output)
-            return _is_finished(arguments, steps)
         return _train(settings, arguments)
 
 

@@ -3,6 +3,7 @@
 from unisd.contexts.base import Context, ContextKind, Made, Making, Need, Words, merged
 from unisd.contexts.builder import Layout, PromptBuilder
 from unisd.contexts.items import Item, columns_of, make_contexts, read_columns
+from unisd.contexts.later import Later, may_wait
 from unisd.contexts.leakage import leaks
 from unisd.contexts.registry import get, known, register
 from unisd.contexts.rows import DropReport, PreparedRow, prepare_rows
@@ -13,6 +14,7 @@ __all__ = [
     "ContextKind",
     "DropReport",
     "Item",
+    "Later",
     "Layout",
     "Made",
     "Making",
@@ -26,6 +28,7 @@ __all__ = [
     "known",
     "leaks",
     "make_contexts",
+    "may_wait",
     "merged",
     "messages_of",
     "prepare_rows",

@@ -73,7 +73,9 @@ class Need:
     required: bool = True
     """Whether an item without them is dropped; else it trains without them."""
     per_item: int = 4
-    """Texts that the model writes per item, for kinds of which one is chosen."""
+    """Texts that the model writes per item, at most, for kinds of which one is chosen."""
+    first: bool = False
+    """Of such kinds: take the first text that is fit, and write no more, rather than one of all that are."""
 
     def __post_init__(self) -> None:
         if self.slot == "privileged":
@@ -95,7 +97,8 @@ def merged(needs: Iterable[Need]) -> list[Need]:
                 "choose one kind, or name two slots"
             )
         count, per_item = max(known.count, need.count), max(known.per_item, need.per_item)
-        joined[need.slot] = Need(need.slot, need.kind, count, known.required or need.required, per_item)
+        required, first = known.required or need.required, known.first and need.first
+        joined[need.slot] = Need(need.slot, need.kind, count, required, per_item, first)
     return list(joined.values())
 
 
@@ -137,6 +140,8 @@ class Making:
     """Requests of more tokens are not sent; None sends all."""
     progress: bool = False
     """Whether to show progress bars."""
+    shared: Callable[[Callable[[list[Request]], list[str]], list[Request]], list[str]] = lambda work, asked: work(asked)
+    """Does work on requests and returns what it gave: here, or every process a part, and all of it on each."""
 
     def written(
         self, asked: Sequence[tuple[str, tuple[str | int, ...]]], params: SamplingParams, label: str
@@ -157,7 +162,8 @@ class Making:
         limit = self.max_prompt_length
         fit = [limit is None or len(request.prompt_ids) <= limit for request in requests]
         sent = list(compress(requests, fit))
-        texts = self.store.texts(self.sampler, sent, params, label if self.progress else None)
+        sampler, store, shown = self.sampler, self.store, label if self.progress else None
+        texts = self.shared(lambda part: store.texts(sampler, part, params, shown), sent)
         opened = (self.builder.opened(request.prompt_ids) for request in sent)
         replies = iter([reply_of(mark + text) for mark, text in zip(opened, texts, strict=True)])
         return [next(replies) if fits else None for fits in fit]
@@ -184,6 +190,13 @@ class ContextKind:
     """How it is shown; or the name of the kind whose words these are, now and whatever a user sets them to."""
     wrong: bool = False
     """Whether it must be wrong: one that says what is right (the gold context, the completion) is left out."""
+    written: bool = False
+    """Whether the model writes it."""
+    alone: bool = False
+    """Whether what an item gets depends on the item and the pool alone, so that it may be made for a few items, and for
+    others when they are drawn."""
+    certain: bool = False
+    """Whether every item gets as many as are asked for, or `make` raises an error."""
 
     def make(self, need: Need, making: Making) -> Made:
         """Return contexts for ``making.examples``, up to ``need.count`` for each.

@@ -48,9 +48,26 @@ def make_contexts(needs: Iterable[Need], making: Making) -> tuple[list[Item], di
         UsageError: an unknown kind, a malformed prompt, or contexts that cannot be made from these examples.
         UniSDError: too little of what the model wrote is fit for use, or a kind makes a wrong number of contexts.
     """
+    slots, dropped, notes = make_slots(merged(needs), making)
+    items = []
+    for index, example in enumerate(making.examples):
+        prompt = _prompt(example.asked, f"item {example.id!r}")
+        completion = example.demonstration if (example.demonstration or "").strip() else None
+        items.append(Item(example.id, prompt, completion, {slot: lists[index] for slot, lists in slots.items()}))
+    return items, dropped, notes
+
+
+def make_slots(
+    needs: Sequence[Need], making: Making
+) -> tuple[dict[str, list[list[Context]]], dict[str, int], list[str]]:
+    """Make the contexts of merged needs; return them by slot, a list for each example, and what `make_contexts` does.
+
+    Raises:
+        UsageError, UniSDError: as there.
+    """
     slots: dict[str, list[list[Context]]] = {}
     dropped, notes = Counter[str](), list[str]()
-    for need in merged(needs):
+    for need in needs:
         made = registry.get(need.kind).make(need, making)
         if len(made.contexts) != len(making.examples):
             got = f"{len(made.contexts)} lists of contexts for {len(making.examples)} items"
@@ -58,12 +75,7 @@ def make_contexts(needs: Iterable[Need], making: Making) -> tuple[list[Item], di
         slots[need.slot] = made.contexts
         dropped.update({f"{need.kind}: {reason}": number for reason, number in made.dropped.items()})
         notes += made.notes
-    items = []
-    for index, example in enumerate(making.examples):
-        prompt = _prompt(example.asked, f"item {example.id!r}")
-        completion = example.demonstration if (example.demonstration or "").strip() else None
-        items.append(Item(example.id, prompt, completion, {slot: lists[index] for slot, lists in slots.items()}))
-    return items, dict(dropped), notes
+    return slots, dict(dropped), notes
 
 
 def column_of(slot: str) -> str:

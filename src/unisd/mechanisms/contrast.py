@@ -8,6 +8,8 @@ student, the teacher in the gold context and the teacher in the negative one, at
 The two slopes cancel unless s lies strictly between g and b: there, and where the hinge is above zero, it is *live*.
 """
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
@@ -26,7 +28,10 @@ class ContrastSettings:
     margin: float = Field(default=0.5, ge=0)
     """Hinge margin in nats."""
     per_item: int = Field(default=4, ge=1)
-    """Wrong demonstrations that the model writes per item beforehand; one verified one is drawn."""
+    """Wrong demonstrations that the model writes per item beforehand, at most; one verified one is drawn."""
+    draw: Literal["all", "first"] = "all"
+    """all: ``per_item`` are written, and one of the verified ones is drawn, as in the paper; first: they are written
+    one after another, from a drawn one on, until one is verified, which is taken; the others cost no time."""
 
     @property
     def on(self) -> bool:
@@ -44,7 +49,8 @@ class Contrast(Mechanism):
 
     def needs(self) -> list[Need]:
         """Return a verified wrong demonstration, where a row has one: without, only this term is absent."""
-        return [Need("negative", "negative", required=False, per_item=self.settings.per_item)]
+        of, first = self.settings.per_item, self.settings.draw == "first"
+        return [Need("negative", "negative", required=False, per_item=of, first=first)]
 
     def views(self) -> list[View]:
         """Return the reading behind the wrong demonstration."""

@@ -39,6 +39,11 @@ class LoraSettings:
     """Names of weights that are no layers and get an adapter, too: those of experts, for example
     experts.gate_up_proj. PEFT takes them without dropout alone."""
 
+    use_dora: bool = False
+    """DoRA: the size of each weight's columns is learned apart from their direction (arXiv 2402.09353)."""
+    use_rslora: bool = False
+    """Rank-stabilised scale: alpha / √r in place of alpha / r (arXiv 2312.03732)."""
+
     def __post_init__(self) -> None:
         if self.target_parameters and self.dropout:
             raise UsageError("lora.target_parameters: PEFT has no dropout for them; set lora.dropout=0")
@@ -53,6 +58,8 @@ class LoraSettings:
             lora_dropout=self.dropout,
             target_modules=default_targets(model) if self.target_modules is None else self.target_modules,
             target_parameters=self.target_parameters,
+            use_dora=self.use_dora,
+            use_rslora=self.use_rslora,
             task_type="CAUSAL_LM",
         )
 
@@ -88,7 +95,8 @@ class LoraSettings:
             kept = json.loads((Path(folder) / "adapter_config.json").read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise UsageError(f"{folder}/adapter_config.json cannot be read: {error}; name another adapter") from error
-        names = {"r": "r", "alpha": "lora_alpha", "dropout": "lora_dropout", "target_modules": "target_modules"}
+        names = {"r": "r", "alpha": "lora_alpha", "dropout": "lora_dropout"}
+        names |= {name: name for name in ("target_modules", "use_dora", "use_rslora")}
         plain_lora = kept.get("peft_type") == "LORA"
         own = {name: kept[theirs] for name, theirs in names.items() if plain_lora and theirs in kept}
         if isinstance(own.get("target_modules"), list):

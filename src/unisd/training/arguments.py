@@ -18,6 +18,7 @@ from unisd.contexts import Layout, PromptBuilder
 from unisd.contexts.kinds.retrieval import Encoder
 from unisd.errors import UniSDError, UsageError, warn
 from unisd.mechanisms import Mechanisms, former_names, known
+from unisd.models import LoraSettings, ModelSettings
 from unisd.objective import OF_TOKENS, Aggregation, Chooser, DivergenceKind
 from unisd.rollout.messages import checked_variables
 from unisd.settings import Field, build, check_field, group, plain, unknown
@@ -293,7 +294,8 @@ class UniSDConfig(TrainingArguments):
     Args:
         output_dir: where the run lies.
         values: any of transformers' arguments (defaults that differ are the paper's: `OwnArguments`), and any group by
-            its name, as a mapping or as the group's class. ``unisd list settings`` shows them all.
+            its name, as a mapping or as the group's class. ``unisd list settings`` shows them all. ``lora`` and
+            ``model`` are the groups of run files; rows come with the trainer in place of ``task``.
 
     Example:
         >>> UniSDConfig(output_dir="out", divergence={"kind": "jsd"}, rollout={"top_p": 0.9}, learning_rate=1e-4)
@@ -307,11 +309,21 @@ class UniSDConfig(TrainingArguments):
     contexts: ContextsSettings
     guard: GuardSettings
     tokens_per_row: int
+    lora: LoraSettings | None
+    """What adapter the model gets; None: that of the defaults where it is asked for by name, else none."""
+    model: Mapping[str, Any] | None
+    """What model is loaded, as the group ``model`` of run files says it; None: the trainer's argument."""
     about: Mapping[str, Any] = MappingProxyType({})
     """What else is to be said of the run where its settings are kept: in trackers and beside the weights."""
 
     def __init__(self, output_dir: str | None = None, **values: Any) -> None:
         values = moved(values)
+        lora, model = (values.pop(name, None) for name in ("lora", "model"))
+        self.lora = None if lora is None else build(LoraSettings, lora, "lora")
+        checked = None if model is None else plain(build(ModelSettings, model, "model"))
+        self.model = dict(model) if isinstance(model, Mapping) else checked
+        if values.get("task") is not None:
+            raise UsageError("task: in Python rows are given, as train_dataset; `unisd train --task` learns tasks")
         for name, cls in groups().items():
             setattr(self, name, build(cls, values.pop(name, {}), name))
         check_fields(values, [plain(OwnArguments())], "training.")
@@ -390,6 +402,8 @@ class UniSDConfig(TrainingArguments):
     def to_dict(self) -> dict[str, Any]:
         """Return all settings as plain values, groups as dicts."""
         own = {name: plain(getattr(self, name)) for name in groups() if hasattr(self, name)}
+        own |= {} if self.lora is None else {"lora": plain(self.lora)}
+        own |= {} if self.model is None else {"model": dict(self.model)}
         return {**super().to_dict(), "tokens_per_row": self.tokens_per_row, **own, **self.about}
 
     def __eq__(self, other: object) -> bool:

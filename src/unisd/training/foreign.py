@@ -7,8 +7,8 @@ from importlib import resources
 
 import yaml
 
-_OUTSIDE = ("model", "lora", "task")
-"""Groups of a run file alone: in Python a model, an adapter and rows are given."""
+_OUTSIDE = ("task",)
+"""Groups of a run file alone: in Python rows are given."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def hint(name: str) -> str:
     if row.here == "–":
         return remarks[:1].lower() + remarks[1:] if remarks[1:2].islower() or remarks[1:2] == " " else remarks
     outside = any(setting.split(".")[0] in _OUTSIDE for setting in row.settings)
-    where = " (of run files; in Python you give model, adapter and rows)" if outside else ""
+    where = " (of run files; in Python rows are given)" if outside else ""
     return f"it is {_plain(row.here)}{where}" + (f": {remarks}" if remarks else "")
 
 

@@ -4,8 +4,6 @@ import math
 import time
 from collections import Counter
 from collections.abc import Sequence
-from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,10 +20,11 @@ from unisd.training.interop import OneLineErrors, padded
 from unisd.training.learn import Learner
 from unisd.training.plan import Planner
 from unisd.training.ranks import Ranks
-from unisd.training.telemetry import step_metrics
+from unisd.training.telemetry import MetricsLog, step_metrics
 
 
-def _prepared(rows: Any) -> bool:
+def prepared(rows: Any) -> bool:
+    """Return whether rows are token ids already."""
     return isinstance(rows, list) and all(isinstance(row, PreparedRow) for row in rows)
 
 
@@ -36,38 +35,39 @@ class HeldOut(OneLineErrors):
     learner: Learner
     mechanisms: Mechanisms
     ranks: Ranks
+    metrics_log: MetricsLog
     teacher: TeacherWeights | None
     dropped: dict[str, int]
     """What was left out of the training rows, by reason."""
     initial: TeacherWeights | None = None
     """The model before training, where it writes the completions (``rollout.source`` own)."""
 
-    def _prepare(self, dataset: Any, args: UniSDConfig, model: nn.Module) -> list[PreparedRow]:
+    def _prepare(
+        self, dataset: Any, args: UniSDConfig, model: nn.Module, waiting: Sequence[str] = (), check: bool = True
+    ) -> list[PreparedRow]:
         raise NotImplementedError
-
-    def _prepare_read(self, dataset: Any, args: UniSDConfig, model: nn.Module) -> list[PreparedRow]:
-        return self._prepare(training_rows(dataset, args.contexts.on_error), args, model)
 
     def _prepare_held_out(self, dataset: Any, args: UniSDConfig, model: nn.Module, where: str = "eval_dataset") -> Any:
         """Return the rows of an evaluation set, or of several by name; ``where`` is what messages call it."""
         found = evaluation_rows(dataset, where, args.contexts.on_error)
         sets = found if isinstance(found, dict) else {"": found}
-        prepared: dict[str, list[PreparedRow]] = {}
+        found_sets: dict[str, list[PreparedRow]] = {}
         of_training = self.dropped
         for name, rows in sets.items():
             try:
-                prepared[name] = self._prepare(rows, args, model)
+                found_sets[name] = self._prepare(rows, args, model)
             except UsageError as error:
                 raise UsageError(f"{where}{f'[{name!r}]' if name else ''}: {error}") from error
         self.dropped = of_training
-        return prepared if isinstance(found, dict) else prepared[""]
+        return found_sets if isinstance(found, dict) else found_sets[""]
 
     def _rows_to_train(self) -> list[PreparedRow]:
         """Return the training rows; those that came after the trainer was made are prepared now."""
         if self.train_dataset is None:
             raise UsageError("train: no train_dataset was given")
         given, batch = self.train_dataset, self.args.train_batch_size * self.args.world_size
-        rows = list(given) if _prepared(given) else self._prepare_read(given, self.args, self.model)
+        read = given if prepared(given) else training_rows(given, self.args.contexts.on_error)
+        rows = list(given) if read is given else self._prepare(read, self.args, self.model)
         if self.args.dataloader_drop_last and len(rows) < batch and self.mechanisms.uses == 1:
             raise UsageError(f"training.dataloader_drop_last: {len(rows)} rows are no batch of {batch}; leave it out")
         return rows
@@ -76,12 +76,14 @@ class HeldOut(OneLineErrors):
         """Return the own held-out rows, prepared as those of training are; or None."""
         own = self.eval_dataset
         sets = own.values() if isinstance(own, dict) else [own]
-        return own if own is None or all(map(_prepared, sets)) else self._prepare_held_out(own, self.args, self.model)
+        return own if own is None or all(map(prepared, sets)) else self._prepare_held_out(own, self.args, self.model)
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
         """Return the objective on held-out rows: fresh completions, the same loss, no gradient.
+
+        Trackers get it, and during training ``metrics.jsonl``: a line a set, after that of the step.
 
         Args:
             eval_dataset: rows; several sets by name, whose metrics are called ``eval_<name>_…``; the name of one of
@@ -106,6 +108,8 @@ class HeldOut(OneLineErrors):
         for name, part in sets.items():
             found = self._measured(part, f"{metric_key_prefix}_{name}" if name else metric_key_prefix)[0]
             self.log(found)
+            if self.is_in_train and self.is_world_process_zero():
+                self.metrics_log.append({"step": self.state.global_step, "epoch": self.state.epoch} | found)
             self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, found)
             metrics |= found
         return metrics
@@ -173,17 +177,6 @@ class HeldOut(OneLineErrors):
             )
         # No number: 0 would be the best loss that there is.
         return {f"{prefix}_loss": math.nan} | means | speed, written
-
-    def _draw_once(self, resuming: bool) -> None:
-        """Draw the completions that are written once for the whole run, or read those of the run that is resumed."""
-        path, writer = Path(self.args.output_dir) / f"{self.args.rollout.source}_samples.jsonl", self.planner.writer
-        if resuming and path.is_file():
-            writer.load(path)
-        shown = None if self.args.disable_tqdm else f"{self.args.rollout.source} samples"
-        held_out = self.eval_dataset.values() if isinstance(self.eval_dataset, dict) else [self.eval_dataset or []]
-        rows = list(chain(self.train_dataset, *held_out))
-        if writer.draw(rows, self.initial, shown) and self.is_world_process_zero():
-            writer.save(path)
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
         try:

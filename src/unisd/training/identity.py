@@ -35,7 +35,12 @@ _CHUNK = 2**16
 
 
 def identity(
-    args: UniSDConfig, model: nn.Module, tokenizer: Any, rows: Sequence[PreparedRow], optimizer: str = ""
+    args: UniSDConfig,
+    model: nn.Module,
+    tokenizer: Any,
+    rows: Sequence[PreparedRow],
+    optimizer: str = "",
+    waiting: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return what a run is, as nested plain values; call it before anything has moved.
 
@@ -45,12 +50,13 @@ def identity(
         tokenizer: the model's.
         rows: those of training.
         optimizer: what is used in place of the one that the settings name.
+        waiting: slots whose contexts are made for the rows that are drawn alone; see :func:`contexts_of`.
     """
     per_step = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
     found = {
         "settings": dict(_settings(args)) | {"optimizer": optimizer},
         "adapter": dict(_adapter(model)),
-        "rows": _rows(rows),
+        "rows": _rows(rows, waiting),
         "tokenizer": _tokenizer(tokenizer),
         "model": _weights(model),
         "step": {"rows": per_step, "processes": args.world_size, "parts": _parts(args, model, len(rows), per_step)},
@@ -75,9 +81,12 @@ def check_same(kept: Mapping[str, Any], own: Mapping[str, Any], checkpoint: Path
         UsageError: they differ; the first difference is named.
     """
     for part, what in _PARTS.items():
-        before, now = kept.get(part, {}), own[part]
+        before, now = kept.get(part, {}), own.get(part, {})
         # What one of two versions does not know cannot be compared; contexts that one of two runs has not can.
-        for name in {**before, **now} if part == "rows" else [name for name in before if name in now]:
+        # Of contexts that wait, an earlier version has hashed those of all rows.
+        waits = own.get("drawn", {})
+        names = [name for name in before if name in now]
+        for name in [name for name in {**before, **now} if name not in waits] if part == "rows" else names:
             if before.get(name) != now.get(name):
                 raise _other(checkpoint, what.format(name), before.get(name), now.get(name))
     before, now = kept["step"], own["step"]
@@ -97,8 +106,8 @@ def check_same(kept: Mapping[str, Any], own: Mapping[str, Any], checkpoint: Path
     for name, was in kept["length"].items():
         if was != own["length"][name]:
             warn(
-                f"training.{name} is {own['length'][name]} and was {was} when {checkpoint.name} was written: schedules "
-                "are those of the new length from here on"
+                f"training.{name} is {own['length'][name]} and was {was} when {checkpoint.name} was written: from its "
+                "next step on the learning rate is that of a run of the new length"
             )
     changed = [f"{name} {was} (now {own['versions'].get(name)})" for name, was in kept["versions"].items()
                if own["versions"].get(name) != was]  # fmt: skip
@@ -110,6 +119,7 @@ _PARTS = {
     "settings": "{}",
     "adapter": "the adapter's {}",
     "rows": "the training rows' {}",
+    "drawn": "the {} of the rows that were drawn",
     "tokenizer": "the tokenizer's {}",
     "model": "the {} of the model that training starts from",
 }
@@ -146,15 +156,20 @@ def _adapter(model: nn.Module) -> Iterator[tuple[str, Any]]:
                 yield name, re.sub(r" at 0x[0-9a-f]+", "", str(plain))
 
 
-def _rows(rows: Sequence[PreparedRow]) -> dict[str, Any]:
-    slots = sorted({slot for row in rows for slot in row.contexts})
+def contexts_of(rows: Sequence[PreparedRow], slots: Iterable[str]) -> dict[str, str]:
+    """Return hashes of the contexts in some slots, by the names under which `check_same` compares them."""
+    return {f"{slot} contexts": _hashed(i for row in rows for i in row.contexts.get(slot, [])) for slot in slots}
+
+
+def _rows(rows: Sequence[PreparedRow], waiting: Sequence[str]) -> dict[str, Any]:
+    slots = sorted({slot for row in rows for slot in row.contexts} - set(waiting))
     parts: dict[str, Iterable[Sequence[int]]] = {
         "prompts": (row.student_ids for row in rows),
         "completions": (row.completion_ids or [] for row in rows),
     }
-    parts |= {f"{slot} contexts": (ids for row in rows for ids in row.contexts.get(slot, [])) for slot in slots}
     names = fingerprint([row.id for row in rows])
-    return {"number": len(rows), "names": names} | {name: _hashed(ids) for name, ids in parts.items()}
+    hashes = {name: _hashed(ids) for name, ids in parts.items()} | contexts_of(rows, slots)
+    return {"number": len(rows), "names": names} | hashes
 
 
 def _hashed(sequences: Iterable[Sequence[int]]) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from unisd.errors import UsageError
-from unisd.files import named_write_errors, process_lives
+from unisd.files import is_partial, named_write_errors, process_lives
 
 try:
     import fcntl
@@ -58,6 +58,11 @@ def run_lock(folder: Path, owner: bool = True) -> Iterator[None]:
         with contextlib.suppress(OSError):  # something lies in it
             for empty in made:
                 empty.rmdir()
+
+
+def at_rest(folder: Path) -> bool:
+    """Return whether nobody writes into a run's folder, and nobody was killed there while writing."""
+    return folder.is_dir() and not any(path.name == LOCK_FILE or is_partial(path) for path in folder.iterdir())
 
 
 def _acquired(path: Path) -> int:

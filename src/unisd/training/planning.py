@@ -228,7 +228,11 @@ def made_of(model: nn.Module) -> tuple[ModelSettings, LoraSettings | None]:
     targets = config.target_modules
     names = targets if isinstance(targets, str) else sorted(targets or ())
     return settings, LoraSettings(
-        r=config.r, alpha=config.lora_alpha, dropout=config.lora_dropout, target_modules=names or None
+        r=config.r,
+        alpha=config.lora_alpha,
+        dropout=config.lora_dropout,
+        target_modules=names or None,
+        use_dora=config.use_dora,
     )
 
 

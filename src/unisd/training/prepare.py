@@ -1,12 +1,14 @@
 """What a run starts from: its items with their contexts, the model that reads them, and who grades."""
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from accelerate import PartialState
 from torch import nn
 
-from unisd.contexts import Item, Making, make_contexts
+from unisd.contexts import Item, Later, Making, make_contexts, may_wait, merged, registry
 from unisd.errors import UsageError, warn
 from unisd.files import stable_integer
 from unisd.models import load_model_and_tokenizer
@@ -15,6 +17,7 @@ from unisd.rollout import CompletionStore, make_sampler
 from unisd.tasks import Example, Task, get, grade_all
 from unisd.tasks.turns import Thoughts
 from unisd.training.arguments import UniSDConfig
+from unisd.training.ranks import Ranks
 from unisd.training.runfile import RunSettings
 
 
@@ -27,9 +30,12 @@ class Prepared:
     model: nn.Module
     tokenizer: Any
     items: list[Item]
+    """With the contexts that do not wait."""
     thoughts: Thoughts = "cut"
     dropped: dict[str, int] = field(default_factory=dict)
-    """Contexts that were written or drawn and then dropped, by reason."""
+    """Contexts that were written or drawn and then dropped, by reason; not those of :attr:`later`."""
+    later: Later | None = None
+    """Makes the other contexts, once it is known which items are drawn; None where none waits."""
 
     def grades(self, ids: Sequence[str], texts: Sequence[str], cut: Sequence[bool] = ()) -> list[float]:
         """Return the task's verdict on completions of items: 1 is right; ``cut`` names those the length limit ended."""
@@ -63,6 +69,9 @@ def prepare(
 ) -> Prepared:
     """Load items and model, and build the contexts asked for; what the model writes is cached and resumable.
 
+    Contexts that depend on nothing but their item wait until it is known which items are drawn: see
+    :attr:`Prepared.later`.
+
     Args:
         settings: the whole run.
         config: its arguments, as :meth:`RunSettings.config` builds them.
@@ -74,10 +83,16 @@ def prepare(
     """
     task, examples = load_examples(settings)
     model, tokenizer = loaded or load_model_and_tokenizer(settings.model, config.device)
+    needs = merged(config.mechanisms.needs())
+    waiting = [need for need in needs if may_wait(need)]
+    # Answers are kept by the weights as they are now: what waits is written when an adapter is in the model already.
+    weights = functools.cache(lambda: weights_fingerprint(model))
+    if any(registry.get(need.kind).written for need in waiting):
+        weights()
     making = Making(
         task,
         examples,
-        store=lambda: CompletionStore.in_cache("contexts", task.name, weights_fingerprint(model)),
+        store=lambda: CompletionStore.in_cache("contexts", task.name, weights()),
         sampler=make_sampler(model, tokenizer, config.rollout.batch_size),
         builder=config.contexts.builder(tokenizer),
         seed=config.seed,
@@ -86,8 +101,10 @@ def prepare(
         room=min(config.rollout.max_completion_length, 256),
         max_prompt_length=config.contexts.max_prompt_length,
         progress=progress,
+        shared=Ranks(PartialState()).shared,
     )
-    items, dropped, notes = make_contexts(config.mechanisms.needs(), making)
+    items, dropped, notes = make_contexts([need for need in needs if need not in waiting], making)
     for note in notes:
         warn(note)
-    return Prepared(task, examples, model, tokenizer, items, config.rollout.thoughts, dropped)
+    later = Later(waiting, making, items) if waiting else None
+    return Prepared(task, examples, model, tokenizer, items, config.rollout.thoughts, dropped, later)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from unisd.errors import UniSDError
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 
@@ -48,6 +49,26 @@ class Ranks:
         if failed is not None:
             raise failed
         return value  # type: ignore[no-any-return]
+
+    def shared(self, work: Callable[[list[S]], list[T]], asked: list[S]) -> list[T]:
+        """Let every rank work on a part of what is asked; return, on all of them, what came of all of it, in order.
+
+        Raises:
+            UniSDError: a rank met it; all of them raise it.
+        """
+        if self.count == 1:
+            return work(asked)
+        part: tuple[list[T], UniSDError | None]
+        try:
+            part = work(asked[self._accelerator.process_index :: self.count]), None
+        except UniSDError as error:
+            part = [], error
+        results: dict[int, T] = {}
+        for rank, (done, failed) in enumerate(self.objects(part)):
+            if failed is not None:
+                raise failed
+            results.update(zip(range(rank, len(asked), self.count), done, strict=True))
+        return [results[number] for number in range(len(asked))]
 
     def wait(self) -> None:
         """Wait until all ranks are here."""

@@ -9,22 +9,32 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
 from transformers import TrainerCallback
 
 from unisd.errors import UniSDError, UsageError, warn
 from unisd.files import content_hash, named_write_errors, remove_partial
 from unisd.models.default import silent_bars
-from unisd.training.checkpoints import MARK, checkpoint_folder, mark_complete, read_mark, retire, rotate, to_resume
-from unisd.training.heldout import HeldOut
+from unisd.training.ahead import Ahead
+from unisd.training.checkpoints import (
+    MARK,
+    checkpoint_folder,
+    found_checkpoints,
+    mark_complete,
+    read_mark,
+    retire,
+    rotate,
+    to_resume,
+)
 from unisd.training.identity import check_same, identity
-from unisd.training.lock import run_lock
+from unisd.training.lock import at_rest, run_lock
 from unisd.training.ranks import Ranks
 from unisd.training.signals import STOP
 from unisd.training.telemetry import METRICS_FILE, MetricsLog
 from unisd.training.window import Window
 
 
-class Resumable(HeldOut):
+class Resumable(Ahead):
     """Saves checkpoints that are whole and never lost, and goes on from those of the same run alone."""
 
     _identity: dict[str, Any] | None = None
@@ -42,8 +52,9 @@ class Resumable(HeldOut):
         with contextlib.ExitStack() as held:
 
             def begin() -> Path | None:
-                held.enter_context(run_lock(folder))
-                remove_partial(folder)
+                if not self._is_done(checkpoint):
+                    held.enter_context(run_lock(folder))
+                    remove_partial(folder)
                 return self._to_resume(checkpoint)
 
             found = self.ranks.first(begin)
@@ -52,12 +63,26 @@ class Resumable(HeldOut):
             self._saved = found
             yield None if found is None else str(found)
 
+    def _is_done(self, given: str | bool | None) -> bool:
+        """Return whether this run has taken all of its steps, and nothing is left to be written; and say so."""
+        folder = Path(self.args.output_dir)
+        marked = [path for _, path in found_checkpoints(checkpoint_folder(folder)) if (path / MARK).is_file()]
+        if not given or not marked or not at_rest(folder):
+            return False
+        step = read_mark(marked[-1]).get("step")
+        if (given is not True and Path(given) not in (marked[-1], folder)) or step != self.planned_steps():
+            return False
+        warn(f"{marked[-1]} is this run's last step ({step}): nothing is trained or written; for more, raise "
+             "training.max_steps (or num_train_epochs)")  # fmt: skip
+        return True
+
     def _note_identity(self) -> dict[str, Any]:
         """Return what the run is, taken once: before anything has moved."""
         if self._identity is None:
             optimizer: Any = self.optimizer_cls_and_kwargs or (self.optimizer and (type(self.optimizer), {}))
             named = f"{optimizer[0].__name__} {optimizer[1]}" if optimizer else ""
-            self._identity = identity(self.args, self.model, self._tokenizer, self.train_dataset, named)
+            waits = self._later.slots if self._later is not None else ()
+            self._identity = identity(self.args, self.model, self._tokenizer, self.train_dataset, named, waits)
         return self._identity
 
     def _to_resume(self, given: str | bool | None) -> Path | None:
@@ -65,7 +90,7 @@ class Resumable(HeldOut):
         if found is None:
             return None
         mark = read_mark(found)
-        check_same(mark["identity"], self._note_identity(), found)
+        check_same(mark["identity"], self._note_identity() | self._identity_drawn(mark["step"]), found)
         if 0 < self.args.max_steps < mark["step"]:
             raise UsageError(
                 f"training.max_steps is {self.args.max_steps}, and {found} is at step {mark['step']} already; raise it"
@@ -133,7 +158,8 @@ class Resumable(HeldOut):
         if self.is_world_process_zero():
             beside[METRICS_FILE] = MetricsLog(Path(self.args.output_dir) / METRICS_FILE).hash(self.state.global_step)
         resumable = not self.args.save_only_model
-        mark_complete(folder, self.state.global_step, self._note_identity(), resumable, beside)
+        is_now = self._note_identity() | self._identity_drawn(self.state.global_step)
+        mark_complete(folder, self.state.global_step, is_now, resumable, beside)
         self._rotate(folder)
 
     def _rotate(self, newest: Path) -> None:
@@ -156,6 +182,20 @@ class Resumable(HeldOut):
         self.planner.window = Window.load(Path(resume_from_checkpoint), rank, self.ranks, device)
         for mechanism in self.mechanisms:
             mechanism.load(Path(resume_from_checkpoint))
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        schedule: Any = self.lr_scheduler
+        before = read_mark(Path(checkpoint)).get("identity", {}).get("length") if checkpoint else None
+        length = self._note_identity()["length"] if before else None
+        if before == length or not isinstance(schedule, LambdaLR):
+            return
+        # The optimizer came with the next rate of the old length: where that ended, 0. It is the new schedule's now.
+        rates = [base * rate(schedule.last_epoch) for base, rate in zip(schedule.base_lrs, schedule.lr_lambdas,
+                 strict=True)]  # fmt: skip
+        for group, rate in zip(schedule.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
+        schedule._last_lr = rates
 
 
 def ranges(numbers: Sequence[int]) -> str:

@@ -3,12 +3,14 @@
 import json
 import os
 import shutil
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import nn
+from transformers import TrainerCallback
 
 from unisd.errors import Stopped, UniSDError, UsageError, warn
 from unisd.files import contents, first_damage, is_partial, remove_partial, replacing_folder, write_json, write_text
@@ -17,11 +19,12 @@ from unisd.models import has_adapter
 from unisd.models.adapters import active_names, bare_names
 from unisd.models.default import silent_bars
 from unisd.models.load import base_model, is_adapter, weights_folder
+from unisd.training.arguments import UniSDConfig
 from unisd.training.card import model_card
 from unisd.training.checkpoints import checkpoint_folder, has_marked
 from unisd.training.lock import LOCK_FILE, run_lock
 from unisd.training.planning import ROWS_FILE
-from unisd.training.prepare import prepare
+from unisd.training.prepare import Prepared, prepare
 from unisd.training.profiling import Profile
 from unisd.training.runfile import RunSettings, assemble, differences, dumped, read_run_file
 from unisd.training.signals import STOP
@@ -175,18 +178,10 @@ def _train(
     config.disable_tqdm = quiet
     config.about = settings.about()
     data = prepare(settings, config, loaded, progress=not quiet)
-    model, peft_config = settings.lora.begin(data.model)
     for message in unread_of_run(settings):
         warn(message)
-    trainer = UniSDTrainer(
-        model,
-        config,
-        train_dataset=data.items,
-        processing_class=data.tokenizer,
-        peft_config=peft_config,
-        callbacks=[Profile(folder, profiled_steps)] if profiled_steps else None,
-        grader=data.grades,
-    )
+    trainer = trainer_of(settings, config, data, [Profile(folder, profiled_steps)] if profiled_steps else None)
+    trainer.make_ahead(say=None if quiet else _say)
     if trainer.is_world_process_zero():
         _keep_settings(folder, values, audit)
         keep_start(trainer.model, settings, folder)
@@ -206,13 +201,38 @@ def _train(
             "seconds": round(result.seconds, 1),
             "peak_memory_bytes": peak_memory_bytes(),
             "items": len(data.examples),
-            "dropped": {**data.dropped, **trainer.dropped},
+            "dropped": {**data.dropped, **(data.later.dropped if data.later else {}), **trainer.dropped},
             "mechanisms": [vars(found) for found in acting],
         }
         write_json(folder / SUMMARY_FILE, summary)
         write_json(folder / FINISHED_FILE, _finish(folder, weights, steps))
     trainer.leave_ranks()
     return result
+
+
+def trainer_of(
+    settings: RunSettings, config: UniSDConfig, data: Prepared, callbacks: list[TrainerCallback] | None = None
+) -> UniSDTrainer:
+    """Return the trainer of a run, on what was prepared for it.
+
+    Raises:
+        UniSDError: with one line that says what is wrong and what to do.
+    """
+    model, peft_config = settings.lora.begin(data.model)
+    return UniSDTrainer(
+        model,
+        config,
+        train_dataset=data.items,
+        processing_class=data.tokenizer,
+        peft_config=peft_config,
+        callbacks=callbacks,
+        grader=data.grades,
+        later=data.later,
+    )
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _finish(folder: Path, weights: Path, steps: int) -> dict[str, Any]:

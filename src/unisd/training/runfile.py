@@ -225,6 +225,20 @@ def differences(kept: Mapping[str, Any], asked: Mapping[str, Any]) -> Iterator[t
                 yield f"{name}.{field}", before, value
 
 
+def model_settings(asked: Mapping[str, Any], adapter: bool) -> ModelSettings:
+    """Return the settings of a model that is asked for, with what is known of a model of its name.
+
+    Args:
+        asked: some of them, among them perhaps its name.
+        adapter: whether an adapter is trained; else all weights are.
+
+    Raises:
+        UsageError: an unknown setting, or a value of the wrong type.
+    """
+    given = _with_preset({"model": dict(asked), "lora": {"enabled": adapter}})["model"]
+    return build(ModelSettings, given, "model")  # type: ignore[no-any-return]
+
+
 def _with_preset(values: dict[str, Any]) -> dict[str, Any]:
     """Lay a known model's preset under what was set: hub id and dtype."""
     model = values.get("model", {})

@@ -45,7 +45,7 @@ def acting(mechanisms: Mechanisms, file: Path) -> list[Acting]:
 
     None does in a run of which no step had a gradient.
     """
-    run = Run(MetricsLog(file).rows())
+    run = Run([row for row in MetricsLog(file).rows() if "grad_norm" in row])  # and none of an evaluation
     found = [found for mechanism in mechanisms if (found := mechanism.acting(run)) is not None]
     if any(step.get("grad_norm") for step in run.steps):
         return found
@@ -75,7 +75,9 @@ class MetricsLog:
         kept, broken = _readable(self.path, step) if step else ([], 0)
         if broken:
             warn(f"{self.path}: {broken} lines are damaged; they are left out")
-        write_text(self.path, "".join(line for _, line in kept))
+        text = "".join(line for _, line in kept)
+        if not (self.path.is_file() and self.path.read_bytes() == text.encode()):
+            write_text(self.path, text)
 
     def rows(self, step: int = sys.maxsize) -> list[dict[str, Any]]:
         """Return the lines up to ``step`` that can be read."""

@@ -6,29 +6,29 @@ are exact over the step however it is cut into micro-batches, rows or ranks.
 
 import gc
 import inspect
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import TrainerCallback, TrainingArguments, set_seed
+from transformers import TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-from unisd.contexts import PreparedRow, prepare_rows
+from unisd.contexts import Later, PreparedRow, prepare_rows
 from unisd.errors import UsageError, warn
 from unisd.fast.merged import return_free_memory
 from unisd.files import replacing_folder, write_json
 from unisd.mechanisms import Acting, InitialTeacher, LiveTeacher, Mechanisms
-from unisd.models import attach, has_adapter, max_positions
+from unisd.models import has_adapter, max_positions
 from unisd.models.adapters import check_adapters
 from unisd.models.default import silent_bars
 from unisd.models.load import base_model
 from unisd.models.quantised import check_adapter_trains
 from unisd.models.saved import check_saved, check_trainable, finish_adapter, moved_weights
-from unisd.models.targets import unadapted_experts
 from unisd.models.vocabulary import check_ids
 from unisd.rollout import Sampler, make_sampler
 from unisd.tasks.row_files import Bad, tell_bad
@@ -36,7 +36,7 @@ from unisd.training.arguments import UniSDConfig
 from unisd.training.checks import GradientWatch, check_start
 from unisd.training.completions import CompletionsLog
 from unisd.training.guarded import Guarded
-from unisd.training.interop import arguments_of, bare_model, check_optimizer, check_parts, refuse, tokenizer_of
+from unisd.training.interop import arguments_of, check_optimizer, check_parts, refuse, tokenizer_of
 from unisd.training.learn import Learner
 from unisd.training.plan import Grader, Plan, Planner
 from unisd.training.planning import fit_rows
@@ -44,6 +44,7 @@ from unisd.training.progress import CalmProgress
 from unisd.training.ranks import Ranks
 from unisd.training.resumable import Resumable, Stopping
 from unisd.training.speed import Work
+from unisd.training.student import adapted, in_words, student
 from unisd.training.telemetry import METRICS_FILE, MetricsLog, acting, peak_memory_bytes, step_metrics
 from unisd.training.trackers import name_runs
 from unisd.training.unread import unread
@@ -56,7 +57,8 @@ class UniSDTrainer(Guarded, Resumable):
     Arguments stand in the order of transformers' trainer; those that have no meaning here are refused in one line.
 
     Args:
-        model: a model, or the name of one (``smollm2-135m``, a folder, a hub id).
+        model: a model, or the name of one (``smollm2-135m``, a folder, a hub id), which gets a LoRA adapter by
+            ``args.lora`` (by default that of the recipes), unless that says ``{"enabled": False}``.
         args: settings; None takes the defaults. Of transformers' ``TrainingArguments`` every value is kept.
         data_collator: None; rows are joined by the trainer.
         train_dataset: rows with ``prompt`` and ``privileged_context``; optional ``completion``,
@@ -72,9 +74,11 @@ class UniSDTrainer(Guarded, Resumable):
         optimizers: an optimizer over the model's parameters and its schedule, either of which may be None.
         optimizer_cls_and_kwargs: an optimizer's class and its arguments, in place of ``args.optim``.
         preprocess_logits_for_metrics: None; logits are never kept.
-        peft_config: a new adapter to train; None trains of the model what is trainable (all weights, or its adapter).
+        peft_config: a new adapter to train, in place of ``args.lora``; with neither, of a model that is given as an
+            object that is trained which can be: all weights, or its adapter.
         sampler: who writes the completions; None builds the one that ``args.rollout`` asks for.
         grader: (ids of rows, texts of completions) to grades in [0, 1]; for mechanisms that weigh verdicts.
+        later: makes contexts of the training rows, before the first step, for those rows that are drawn.
 
     Raises:
         UsageError: settings and data that do not fit together, named in one line, before any training.
@@ -102,6 +106,7 @@ class UniSDTrainer(Guarded, Resumable):
         peft_config: Any = None,
         sampler: Sampler | None = None,
         grader: Grader | None = None,
+        later: Later | None = None,
         **others: Any,
     ) -> None:
         processing_class = others.pop("tokenizer", None) if processing_class is None else processing_class
@@ -113,22 +118,20 @@ class UniSDTrainer(Guarded, Resumable):
         args = arguments_of(args)
         if eval_dataset is None and (args.eval_strategy.value != "no" or args.eval_on_start):
             raise UsageError("training.eval_strategy: there is nothing to measure on; give an eval_dataset")
-        model, name = bare_model(model, model_init, args.seed, args.device)
+        model, name, peft_config = student(model, model_init, args, peft_config)
         self._tokenizer = tokenizer_of(processing_class, name)
         if peft_config is not None:
-            set_seed(args.seed)
-            model = attach(model, peft_config)
-            if missed := unadapted_experts(model):
-                warn(f"lora: {', '.join(missed)} are no layers and get no adapter; name them in lora.target_parameters")
+            model = adapted(model, peft_config, args.seed)
         check_adapters(model)
         if train_dataset is not None:
             check_trainable(model)
         check_adapter_trains(model, base_model(model), args.device)
+        self._new_adapter = peft_config is not None
         self._moved = {} if peft_config is None else moved_weights(model)
         self._builder = args.contexts.builder(self._tokenizer)
         self.dropped: dict[str, int] = {}
         self.mechanisms = Mechanisms(args)  # its own: mechanisms in use hold weights
-        rows = self._prepare_read(train_dataset, args, model) if train_dataset is not None else None
+        rows = self._prepare_training(train_dataset, args, model, later) if train_dataset is not None else None
         evaluated = self._prepare_held_out(eval_dataset, args, model) if eval_dataset is not None else None
         # Before the model is wrapped: a teacher that starts as the student, and a clean view of both.
         self.mechanisms.start(model, graded=grader is not None)
@@ -185,7 +188,10 @@ class UniSDTrainer(Guarded, Resumable):
         if args.gradient_checkpointing and hasattr(self.model, "enable_input_require_grads"):
             self.model.enable_input_require_grads()
 
-    def _prepare(self, dataset: Any, args: UniSDConfig, model: nn.Module) -> list[PreparedRow]:
+    def _prepare(
+        self, dataset: Any, args: UniSDConfig, model: nn.Module, waiting: Sequence[str] = (), check: bool = True
+    ) -> list[PreparedRow]:
+        """Return rows as token ids, without the slots that are filled later; what is left out is said."""
         bad: Bad | None = [] if args.contexts.on_error == "drop" else None
         rows, report = prepare_rows(
             dataset,
@@ -193,7 +199,7 @@ class UniSDTrainer(Guarded, Resumable):
             max_prompt_length=args.contexts.max_prompt_length,
             max_completion_length=args.rollout.max_completion_length,
             max_positions=max_positions(model),
-            needs=self.mechanisms.needs(),
+            needs=[need for need in self.mechanisms.needs() if need.slot not in waiting],
             completion_required=args.rollout.source in ("gold", "mix"),
             bad=bad,
         )
@@ -205,14 +211,8 @@ class UniSDTrainer(Guarded, Resumable):
         self.dropped = dict(report.dropped + report.absent)
         if self.dropped:
             warn("; ".join(report.lines()))
-        for mechanism in self.mechanisms:
-            for need in mechanism.needs():
-                if not any(row.contexts.get(need.slot) for row in rows):
-                    kept = " that could be kept (see the warning)" if report.absent else ""
-                    raise UsageError(
-                        f"{mechanism.name}: no row has a {need.slot}_context{kept}; "
-                        f"add the column or switch {mechanism.name} off"
-                    )
+        if check:
+            self._check_slots(rows, waiting)
         return rows
 
     # -- training: sample, score, weigh ----------------------------------------------------------------------------
@@ -225,6 +225,7 @@ class UniSDTrainer(Guarded, Resumable):
             UniSDError: nothing was trained, or a step went wrong.
         """
         self.train_dataset = self._rows_to_train()
+        self.make_ahead()
         with self._writing(resume_from_checkpoint) as checkpoint:
             return self._train(checkpoint, **kwargs)
 
@@ -232,6 +233,8 @@ class UniSDTrainer(Guarded, Resumable):
         steps = self.args.max_steps if self.args.max_steps > 0 else None
         for message in [*unread(self.args), *self.mechanisms.inert(steps)]:
             warn(message)
+        if self.is_world_process_zero() and not self.args.disable_tqdm:
+            print(in_words(self.model, self._new_adapter), file=sys.stderr, flush=True)
         fit_rows(self, resume=checkpoint is not None)
         if self.planner.writer.once:
             self._draw_once(resuming=checkpoint is not None)

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from unisd.contexts import PreparedRow
@@ -25,6 +25,9 @@ def sampling_params(config: UniSDConfig) -> SamplingParams:
         chosen.min_p,
         chosen.repetition_penalty,
     )
+
+
+Shared = Callable[[Callable[[list[Request]], list[Completion]], list[Request]], list[Completion]]
 
 
 class Writer:
@@ -100,13 +103,20 @@ class Writer:
 
     # -- completions that are drawn once ---------------------------------------------------------------------------
 
-    def draw(self, rows: Sequence[PreparedRow], initial: TeacherWeights | None, progress: str | None = None) -> bool:
+    def draw(
+        self,
+        rows: Sequence[PreparedRow],
+        initial: TeacherWeights | None,
+        progress: str | None = None,
+        shared: Shared = lambda work, asked: work(asked),
+    ) -> bool:
         """Draw the completions of all rows whose are not there yet; return whether any were missing.
 
         Args:
             rows: ``rollout.num_generations`` completions are drawn of each.
             initial: the weights before training, which write for source ``own``; else None.
             progress: label of a progress bar; None shows none.
+            shared: does the work here, or every process a part.
         """
         source, count = self.config.rollout.source, self.config.rollout.num_generations
         missing = {_place(row, self.prompt(row)): row for row in rows}
@@ -118,7 +128,8 @@ class Writer:
         ]
         if not requests:
             return False
-        written = iter(self._sample(requests, self.teacher if source == "teacher" else initial, progress))
+        weights = self.teacher if source == "teacher" else initial
+        written = iter(shared(lambda part: self._sample(part, weights, progress), requests))
         self._drawn |= {place: [next(written) for _ in range(count)] for place in missing}
         return True
 

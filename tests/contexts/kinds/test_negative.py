@@ -177,3 +177,28 @@ def test_one_negative_from_one_or_more_texts(negatives, count, per_item):
     said = f"1 negative, drawn from 1 or more texts, not {count} from {per_item}"
     with pytest.raises(UsageError, match=said):
         negatives(numbered(1), count=count, per_item=per_item)
+
+
+def test_the_first_verified_text_is_taken_and_no_more_are_written(negatives, sampler, store):
+    items = numbered(30)
+    first = negatives(items, first=True)
+    assert len(sampler.asked) == 30
+    # The same texts under the same keys: of those of all, the one at which the item begins.
+    number = {item.id: number_of(context) for item, (context,) in zip(items, first.contexts, strict=True)}
+    assert Counter(number.values()).keys() == {"0", "1", "2", "3"}
+    assert first.contexts == negatives(items).contexts
+    assert len(sampler.asked) == 120
+
+
+def test_behind_a_text_that_is_not_wrong_the_next_is_written(negatives, builder):
+    items, write = numbered(12), argue(builder)
+    bad = families.FakeSampler(lambda r: "It is A." if r.key[-1] in (0, 1) else write(r))
+    found = negatives(items, first=True, sampler=bad)
+    assert all(number_of(context) in "23" for (context,) in found.contexts)
+    starts = [request.key[-1] for request in bad.asked[:12]]
+    wanted = sum({0: 3, 1: 2, 2: 1, 3: 1}[start] for start in starts)
+    assert (len(bad.asked), found.dropped) == (wanted, {"the text is not surely wrong": wanted - 12})
+    none = families.FakeSampler(lambda r: "It is A.")
+    found = negatives(items, first=True, sampler=none, seed=3)
+    assert (found.contexts, len(none.asked)) == ([[]] * 12, 48)
+    assert found.notes == ["12 of 12 items have no verified negative; they train without one"]

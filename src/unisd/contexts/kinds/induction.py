@@ -43,6 +43,7 @@ class Induction(ContextKind):
     """
 
     name, summary, about = "induction", "general instructions that the model writes from a few solved items", "general"
+    written = True
     words = Words(
         after=_SHOWN, before=_SHOWN, asked="How should I go about questions of the kind that I am going to ask you?"
     )

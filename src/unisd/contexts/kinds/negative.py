@@ -1,6 +1,7 @@
 """Wrong demonstrations, written by the model itself and verified to be wrong (arXiv 2605.06597, section 3)."""
 
 from collections import Counter
+from collections.abc import Iterator
 from functools import partial
 
 from unisd.contexts.base import Context, ContextKind, Made, Making, Need
@@ -18,12 +19,15 @@ class Negative(ContextKind):
     The model writes ``need.per_item`` per example. The task's requests are used best first, and in turn if there are
     fewer, each time with a random stream of its own. A text counts if ``task.negative`` is sure that it is wrong and if
     it does not repeat the gold demonstration. Which of an item's texts is drawn depends on the seed and the item's id.
+
+    With ``need.first`` the texts are the same ones, and are written one after another, from a number on that the seed
+    and the item's id draw, until one counts.
     """
 
     name, summary, about = "negative", "a wrong demonstration, written by the model and verified", "item"
     # The very words of gold, whatever a user makes of them: no sign of format may tell right from wrong.
     words = "gold"
-    wrong = True
+    wrong = written = alone = True
 
     def make(self, need: Need, making: Making) -> Made:
         """Return a negative for each example that has a verified one.
@@ -35,32 +39,48 @@ class Negative(ContextKind):
             raise UsageError(
                 f"an item has 1 negative, drawn from 1 or more texts, not {need.count} from {need.per_item}"
             )
-        task, examples = making.task, making.examples
-        dropped, wanted = Counter[str](), list[tuple[int, NegativeRequest, int]]()
-        for index, example in enumerate(examples):
-            asked = task.negative_requests(example)
-            if not asked:
-                dropped["the task has no request for the item"] += 1
-                continue
-            wanted += [(index, asked[number % len(asked)], number) for number in range(need.per_item)]
-        keyed = [(request.prompt, ("negative", task.name, examples[i].id, number)) for i, request, number in wanted]
-        params = SamplingParams(making.room, making.temperature, seed=making.seed)
-        texts = making.written(keyed, params, "negatives")
-        asked_of = [examples[index] for index, _, _ in wanted]
-        checked = graded(task, partial(_verified, task), asked_of, [request for _, request, _ in wanted], texts)
-        verified: list[list[str]] = [[] for _ in examples]
-        for (index, _, _), (wrong, reason) in zip(wanted, checked, strict=True):
-            if wrong is None:
-                dropped[reason] += 1
-            else:
-                verified[index].append(wrong)
+        examples, dropped = making.examples, Counter[str]()
+        asked = [making.task.negative_requests(example) for example in examples]
+        without = sum(not requests for requests in asked)
+        dropped.update({"the task has no request for the item": without} if without else {})
+        start = [stable_integer("negative", making.seed, example.id) for example in examples]
+        found: list[list[str]] = [[] for _ in examples]
+        for turn in range(need.per_item if need.first else 1):
+            wanted = [
+                (index, number)
+                for index, requests in enumerate(asked)
+                if requests and not found[index]
+                for number in ([(start[index] + turn) % need.per_item] if need.first else range(need.per_item))
+            ]
+            if turn and not wanted:
+                break
+            requests = [(index, asked[index][number % len(asked[index])], number) for index, number in wanted]
+            for (index, _), (wrong, reason) in zip(wanted, _written(making, requests), strict=True):
+                if wrong is None:
+                    dropped[reason] += 1
+                else:
+                    found[index].append(wrong)
         drawn = [
-            [Context(self.name, found[stable_integer("negative", making.seed, e.id) % len(found)])] if found else []
-            for e, found in zip(examples, verified, strict=True)
+            [Context(self.name, texts[number % len(texts)])] if texts else []
+            for number, texts in zip(start, found, strict=True)
         ]
         without = drawn.count([])
         note = f"{without} of {len(examples)} items have no verified negative; they train without one"
         return Made(drawn, dict(dropped), [note] if without else [])
+
+
+def _written(making: Making, wanted: list[tuple[int, NegativeRequest, int]]) -> Iterator[tuple[str | None, str]]:
+    """Let the model write for items, by their indices, requests and the numbers of their random streams.
+
+    Returns:
+        For each the wrong demonstration, or None and the reason why there is none.
+    """
+    task, examples = making.task, making.examples
+    keyed = [(request.prompt, ("negative", task.name, examples[i].id, number)) for i, request, number in wanted]
+    params = SamplingParams(making.room, making.temperature, seed=making.seed)
+    texts = making.written(keyed, params, "negatives")
+    asked_of = [examples[index] for index, _, _ in wanted]
+    return graded(task, partial(_verified, task), asked_of, [request for _, request, _ in wanted], texts)
 
 
 def _verified(task: Task, example: Example, request: NegativeRequest, text: str | None) -> tuple[str | None, str]:

@@ -15,6 +15,7 @@ class Random(ContextKind):
 
     name, summary, about = "random", "demonstrations of other training items, drawn at random", "another"
     words = ANOTHER
+    alone = certain = True
 
     def make(self, need: Need, making: Making) -> Made:
         """Return ``need.count`` other items for each example (see :func:`first_fit`)."""

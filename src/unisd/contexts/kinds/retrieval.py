@@ -27,6 +27,7 @@ class Retrieval(ContextKind):
 
     name, summary, about = "retrieval", "demonstrations of the training items with the nearest questions", "another"
     words = ANOTHER
+    alone = certain = True
 
     def make(self, need: Need, making: Making) -> Made:
         """Return the ``need.count`` nearest items for each example (see :func:`first_fit`).
