@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from evaluation.asked import Choices
@@ -116,8 +118,16 @@ def test_comparisons_forgetting_and_notes_close_the_report(shown):
     assert "+2 −1" in lines[6]
     assert lines[7:] == [
         "runs/b: -2.5 points on average over tasks not trained on (gpqa, mbpp; worst mbpp)",
+        f"runs/b, choices: of the change {found.split_in_words()}",
         "runs/a: no base is known",
     ]
+
+
+def test_answers_that_are_all_the_same_are_called_a_collapse(shown):
+    same = [replace(item, id=f"{i}", parsed="A", gold="ABC"[i % 3]) for i, item in enumerate(items([False] * 12))]
+    assert shown(result("runs/a", same))[-1] == (
+        "runs/a, choices: Collapse: 12 of 12 readable answers are 'A'; it is the key of 33%."
+    )
 
 
 def test_names_are_printed_as_they_are(shown):

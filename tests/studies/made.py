@@ -131,11 +131,14 @@ def demo_folder(folder: Path, count: int = 100) -> Path:
 
     place = folder / "evaluation"
     made(0.0, 0.05).write(place / "house-before.json")
-    made(0.62, 1.0).write(place / "house-after.json", {"retention": retention(0.3)})
+    made(0.62, 1.0).write(place / "house-self-distillation.json", {"retention": retention(0.3)})
     made(0.9, 1.0).write(place / "house-sft.json", {"retention": retention(1.3)})
     made(0.0, 0.1).write(place / "house-headroom-student.json")
-    made(0.8, 0.9).write(place / "house-headroom-turn.json")
-    write_json(place / "summary.json", {"verdict": ["more than the form was learned"], "seconds": 250.0})
+    made(0.1, 0.8).write(place / "house-headroom-student-shown-the-form.json")
+    made(0.8, 0.9).write(place / "house-headroom-teacher-turn.json")
+    write_json(
+        place / "summary.json", {"verdict": ["0 of 100 right before, 64 after.", "Collapse: no."], "seconds": 250.0}
+    )
     return folder
 
 

@@ -79,12 +79,15 @@ def test_a_demo_shows_gain_beside_drift_of_every_method(tmp_path):
     assert page.title == "Demo: demo"
     shown = {figure.label: (figure.value, figure.note) for figure in page.figures}
     assert shown["Correct, before"] == ("0", "of 100")
-    assert "drift 0.360" in shown["Correct, after"][1]
+    assert "drift 0.360" in shown["Correct, self-distillation"][1]
     assert "drift 1.56" in shown["Correct, sft"][1]
     assert [s.name for s in page.sections] == [
         "house-1", "house-1-answers", "curves", "mechanisms", "house-2", "house-2-answers", "written", "about",
     ]  # fmt: skip
-    assert [a.name for a in read_folder(tmp_path / "demo").exams[1].answers] == ["student", "teacher, turn"]
+    assert [a.name for a in read_folder(tmp_path / "demo").exams[1].answers] == [
+        "student", "student shown the form", "teacher, turn",
+    ]  # fmt: skip
+    assert page.verdict[0].lines == ["0 of 100 right before, 64 after."]
     charts = {chart.title for chart in page.sections[0].blocks if hasattr(chart, "draw")}
     assert {"Gain against drift", "Functions called, beside the keys", "Content"} <= charts
 

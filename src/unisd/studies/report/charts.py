@@ -32,6 +32,8 @@ _WIDTH = 3.6
 """Inches: text keeps its size on a telephone."""
 _LISTED = 200
 """Rows of a table of data."""
+_NAMED = 12
+"""Labels of a legend."""
 _DRAWN = 40
 """Rows of a chart of estimates; the table has all of them."""
 _LABEL = 26
@@ -212,8 +214,10 @@ class Scatter:
         axes.axhline(0, color=SOFT, linewidth=1)
         axes.set_xlabel(self.x)
         axes.set_ylabel(self.y)
-        axes.set_xlim(left=0)
-        axes.margins(0.08)
+        axes.set_xlim(
+            left=0, right=1.08 * max((p[0] for points in self.points.values() for p in points), default=1) or 1
+        )
+        axes.xaxis.get_major_locator().set_params(nbins=5)
         axes.grid(color=LINE, linewidth=0.8)
         _legend(axes, self.points)
 
@@ -247,10 +251,12 @@ def _legend_columns(labels: Collection[str]) -> int:
 
 
 def _legend_rows(labels: Collection[str]) -> int:
-    return 0 if len(labels) < 2 else -(-len(labels) // _legend_columns(labels))
+    return 0 if not 2 <= len(labels) <= _NAMED else -(-len(labels) // _legend_columns(labels))
 
 
 def _legend(axes: Any, labels: Collection[str]) -> None:
+    if len(labels) > _NAMED:  # the table names them
+        return
     axes.figure.legend(
         loc="outside upper left", ncols=_legend_columns(labels), frameon=False, borderaxespad=0.2,
         handlelength=2.2, columnspacing=1.2, labelspacing=0.25,

@@ -185,9 +185,11 @@ def _name(file: Path, summary: dict[str, Any], folder: Folder) -> str:
         if task and stem.startswith(f"{task}-"):
             stem = stem.removeprefix(f"{task}-")
             break
-    layout = stem.removeprefix(_HEADROOM)
-    stem = layout if layout in (stem, *_BEFORE) else f"teacher-{layout}"
-    return stem.replace("-", ", " if stem.startswith("teacher") else " ")
+    if stem.startswith(_HEADROOM):
+        stem = stem.removeprefix(_HEADROOM)
+        stem = stem if stem.startswith(("student", "teacher")) else f"teacher-{stem}"
+        return stem.replace("teacher-", "teacher, ").replace("-", " ")
+    return stem.replace("-", ", ") if folder.audit and not folder.config else stem
 
 
 def _exams(folder: Folder, answers: Iterator[Answers]) -> Iterator[Exam]:
@@ -218,7 +220,7 @@ def _exams(folder: Folder, answers: Iterator[Answers]) -> Iterator[Exam]:
 
 
 def _is_first(answers: Answers) -> bool:
-    return answers.name.split(" ")[0] in _BEFORE or answers.name.endswith("(base)")
+    return answers.name in _BEFORE or answers.name.endswith("(base)")
 
 
 def _order(folder: Folder) -> dict[str, int]:

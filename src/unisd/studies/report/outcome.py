@@ -108,7 +108,12 @@ def verdict(folder: Folder) -> list[Text]:
                 [*collapses, "Such answers know nothing of the question; read the content, not the change."], "warning"
             )
         )
-    if exam is not None and not exam.training:
+    told = folder.found.get("verdict")
+    if exam is not None and exam.compared and isinstance(told, list) and told:
+        learned = _learned(exam.compared[0][1])
+        lines = [str(line) for line in told if not str(line).startswith("Collapse:")]
+        found.append(Text(lines, "good" if learned else "plain"))
+    elif exam is not None and not exam.training:
         found += [_said(exam, other, change) for other, change in exam.compared[:_MOST_FIGURES]]
     said = folder.audit.get("verdict")
     if isinstance(said, list):
@@ -122,9 +127,13 @@ def verdict(folder: Folder) -> list[Text]:
     return found + ([Text(folder.damaged, "warning")] if folder.damaged else [])
 
 
+def _learned(change: Comparison) -> bool:
+    return change.content.low > 0 and not change.collapse[1]
+
+
 def _said(exam: Exam, other: Answers, change: Comparison) -> Text:
     """Return what a model changed: in sentences, or in a line where there are several models."""
-    learned = change.content.low > 0 and not change.collapse[1]
+    learned = _learned(change)
     lines = [line for line in change.verdict() if line != change.collapse_in_words]
     if len(exam.compared) > 1:
         content = "more than the form was learned" if learned else "no more than the form is shown"
