@@ -32,6 +32,7 @@ _STOPPED = {
     "evaluate": "answers that were written are kept: the same command asks for the others alone",
     "audit": "answers that were written are kept: the same command asks for the others alone",
     "prepare": "contexts that were written are kept: the same command writes the others alone",
+    "push": "what was sent stays there: the same command with --update sends the rest",
     "demo": "start it again with another --output, or remove the folder",
 }
 
