@@ -11,8 +11,8 @@ EXAMPLE = """example:
   unisd doctor"""
 
 _MINIMUM = {
-    "torch": "2.6",
-    "transformers": "5.0",
+    "torch": "2.11",
+    "transformers": "5.17",
     "peft": "0.19",
     "accelerate": "1.10",
     "datasets": "4.0",
