@@ -24,7 +24,7 @@ answer: {type: number, column: sum}
 id: id
 max_new_tokens: 16
 """
-SMALL = "training.max_steps=2 training.per_device_train_batch_size=2 rollout.max_completion_length=12 lora.r=4".split()
+SMALL = ["training.max_steps=2", "training.per_device_train_batch_size=2", "rollout.max_completion_length=12"]
 
 
 def call(*words, **more):
@@ -41,7 +41,9 @@ def built(place: Path) -> Path:
     (sdist,), (wheel,) = ((place / "dist").glob(pattern) for pattern in ("*.tar.gz", "*.whl"))
     with tarfile.open(sdist) as opened:
         inside = {name.partition("/")[2] for name in opened.getnames()}
-    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\n")
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split(
+        "\n"
+    )
     assert not (lost := sorted(set(filter(None, tracked)) - inside)), f"the sdist lacks {lost[:10]}"
     with zipfile.ZipFile(wheel) as opened:
         names = opened.namelist()
