@@ -46,7 +46,7 @@ def postcard():
     module = runpy.run_path(str(EXAMPLES / "free_text/task.py"))
     tasks.register("postcard", module["Postcard"])
     yield "postcard"
-    TASKS._registered.pop("postcard", None)
+    TASKS.entries.pop("postcard", None)
 
 
 def test_there_are_six_and_each_is_named_on_the_cookbooks_page():
