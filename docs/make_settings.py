@@ -1,7 +1,8 @@
-"""Writes docs/settings.md from the declarations of the settings: python docs/make_settings.py after a change."""
+"""Writes docs/settings.md, and what unisd list looks up, from the declarations: run it after a change of them."""
 
 from pathlib import Path
 
+from unisd.cli.known import INDEX, index_text
 from unisd.settings import documented
 from unisd.training.runfile import all_groups
 
@@ -31,3 +32,4 @@ def settings_page() -> str:
 
 if __name__ == "__main__":
     (ROOT / "docs/settings.md").write_text(settings_page(), encoding="utf-8")
+    (ROOT / "src/unisd/cli" / INDEX).write_text(index_text(), encoding="utf-8")

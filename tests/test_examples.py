@@ -115,7 +115,7 @@ def test_a_run_file_of_real_size_fits_what_it_says(file, capsys):
     (asked,) = [line.split() for line in file.read_text().splitlines() if "--plan" in line]
     asked[asked.index(f"examples/large/{file.name}")] = str(file)
     assert main([*asked[2:], "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
+    found = json.loads(capsys.readouterr().out)["result"]
     assert found["fits"] is True, found
 
 

@@ -12,7 +12,6 @@ import pytest
 import yaml
 
 import unisd
-from unisd.cli.doctor_command import _MINIMUM
 from unisd.cli.main import main
 from unisd.training.card import PAPER, SOFTWARE
 
@@ -83,12 +82,11 @@ def lower_bounds() -> dict[str, str]:
     return {match[1]: match[2] for match in found}
 
 
-def test_lower_bounds_are_those_that_are_tested_and_that_doctor_asks_for():
+def test_lower_bounds_are_those_that_are_tested():
     pinned = dict(re.findall(r"^([\w-]+)==([\d.]+?)(?:\.0)?$", text("constraints-oldest.txt"), flags=re.MULTILINE))
     assert {"torch", "transformers", "peft", "accelerate"} == pinned.keys()
     bounds = lower_bounds()
     assert {name: bounds[name] for name in pinned} == pinned
-    assert {name: bounds[name] for name in _MINIMUM} == _MINIMUM
 
 
 def test_every_package_that_the_source_imports_at_the_top_is_asked_for():

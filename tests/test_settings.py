@@ -64,7 +64,10 @@ def test_one_field_is_checked_alone():
 
 
 def test_documented():
-    assert documented(Sample)[0] == Documented("size", 1, "How large it is.")
+    assert documented(Sample)[0] == Documented("size", 1, "How large it is.", "whole number, 1 or more")
+    assert [field.kind for field in documented(Sample)[1:]] == [
+        "number or null, above 0, below 1", "list or all", "one or two",
+    ]  # fmt: skip
     assert documented(Sample)[2].default == ["a"]
 
 

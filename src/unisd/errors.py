@@ -1,8 +1,10 @@
 """The ways in which something can go wrong, as the command line tells them apart, and warnings."""
 
+import contextlib
 import functools
 import os
 import sys
+from collections.abc import Iterator
 
 
 class UniSDError(Exception):
@@ -17,10 +19,26 @@ class Stopped(UniSDError):  # noqa: N818 - nothing went wrong
     """Work ended before its end because it was asked to; what was done is kept. Exit code 3."""
 
 
+_HEARD: list[list[str]] = []
+
+
 def warn(message: str) -> None:
     """Print one actionable line to standard error, on the first process alone."""
+    for heard in _HEARD:
+        heard.append(message)
     if os.environ.get("RANK", "0") == "0":
         print(f"warning: {message}", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def heard() -> Iterator[list[str]]:
+    """Yield a list that all warnings which come inside are added to."""
+    messages: list[str] = []
+    _HEARD.append(messages)
+    try:
+        yield messages
+    finally:
+        _HEARD.remove(messages)
 
 
 @functools.cache

@@ -6,8 +6,9 @@ says what it means. What concerns several fields is checked in ``__post_init__``
 
 import dataclasses
 import difflib
-from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar, dataclass_transform
+from collections.abc import Iterable, Mapping, Sequence
+from types import UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, dataclass_transform, get_args, get_origin
 
 import pydantic
 from pydantic import Field
@@ -90,14 +91,49 @@ class Documented:
     default: Any
     meaning: str
     """What stands under the field where it is declared, on one line."""
+    kind: str = ""
+    """Its type and range, in words."""
 
 
 def documented(cls: type[Any]) -> list[Documented]:
     """Return the fields of a group with their defaults and meanings, in the order of their declaration."""
     fields: dict[str, Any] = cls.__pydantic_fields__
     return [
-        Documented(name, field.get_default(call_default_factory=True), " ".join((field.description or "").split()))
+        Documented(
+            name,
+            field.get_default(call_default_factory=True),
+            " ".join((field.description or "").split()),
+            ", ".join([_type_in_words(field.annotation), *_range_in_words(field.metadata)]),
+        )
         for name, field in fields.items()
+    ]
+
+
+_TYPES: dict[Any, str] = {bool: "true or false", int: "whole number", float: "number", str: "text", type(None): "null"}
+
+
+def _type_in_words(kind: Any) -> str:
+    """Return a type as somebody who writes YAML knows it."""
+    of = get_origin(kind)
+    if of is Literal:
+        return " or ".join(str(choice) for choice in get_args(kind))
+    if of in (Union, UnionType):
+        return " or ".join(dict.fromkeys(_type_in_words(part) for part in get_args(kind)))
+    if of is Annotated:
+        return _type_in_words(get_args(kind)[0])
+    plain_type = of or kind
+    if plain_type in (list, tuple, set):
+        return "list"
+    if isinstance(plain_type, type) and issubclass(plain_type, str):
+        return "text"
+    return _TYPES.get(plain_type, "mapping" if plain_type in (dict, Mapping) else "anything")
+
+
+def _range_in_words(metadata: Sequence[Any]) -> list[str]:
+    """Return what a field's bounds say."""
+    words = {"gt": "above {:g}", "ge": "{:g} or more", "lt": "below {:g}", "le": "{:g} or less"}
+    return [
+        text.format(getattr(bound, name)) for bound in metadata for name, text in words.items() if hasattr(bound, name)
     ]
 
 

@@ -1,9 +1,12 @@
 """Tiny models on disk, and what every refusal has in common."""
 
+import json
+
 import pytest
 
 import tiny
 from unisd.cli.main import main
+from unisd.cli.tables import forget_meanings
 
 
 @pytest.fixture(scope="session")
@@ -44,6 +47,24 @@ def refused(capsys):
 
 
 @pytest.fixture
-def wide(monkeypatch):
-    """Tables whose cells are not folded."""
-    monkeypatch.setenv("COLUMNS", "300")
+def terminal(monkeypatch):
+    """Printing to a terminal of so many columns."""
+    return lambda columns: monkeypatch.setattr("unisd.cli.tables.terminal_width", lambda: columns)
+
+
+@pytest.fixture(autouse=True)
+def reachable(monkeypatch):
+    """A hub that can be reached, whatever this machine's network is like; nothing is fetched from it."""
+    monkeypatch.setattr("unisd.hub.unreachable", lambda: None)
+
+
+@pytest.fixture
+def answered(capsys):
+    """What a command printed with ``--json``: its result."""
+    return lambda: json.loads(capsys.readouterr().out)["result"]
+
+
+@pytest.fixture(autouse=True)
+def unknown_words():
+    """No word was explained in an earlier test."""
+    forget_meanings()

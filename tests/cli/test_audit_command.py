@@ -1,11 +1,12 @@
 import json
+import shutil
 
 import pytest
 
 from unisd import tasks
 from unisd.cli.audit_command import show_audit
 from unisd.cli.main import main
-from unisd.evaluation.audit import KINDS, LAYOUTS, Auditor, audit_sample
+from unisd.evaluation.audit import KINDS, LAYOUTS, Audit, Auditor, audit_sample
 from unisd.tasks.registry import TASKS
 
 COS_E = ["--task", "cos_e", "--source", "sample"]
@@ -28,11 +29,13 @@ def asked(monkeypatch):
 def test_audit_says_what_the_teacher_has_to_teach(tmp_path, model_folder, capsys):
     words = ["audit", *COS_E, "--model", model_folder, "--items", "6", "--max-new-tokens", "6", "--probes", "2"]
     assert main([*words, "--output", str(tmp_path / "audit"), "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
+    answer = json.loads(capsys.readouterr().out)
+    found = answer["result"]
+    assert answer["files"] == [str(tmp_path / "audit/audit.json")]
     assert found == json.loads((tmp_path / "audit/audit.json").read_text())
     assert set(found["divergence"]) == set(LAYOUTS)
     assert found["agreement"]["probes"] == 2
-    assert found["verdict"][0].startswith("Layout to use: ")
+    assert found["verdict"][0].startswith("6 items are too few to say")
     assert found["evaluations"]["student"]["n"] == 6
     assert any(why.startswith("negative: ") for why in found["dropped"])
     stems = {path.stem for path in (tmp_path / "audit/answers").glob("*.jsonl")}
@@ -78,19 +81,26 @@ def test_every_choice_reaches_the_audit(model_folder, capsys, asked):
     assert (auditor.sampler.batch_size, auditor.progress) == (2, True)
 
 
-def test_a_person_gets_two_tables_and_the_verdict(model_folder, capsys, asked, wide):
+def test_a_person_gets_two_tables_and_the_verdict_and_of_too_few_items_that_alone(
+    model_folder, capsys, asked, monkeypatch
+):
     words = ["audit", *COS_E, "--model", model_folder, "--items", "2", "--max-new-tokens", "3", "--quiet"]
+    assert main([*words, "--layout", "turn"]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("2 items are too few to say")
+    monkeypatch.setattr(Audit, "too_few", False)
     assert main([*words, "--layout", "turn"]) == 0
     printed = capsys.readouterr()
     assert "Audit of cos_e, 2 training items, 95 % intervals" in printed.out
     assert all(f"  {name}  " in printed.out for name in ("student", "teacher, gold, turn", "teacher, random, turn"))
     assert "teacher, gold, paper" not in printed.out
     assert "divergence, turn" in printed.out
-    assert "Layout to use: turn." in printed.out
+    assert "2 items are too few" in printed.out.splitlines()[-1]
     assert "answer/s" not in printed.err
 
 
-def test_what_could_not_be_had_is_shown(capsys, model_folder, asked, wide):
+def test_what_could_not_be_had_is_shown(capsys, model_folder, asked, monkeypatch):
+    monkeypatch.setattr(Audit, "too_few", False)
     assert main(["audit", *COS_E, "--model", model_folder, "--items", "2", "--max-new-tokens", "3", "--json"]) == 0
     auditor = asked[0][0]
     found = auditor.audit(auditor.pool[:2], ["paper"], ["random"], False)
@@ -150,3 +160,18 @@ def test_a_task_without_demonstrations_has_no_teacher(monkeypatch, model_folder,
 
 def test_a_folder_that_is_no_model(tmp_path, refused):
     assert f"{tmp_path}: neither a run" in refused("audit", *COS_E, "--model", tmp_path)
+
+
+def test_a_run_says_what_it_learned(tmp_path, adapter_folder, model_folder, asked, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(adapter_folder, run / "adapter")
+    text = f"model: {{name: '{model_folder}', dtype: float32}}\ntask: {{name: cos_e, source: sample}}\n"
+    (run / "config.yaml").write_text(text + "rollout: {max_completion_length: 4}\n", encoding="utf-8")
+    assert main(["audit", "--model", str(run), "--items", "2"]) == 0
+    assert (asked[0][0].task.name, asked[0][0].max_new_tokens) == ("cos_e", 4)
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first == f"as {run} was trained: --task cos_e --source sample --max-new-tokens 4"
+
+
+def test_without_a_run_a_task_must_be_named(model_folder, refused):
+    assert "name a task (unisd list tasks)" in refused("audit", "--model", model_folder)

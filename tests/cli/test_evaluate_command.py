@@ -52,10 +52,11 @@ def run_folder(tmp_path, adapter_folder, model_folder):
 
 
 def found(capsys, *words):
-    """Evaluate with --json; return what is printed."""
+    """Evaluate with --json; return the result, or what is said of the one model and task."""
     capsys.readouterr()
     assert main(["evaluate", *map(str, words), "--json"]) == 0
-    return json.loads(capsys.readouterr().out)
+    result = json.loads(capsys.readouterr().out)["result"]
+    return result["results"][0] if len(result["results"]) == 1 else result
 
 
 # -- what is asked ----------------------------------------------------------------------------------------------------
@@ -145,7 +146,7 @@ def test_a_signal_says_what_is_kept_and_a_time_that_is_over_too(model_folder, re
     assert refused(*words, "--max-time", "1", code=3) == f"unisd: stopped by --max-time; {kept}"
 
 
-def test_all_asks_what_lies_in_a_folder_and_says_what_it_leaves_out(tmp_path, model_folder, capsys, wide):
+def test_all_asks_what_lies_in_a_folder_and_says_what_it_leaves_out(tmp_path, model_folder, capsys):
     options = [{"label": label, "text": text} for label, text in zip("ABC", ("a lake", "a hat", "a road"), strict=True)]
     question = {"id": "q1", "question": {"stem": "Where do fish live?", "choices": options}, "answerKey": "A"}
     explanation = {"id": "q1", "explanation": {"open-ended": "fish need water.", "selected": "fish"}}
@@ -198,14 +199,14 @@ def test_models_of_different_names_are_written_under_them(tmp_path, model_folder
     report = found(capsys, model_folder, adapter_folder, *COS_E, *FEW, "--base", "--output", tmp_path / "out")
     names = sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.json"))
     assert names == ["adapter/cos_e-base.json", "adapter/cos_e.json", "model/cos_e.json", "report.json"]
-    assert json.loads((tmp_path / "out/report.json").read_text()) == report
+    assert json.loads((tmp_path / "out/report.json").read_text()) | {"left_out": {}} == report
     assert report["notes"] == [f"{model_folder}: no base is known, so neither --base nor --retention was done for it"]
 
 
 # -- where answers lie ------------------------------------------------------------------------------------------------
 
 
-def test_a_runs_answers_lie_in_the_run(run_folder, capsys, wide):
+def test_a_runs_answers_lie_in_the_run(run_folder, capsys):
     words = ["evaluate", str(run_folder), "--task", "cos_e", "--task", "cos_e", "--source", "sample", *FEW]
     assert main(words) == 0
     printed = capsys.readouterr().out
@@ -247,7 +248,7 @@ def test_kept_answers_are_graded_again_without_a_model(tmp_path, model_folder, c
     assert len(written) == asked
 
 
-def test_grading_again_counts_an_answer_that_is_right_now(run_folder, capsys, wide):
+def test_grading_again_counts_an_answer_that_is_right_now(run_folder, capsys):
     words = ["evaluate", str(run_folder), *COS_E, *FEW]
     assert main([*words, "--base", "--quiet"]) == 0
     path = run_folder / "evaluation/cos_e.jsonl"
@@ -264,7 +265,9 @@ def test_grading_again_counts_an_answer_that_is_right_now(run_folder, capsys, wi
     assert f"{run_folder} (base), cos_e" in printed
     assert json.loads(path.with_suffix(".json").read_text())["accuracy"]["count"] == 1
     both = found(capsys, run_folder, "--task", "cos_e", "--regrade")
-    assert list(both) == [f"{run_folder}, cos_e", f"{run_folder} (base), cos_e"]
+    assert [(each["model"], each["label"]) for each in both["results"]] == [
+        (str(run_folder), "cos_e"), (f"{run_folder} (base)", "cos_e"),
+    ]  # fmt: skip
     assert main(["evaluate", str(run_folder), "--task", "cos_e", "--regrade", "--quiet"]) == 0
     assert capsys.readouterr().out == ""
 
@@ -366,3 +369,84 @@ def test_regrading_all_means_all_that_were_answered(model_folder, capsys, refuse
     (tmp_path / "empty").mkdir()
     line = refused("evaluate", model_folder, "--task", "all", "--regrade", "--output", tmp_path / "empty")
     assert "no answers of any task lie there" in line
+
+
+# -- what a run says by itself ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def runs(tmp_path, adapter_folder, model_folder):
+    """Makes what finished runs look like, which learned what is given."""
+
+    def make(name, **settings):
+        folder = tmp_path / name
+        shutil.copytree(adapter_folder, folder / "adapter")
+        values = {
+            "model": {"name": model_folder, "dtype": "float32"},
+            "task": {"name": "cos_e", "source": "sample", "split": None},
+            "rollout": {"max_completion_length": 5, "thoughts": "cut"},
+        } | settings
+        (folder / "config.yaml").write_text(json.dumps(values), encoding="utf-8")
+        return folder
+
+    return make
+
+
+def test_a_run_says_what_it_learned_from_where_and_how_long_answers_are(runs, capsys, written):
+    run = runs("a run", contexts={"template_kwargs": {"enable_thinking": False}})
+    asked = found(capsys, run, "--limit", "2", "--fresh")["asked"]
+    assert (asked["source"], asked["split"], asked["max_new_tokens"]) == ("sample", "validation", 5)
+    assert asked["template_kwargs"] == {"enable_thinking": False}
+    assert written[-1][1].max_new_tokens == 5
+    assert main(["evaluate", str(run), "--limit", "2"]) == 0
+    first = capsys.readouterr().out.splitlines()[0]
+    words = "--task cos_e --source sample --max-new-tokens 5 --thoughts cut --template-kwargs"
+    assert first == f"as {run} was trained: {words} '{{\"enable_thinking\": false}}'"
+
+
+def test_what_is_given_overrides_what_a_run_says(runs, capsys, written):
+    run = runs("run")
+    asked = found(capsys, run, "--limit", "1", "--max-new-tokens", "3", "--split", "train", "--fresh")["asked"]
+    assert (asked["split"], asked["max_new_tokens"]) == ("train", 3)
+    other = found(capsys, run, "--task", str(SUMS / "task.yaml"), "--limit", "1", "--fresh")
+    assert other["asked"]["max_new_tokens"] == tasks.get(str(SUMS / "task.yaml")).max_new_tokens
+    assert main(["evaluate", str(run), "--task", "cos_e", "--source", "sample", *FEW, "--thoughts", "keep"]) == 0
+    assert "was trained" not in capsys.readouterr().out
+
+
+def test_a_base_beside_its_run_is_asked_in_the_same_way(runs, model_folder, capsys, written):
+    both = found(capsys, model_folder, runs("run"), "--limit", "1", "--fresh")["results"]
+    assert [result["asked"]["max_new_tokens"] for result in both] == [5, 5]
+    assert [result["asked"]["source"] for result in both] == ["sample", "sample"]
+
+
+@pytest.mark.parametrize(
+    ("other", "named"),
+    [
+        ({"task": {"name": "mbpp"}}, "--task: {a} was trained with cos_e, {b} with mbpp; say which is meant"),
+        ({"task": {"name": "cos_e", "source": "hub"}}, "--source: {a} was trained with sample, {b} with hub"),
+        ({"rollout": {"max_completion_length": 9}}, "--max-new-tokens: {a} was trained with 5, {b} with 9"),
+        ({"rollout": {"max_completion_length": 5, "thoughts": "keep"}}, "--thoughts: {a} was trained with cut, {b}"),
+        ({"contexts": {"template_kwargs": {"x": 1}}}, "--template-kwargs: {a} was trained with None, {b} with"),
+    ],
+)
+def test_runs_that_say_different_things_are_not_guessed_at(other, named, runs, refused, capsys, written):
+    a, b = runs("a"), runs("b", **other)
+    assert named.format(a=a, b=b) in refused("evaluate", a, b)
+    words = [*COS_E, *FEW, "--thoughts", "cut", "--template-kwargs", "{}"]
+    assert len(found(capsys, a, b, *words)["results"]) == 2
+
+
+def test_without_a_run_a_task_must_be_named(model_folder, refused, runs):
+    line = refused("evaluate", model_folder)
+    assert line == f"unisd: --task: {model_folder} does not say what it learned, as a run does; name a task " \
+        "(unisd list tasks)"  # fmt: skip
+    assert "does not say what it learned" in refused("evaluate", runs("odd", task={}))
+
+
+def test_a_run_that_is_asked_its_own_training_items_says_so(runs, capsys, written):
+    assert main(["evaluate", str(runs("run", task={"name": "cos_e", "source": "sample", "split": "validation"})),
+                 "--limit", "1", "--quiet"]) == 0  # fmt: skip
+    assert "was trained on the split 'validation' of cos_e, which it is asked now" in capsys.readouterr().err
+    assert main(["evaluate", str(runs("other")), "--limit", "1", "--quiet"]) == 0
+    assert capsys.readouterr().err == ""

@@ -6,8 +6,6 @@ from unisd.evaluation.answers import TOO_LONG, Evaluation, Item
 from unisd.evaluation.compare import compare
 from unisd.evaluation.session import Exam, Report, Result
 
-pytestmark = pytest.mark.usefixtures("wide")
-
 
 def items(right, samples=1, **more):
     """An item for each of ``right``, with as many answers as ``samples``, all graded alike."""
@@ -29,7 +27,7 @@ def shown(capsys):
     def show(*results, comparisons=(), forgetting=(), notes=()):
         show_report(Report(list(results), dict(comparisons), dict(forgetting), list(notes)))
         found = capsys.readouterr().out.splitlines()
-        return [" ".join(line.split()) for line in found if line.strip(" ─")]
+        return [" ".join(line.split()) for line in found if line.strip(" ─") and line[:3] != "  ("]
 
     return show
 

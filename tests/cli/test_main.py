@@ -11,6 +11,7 @@ import pytest
 
 import unisd
 from unisd.cli import list_command
+from unisd.cli.answer import Answer
 from unisd.cli.main import COMMANDS, main, parser
 from unisd.errors import Stopped, UniSDError, UsageError
 from unisd.training.signals import Interrupted
@@ -32,10 +33,9 @@ def options(command: argparse.ArgumentParser) -> list[argparse.Action]:
     [
         ([], "COMMAND"),
         (["trane"], "trane"),
-        (["evaluate", "x"], "--task"),
         (["evaluate", "--task", "cos_e"], "model"),
         (["evaluate", "x", "--task", "cos_e", "--limit", "few"], "few"),
-        (["audit"], "--task"),
+        (["audit", "--items", "few"], "few"),
         (["list"], "what"),
         (["list", "recipies"], "recipies"),
         (["demo", "--items"], "--items"),
@@ -56,7 +56,7 @@ def test_an_option_that_there_is_not(refused):
 
 def test_done_is_the_code_of_the_command(monkeypatch):
     for code in (0, 1):
-        monkeypatch.setattr(list_command, "run", lambda _, code=code: code)
+        monkeypatch.setattr(list_command, "run", lambda _, code=code: Answer(code=code))
         assert main(["list", "tasks"]) == code
 
 

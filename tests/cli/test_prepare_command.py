@@ -31,7 +31,7 @@ def test_prepare_builds_what_train_then_finds(tmp_path, model_folder, capsys, mo
     words = ["--recipe", "agreement_token", *COS_E, "--model", model_folder, "--set", "task.limit=6"]
     rows = tmp_path / "rows.jsonl"
     assert main(["prepare", *words, "--output", str(rows), "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
+    found = json.loads(capsys.readouterr().out)["result"]
     assert found == {"items": 6, "auxiliary contexts": 18, "negative contexts": 0, "dropped": {}}
     kept = [json.loads(line) for line in rows.read_text().splitlines()]
     assert len(kept) == 6
@@ -43,7 +43,7 @@ def test_what_the_model_writes_is_not_written_again(tmp_path, model_folder, caps
     words = ["prepare", "--recipe", "contrast", *COS_E, "--model", model_folder, *TWO, "--set", "contrast.per_item=1"]
     words += ["--set", "rollout.max_completion_length=6", "--json"]
     assert main(words) == 0
-    first = json.loads(capsys.readouterr().out)
+    first = json.loads(capsys.readouterr().out)["result"]
     assert first["negative contexts"] + sum(first["dropped"].values()) == 2
 
     def never(*_, **__):
@@ -51,7 +51,7 @@ def test_what_the_model_writes_is_not_written_again(tmp_path, model_folder, caps
 
     monkeypatch.setattr("unisd.rollout.TorchSampler.sample", never)
     assert main(words) == 0
-    assert json.loads(capsys.readouterr().out) == first
+    assert json.loads(capsys.readouterr().out)["result"] == first
 
 
 def test_a_time_that_is_over_says_what_is_kept(model_folder, refused, monkeypatch):
@@ -61,7 +61,7 @@ def test_a_time_that_is_over_says_what_is_kept(model_folder, refused, monkeypatc
     assert line.startswith("unisd: stopped by --max-time; contexts that were written are kept: the same command")
 
 
-def test_a_person_gets_a_table_that_says_what_was_dropped(tmp_path, canned, capsys, wide):
+def test_a_person_gets_a_table_that_says_what_was_dropped(tmp_path, canned, capsys):
     rows = tmp_path / "rows.jsonl"
     assert main(["prepare", "--recipe", "unisd", *COS_E, *TWO, "--output", str(rows)]) == 0
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
@@ -89,7 +89,7 @@ def test_a_run_file_and_named_options_say_which_run_is_meant(tmp_path, canned, c
     assert main(words) == 0
     ((config, task, examples, _),) = canned
     assert (config.teacher.kind, config.contexts.count, task.name, len(examples)) == ("ema", 2, "cos_e", 3)
-    assert json.loads(capsys.readouterr().out)["items"] == 3
+    assert json.loads(capsys.readouterr().out)["result"]["items"] == 3
 
 
 @pytest.mark.parametrize(

@@ -166,7 +166,9 @@ def test_private_and_a_second_version(hub, run, capsys):
     said(capsys, run, "--to", "ada/mine", "--private", "--quiet")
     assert hub.private == {"ada/mine"}
     assert "it is there already; choose another name, or add --update" in said(capsys, run, "--to", "ada/mine", code=2)
-    assert json.loads(said(capsys, run, "--to", "ada/mine", "--update", "--json"))["published"].endswith("/ada/mine")
+    assert json.loads(said(capsys, run, "--to", "ada/mine", "--update", "--json"))["result"]["published"].endswith(
+        "/ada/mine"
+    )
     hub.private.clear()
     assert "and public" in said(capsys, run, "--to", "ada/mine", "--update", "--private", code=2)
 
@@ -220,10 +222,10 @@ def test_what_is_not_whole_is_refused(run, tmp_path, capsys):
 
 def test_answers_rows_and_settings_stay_unless_they_are_asked_for(run, capsys):
     (run / "adapter/rows.jsonl").write_text('{"prompt": "secret exam"}\n')
-    out = json.loads(said(capsys, run, "--dry-run", "--json"))
+    out = json.loads(said(capsys, run, "--dry-run", "--json"))["result"]
     assert out["left"] == ["rows.jsonl"]
     assert not any(name.endswith((".jsonl", ".yaml", ".bin")) for name in out["files"])
-    out = json.loads(said(capsys, run, "--dry-run", "--json", "--include", "evaluation/cos_e.jsonl"))
+    out = json.loads(said(capsys, run, "--dry-run", "--json", "--include", "evaluation/cos_e.jsonl"))["result"]
     assert "evaluation/cos_e.jsonl" in out["files"]
     assert "names a place of this machine" in said(capsys, run, "--dry-run", "--include", "config.yaml", code=2)
     assert "no such file" in said(capsys, run, "--dry-run", "--include", "../my run/config.yml", code=2)

@@ -62,7 +62,7 @@ def test_train_evaluate_and_plain_peft(tmp_path, finished, model_folder, capsys)
     capsys.readouterr()
     asked = ["evaluate", str(run), *COS_E, "--limit", "3", "--max-new-tokens", "4", "--json"]
     assert main(asked) == 0
-    assert json.loads(capsys.readouterr().out)["n"] == 3
+    assert json.loads(capsys.readouterr().out)["result"]["results"][0]["n"] == 3
     assert len((run / "evaluation/cos_e.jsonl").read_text().splitlines()) == 3
 
 
@@ -109,7 +109,7 @@ def canned(monkeypatch, tmp_path):
     return asked
 
 
-def test_a_person_is_told_what_acted_and_what_comes_next(canned, tmp_path, capsys, wide):
+def test_a_person_is_told_what_acted_and_what_comes_next(canned, tmp_path, capsys):
     output = tmp_path / "run"
     assert main(["train", "--recipe", "ema", "--output", str(output), "--task", "cos_e"]) == 0
     printed = capsys.readouterr().out
@@ -117,7 +117,7 @@ def test_a_person_is_told_what_acted_and_what_comes_next(canned, tmp_path, capsy
     assert row == ["ema", "teacher", "yes", "moved", "by", "0.1"]
     assert printed.splitlines()[-2:] == [
         f"5 steps in 12 s; weights in {output / 'adapter'}",
-        f"next: unisd evaluate {output} --task cos_e",
+        f"next: unisd evaluate {output}",
     ]
     assert not canned.quiet
 
@@ -127,7 +127,7 @@ def test_quiet_prints_nothing_and_json_the_summary(canned, tmp_path, capsys):
     assert capsys.readouterr().out == ""
     assert canned.quiet
     assert main(["train", "--recipe", "core", "--output", str(tmp_path / "b"), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == {"steps": 5}
+    assert json.loads(capsys.readouterr().out)["result"] == {"steps": 5}
     assert canned.quiet
 
 
@@ -164,11 +164,11 @@ def test_without_profile_no_step_is_traced_and_without_a_number_one(canned, tmp_
         assert canned.steps == steps
 
 
-def test_an_audit_shows_its_tables_and_hands_its_model_on(canned, tmp_path, model_folder, capsys, wide):
+def test_an_audit_shows_its_tables_and_hands_its_model_on(canned, tmp_path, model_folder, capsys):
     asked = words(model_folder, tmp_path / "run", "--audit", "2", "--set", "rollout.max_completion_length=2")
     assert main(asked) == 0
     printed = capsys.readouterr().out
-    assert "Audit of cos_e, 2 training items" in printed
+    assert "2 items are too few to say" in printed
     model, tokenizer = canned.loaded
     assert model.config.hidden_size == 32
     assert tokenizer.chat_template
@@ -180,6 +180,8 @@ def test_dry_run_starts_nothing(tmp_path, capsys):
     asked = ["train", "--recipe", "unisd", "--output", str(tmp_path / "run"), "--dry-run"]
     assert main([*asked, "--set", "teacher.decay=0.7"]) == 0
     found = json.loads(capsys.readouterr().out)
+    assert main([*asked, "--set", "teacher.decay=0.7", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["result"] == found
     assert found["teacher"] == {**found["teacher"], "kind": "ema", "decay": 0.7}
     assert found == assemble("unisd", overrides=["teacher.decay=0.7"]).plain()
     assert not (tmp_path / "run").exists()
@@ -249,7 +251,7 @@ def test_a_stopped_run_goes_on_ends_and_goes_on_longer(tmp_path, model_folder, c
     assert main(resume) == 0
     assert f"{run} is finished (9 steps): nothing was changed; to go on" in capsys.readouterr().out
     assert main([*resume, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["steps"] == 9
+    assert json.loads(capsys.readouterr().out)["result"]["steps"] == 9
     assert {name: (run / name).read_bytes() for name in files(run)} == before
     assert main([*resume, "--quiet", "--set", "training.max_steps=10"]) == 0
     assert "training.max_steps is 10 and was 9" in capsys.readouterr().err
@@ -355,7 +357,7 @@ def test_a_plan_needs_a_configuration_alone(tmp_path, model_folder, capsys):
     asked = ["train", "--recipe", "sft", "--model", str(tmp_path / "config.json"), "--plan", "--memory", "1"]
     asked += [*SMALL[:4], "--prompt-tokens", "30"]
     assert main([*asked, "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
+    found = json.loads(capsys.readouterr().out)["result"]
     assert (found["fits"], found["prompt_tokens"]) == (True, 30)
     assert found["peak"] == max(found["phases"].values())
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]

@@ -64,10 +64,26 @@ def test_negatives_that_mislead_are_counted(auditor, tokenizer):
 
 
 def test_a_teacher_that_is_no_better_is_said_to_have_nothing_to_teach(auditor, tokenizer):
-    found = auditor(Told(tokenizer, layouts=())).audit(audit_sample(ITEMS, 12), kinds=(), negatives=False)
+    found = auditor(Told(tokenizer, layouts=())).audit(examples(60), ("turn",), kinds=(), negatives=False)
     assert not found.teaches
+    assert found.decided
     assert any("nothing to teach" in line for line in found.verdict())
     assert found.negative is None
+
+
+def test_an_audit_of_too_few_items_says_only_that(auditor, tokenizer):
+    nothing = Told(tokenizer, layouts=())
+    found = auditor(nothing).audit(audit_sample(ITEMS, 12), kinds=("retrieval",))
+    assert found.too_few
+    (line,) = found.verdict()
+    assert line.startswith("12 items are too few to say whether the teacher has anything to teach: its gain")
+    needed = found.items_needed()
+    assert f"Ask about {needed} (unisd audit --items N" in line
+    assert auditor(nothing).audit(examples(needed), ("turn",), (), negatives=False).decided
+    undecided = auditor(nothing).audit(ITEMS, kinds=("retrieval",))
+    assert not undecided.too_few
+    assert len(undecided.verdict()) == 1
+    assert not auditor(Told(tokenizer)).audit(audit_sample(ITEMS, 12), kinds=()).too_few
 
 
 def test_agreement_of_probes_is_counted(auditor, tokenizer):

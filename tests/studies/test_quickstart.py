@@ -17,7 +17,7 @@ def demo(tmp_path, tokenizer, capsys):
     }  # fmt: skip
     words = [word for name, value in changes.items() for word in ("--set", f"{name}={value}")]
     code = main(["demo", "--output", str(tmp_path / "run"), "--items", "4", "--headroom-items", "3", "--json", *words])
-    return code, tmp_path / "run", json.loads(capsys.readouterr().out)
+    return code, tmp_path / "run", json.loads(capsys.readouterr().out)["result"]
 
 
 def test_measures_trains_and_measures_again(demo):

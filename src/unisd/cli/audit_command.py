@@ -1,21 +1,25 @@
 """``unisd audit``."""
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
-from unisd.cli.placing import add_device_arguments
+from unisd.cli.answer import Answer
+from unisd.cli.own_choices import choose, taken
+from unisd.cli.placing import add_device_arguments, check_models
 
 EXAMPLE = """example:
-  unisd audit --task cos_e --source sample --items 48
+  unisd audit --task cos_e --source sample
+  unisd audit --model runs/first --items 128
   unisd audit --task scienceqa --source data --model qwen2.5-1.5b --output audits/scienceqa"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("--task", required=True, help="a task (unisd list tasks)")
-    parser.add_argument("--source", help="where the task's data lies: hub, sample, or a folder with the official files")
+    parser.add_argument("--task", help="a task (unisd list tasks); default: what the run learned, where --model is one")
+    parser.add_argument(
+        "--source", help="where the data lies: hub, sample, or a folder with the official files; default: as a run's"
+    )
     parser.add_argument("--split", help="default: the task's training split")
     parser.add_argument("--model", default="smollm2-135m", help="a run, an adapter, a short name, a hub id or a folder")
     parser.add_argument("--items", type=int, default=64, help="training items to ask, stably drawn (default 64)")
@@ -25,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--probes", type=int, default=3, help="retrieved contexts per item, for their agreement")
     parser.add_argument("--no-negatives", action="store_true", help="do not write and try wrong demonstrations")
-    parser.add_argument("--max-new-tokens", type=int, help="room for an answer; default: the task's")
+    parser.add_argument("--max-new-tokens", type=int, help="room for an answer; default: the run's, else the task's")
     parser.add_argument("--batch-size", type=int, default=32, help="answers written at a time")
     parser.add_argument("--seed", type=int, default=42, help="seed of the sample and the contexts")
     add_device_arguments(parser)
@@ -39,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the audit as JSON")
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> Answer:
     """Audit."""
     from unisd.errors import UsageError
     from unisd.files import check_writable
@@ -51,6 +55,8 @@ def run(arguments: argparse.Namespace) -> int:
             raise UsageError(f"--{name.replace('_', '-')}: {value} is too few; use {least} or more")
     if arguments.output is not None:
         check_writable(arguments.output, "--output", folder=True)
+    _completed(arguments)
+    check_models([arguments.model])
     from unisd.evaluation.audit import KINDS, LAYOUTS, Auditor, audit_sample
     from unisd.tasks import get
 
@@ -86,30 +92,45 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.context or KINDS,
         not arguments.no_negatives,
     )
-    if arguments.output is not None:
-        write_audit(found, arguments.output)
-    if arguments.json:
-        print(json.dumps(found.summary(), indent=2))
-    else:
+    files = [] if arguments.output is None else [write_audit(found, arguments.output)]
+    if not arguments.json:
         show_audit(found)
-    return 0
+    return Answer(found.summary(), files)
 
 
-def write_audit(found: Any, folder: Path) -> None:
-    """Write ``audit.json`` and, per kind of asking, the answers."""
+def _completed(arguments: argparse.Namespace) -> None:
+    """Take from a run what is not given; say what."""
+    named = arguments.task is not None
+    arguments.task = [arguments.task] if named else None
+    own = choose(arguments, [arguments.model])
+    if not (arguments.quiet or arguments.json):
+        for line in taken(arguments, own, named):
+            print(line)
+    (arguments.task,) = arguments.task
+    if (said := own.get(arguments.task)) is not None:
+        arguments.source = arguments.source or said.source
+        arguments.max_new_tokens = arguments.max_new_tokens or said.max_new_tokens
+
+
+def write_audit(found: Any, folder: Path) -> Path:
+    """Write ``audit.json``, whose path is returned, and, per kind of asking, the answers."""
     from unisd.files import write_json
 
     for name, evaluation in found.rows():
         evaluation.write(folder / "answers" / f"{name.replace(', ', '-')}.json")
-    write_json(folder / "audit.json", found.summary())
+    path = folder / "audit.json"
+    write_json(path, found.summary())
+    return path
 
 
 def show_audit(found: Any) -> None:
-    """Print an audit's tables and its verdict."""
-    from unisd.cli.tables import EVALUATION_COLUMNS, evaluation_rows, show, table
+    """Print an audit's tables and its verdict; of too few items that alone."""
+    from unisd.cli.tables import EVALUATION_COLUMNS, evaluation_rows, show, table, tell
 
-    rows = evaluation_rows({name: evaluation.summary() for name, evaluation in found.rows()})
-    show(table(f"Audit of {found.task}, {found.student.n} training items, 95 % intervals", EVALUATION_COLUMNS, rows))
-    show(table("What the contexts do", ("", "measured"), found.facts()))
-    for line in found.verdict():
-        print(line)
+    if not found.too_few:
+        rows = evaluation_rows({name: evaluation.summary() for name, evaluation in found.rows()})
+        show(
+            table(f"Audit of {found.task}, {found.student.n} training items, 95 % intervals", EVALUATION_COLUMNS, rows)
+        )
+        show(table("What the contexts do", ("", "measured"), found.facts(), ["measured"]))
+    tell(found.verdict())

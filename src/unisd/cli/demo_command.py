@@ -1,9 +1,10 @@
 """``unisd demo``."""
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
+
+from unisd.cli.answer import Answer
 
 EXAMPLE = """example:
   unisd demo
@@ -22,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> Answer:
     """Run the quickstart, print its tables and write its page."""
     from unisd.errors import UsageError
     from unisd.training.run import claim_folder
@@ -45,11 +46,9 @@ def run(arguments: argparse.Namespace) -> int:
         quiet=arguments.quiet or silent,
     )
     page = write_page(found, arguments.output)
-    if silent:
-        print(json.dumps(found.summary(), indent=2))
-    else:
+    if not silent:
         _print(found, page, arguments.output)
-    return 0
+    return Answer(found.summary(), [arguments.output, page])
 
 
 def _print(found: Any, page: Path, output: Path) -> None:

@@ -1,31 +1,38 @@
 """``unisd evaluate``."""
 
 import argparse
-import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from unisd.cli.placing import add_device_arguments
+from unisd.cli.answer import Answer
+from unisd.cli.own_choices import choose, taken
+from unisd.cli.placing import add_device_arguments, check_models
+from unisd.errors import UsageError, warn
 
 EXAMPLE = """example:
-  unisd evaluate runs/first --task cos_e --source sample
-  unisd evaluate smollm2-135m runs/first --task cos_e --source sample --limit 50 --output compared
+  unisd evaluate runs/first --base
+  unisd evaluate smollm2-135m runs/first --limit 50 --output compared
   unisd evaluate runs/first --task all --source data --base --retention
   unisd evaluate runs/first --task mbpp --samples 10 --temperature 0.8
-  unisd evaluate runs/first --task cos_e --regrade"""
+  unisd evaluate runs/first --regrade"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("model", nargs="+", help="run folders, adapters, model folders, short names or hub ids")
-    parser.add_argument("--task", action="append", required=True, help="a task (unisd list tasks), or all; repeatable")
     parser.add_argument(
-        "--source", help="where the data lies: hub, sample, or a folder with the official files (of one or many tasks)"
+        "--task", action="append", help="a task (unisd list tasks), or all; repeatable; default: what the run learned"
+    )
+    parser.add_argument(
+        "--source",
+        help="where the data lies: hub, sample, or a folder with the official files (of one or many tasks); "
+        "default: where the run has its task from, else the task's",
     )
     parser.add_argument("--split", help="default: each task's evaluation split")
     parser.add_argument("--limit", type=int, help="ask this many items of each task, drawn by a stable hash")
-    parser.add_argument("--max-new-tokens", type=int, help="room for an answer; default: the task's")
+    parser.add_argument("--max-new-tokens", type=int, help="room for an answer; default: the run's, else the task's")
     parser.add_argument("--batch-size", type=int, default=32, help="answers written at a time")
     parser.add_argument("--samples", type=int, default=1, help="answers per item, for pass@k; needs --temperature")
     parser.add_argument("--temperature", type=float, default=0.0, help="0 (the default) is greedy")
@@ -40,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what the chat template reads besides, such as '{enable_thinking: false}'; default: as a run was trained",
     )
     parser.add_argument(
-        "--thoughts", choices=("cut", "keep"), default="cut", help="what a model thinks, before grading (default cut)"
+        "--thoughts", choices=("cut", "keep"), help="what a model thinks, before grading; default: the run's, else cut"
     )
     add_device_arguments(parser)
     parser.add_argument("--base", action="store_true", help="ask what each model was adapted from, too, and compare")
@@ -60,9 +67,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> Answer:
     """Evaluate."""
-    from unisd.errors import UsageError
     from unisd.files import check_writable
 
     for name in ("limit", "max_new_tokens", "batch_size", "samples"):
@@ -78,21 +84,32 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError(f"{given[0]}: greedy answers take the likeliest token anyway; add --temperature 0.7")
     if arguments.samples > 1 and arguments.temperature == 0:
         raise UsageError(f"--samples {arguments.samples}: greedy answers would be equal; add --temperature 0.7")
+    named = bool(arguments.task)
+    own = choose(arguments, arguments.model)
     if _is_file(arguments) and (len(arguments.model) > 1 or len(arguments.task) > 1 or "all" in arguments.task):
         raise UsageError(f"--output {arguments.output}: name a folder for several models or tasks")
     if arguments.output is not None:
         check_writable(arguments.output, "--output", folder=not _is_file(arguments))
         if _is_file(arguments) and not arguments.regrade:
             _refuse_strange(arguments.output)
-    return _regrade(arguments) if arguments.regrade else _ask(arguments)
+    if not arguments.regrade:
+        check_models(arguments.model)
+    if not (arguments.quiet or arguments.json):
+        for line in taken(arguments, own, named):
+            print(line)
+    if arguments.thoughts is None:
+        arguments.thoughts = next((said.thoughts for said in own.values()), "cut")
+    return _regrade(arguments) if arguments.regrade else _ask(arguments, own)
 
 
-def _ask(arguments: argparse.Namespace) -> int:
+def _ask(arguments: argparse.Namespace, own: dict[str, Any]) -> Answer:
     from unisd.evaluation.session import Options, load_exams, run_session, write_report, write_result
 
     chosen = {name: getattr(arguments, name) for name in Options.__dataclass_fields__}
     chosen["template_kwargs"] = template_kwargs(arguments)
-    exams, skipped = load_exams(arguments.task, arguments.source, arguments.split, arguments.limit)
+    exams, skipped = load_exams(arguments.task, arguments.source, arguments.split, arguments.limit, own)
+    if arguments.split is None:
+        _warn_of_training_items(exams, own)
     quiet = arguments.quiet or arguments.json
     for label, why in skipped.items():
         if not quiet:
@@ -110,20 +127,27 @@ def _ask(arguments: argparse.Namespace) -> int:
             kept.append(write_result(result, folder))
 
     report = run_session(arguments.model, exams, Options(**chosen), keep, progress=not quiet)
+    answers = [path.with_suffix(".jsonl") for path in kept]
     if len(report.results) > 1 and (folder := _report_folder(arguments)) is not None:
-        write_report(report, folder)
+        kept.append(write_report(report, folder))
     _renew_cards(arguments)
-    if arguments.json:
-        # One model and task: their summary alone, which is what a script wants.
-        single = len(report.results) == 1
-        print(json.dumps(report.summary()["results"][0] if single else report.summary(), indent=2))
-    elif not arguments.quiet:
+    if not quiet:
         from unisd.cli.evaluation_tables import show_report
 
         show_report(report)
-        for path in kept:
-            print(f"answers in {path.with_suffix('.jsonl')}")
-    return 0
+        for path in answers:
+            print(f"answers in {path}")
+    return Answer(report.summary() | {"left_out": skipped}, [*kept, *answers])
+
+
+def _warn_of_training_items(exams: Sequence[Any], own: dict[str, Any]) -> None:
+    """Warn where a run is asked, by default, the items that it was trained on."""
+    for exam in exams:
+        said = own.get(exam.label)
+        split = exam.origin["split"]
+        if said is not None and said.source == exam.origin["source"] and (said.split or exam.task.splits[0]) == split:
+            warn(f"{said.run} was trained on the split '{split}' of {exam.label}, which it is asked now: the answers "
+                 "say nothing of new items; ask others with --split or --source")  # fmt: skip
 
 
 def _renew_cards(arguments: argparse.Namespace) -> None:
@@ -149,13 +173,13 @@ def template_kwargs(arguments: argparse.Namespace) -> dict[str, Any] | None:
     return checked_variables(given or {}, "--template-kwargs")
 
 
-def _regrade(arguments: argparse.Namespace) -> int:
+def _regrade(arguments: argparse.Namespace) -> Answer:
     from unisd.cli.tables import EVALUATION_COLUMNS, evaluation_rows, show, table
-    from unisd.errors import UsageError
     from unisd.evaluation.session import ALL, Exam, regrade_file
     from unisd.tasks import get, names
 
     found: dict[str, Any] = {}
+    files: list[Path] = []
     for name in arguments.model:
         run_folder = Path(name) if (Path(name) / "config.yaml").is_file() else None
         folder = _folder(arguments, run_folder, name)
@@ -168,26 +192,23 @@ def _regrade(arguments: argparse.Namespace) -> int:
             task = get(label)
             stem = folder / Exam(label, task, []).file_name
             path = arguments.output if _is_file(arguments) else stem.with_name(f"{stem.name}.json")
-            found[f"{name}, {label}"] = regrade_file(task, path, arguments.thoughts)
-            base = path.with_name(f"{path.stem}-base.json")
-            if base.is_file():
-                found[f"{name} (base), {label}"] = regrade_file(task, base, arguments.thoughts)
+            for model, file in ((name, path), (f"{name} (base)", path.with_name(f"{path.stem}-base.json"))):
+                if file == path or file.is_file():
+                    graded = regrade_file(task, file, arguments.thoughts)
+                    found[f"{model}, {label}"] = graded | {"model": model, "label": label}
+                    files += [file, file.with_suffix(".jsonl")]
         if (folder / "report.json").is_file() and not (arguments.quiet or arguments.json):
             print(f"{folder / 'report.json'} holds the former grades; evaluate again to renew it")
     _renew_cards(arguments)
     if not found:
         raise UsageError("--regrade: no answers of any task lie there; evaluate first, or name the task")
-    if arguments.json:
-        print(json.dumps(next(iter(found.values())) if len(found) == 1 else found, indent=2))
-    elif not arguments.quiet:
+    if not (arguments.quiet or arguments.json):
         show(table("Graded again (95 % intervals)", EVALUATION_COLUMNS, evaluation_rows(found)))
-    return 0
+    return Answer({"results": list(found.values())}, files)
 
 
 def _refuse_strange(path: Path) -> None:
     """Raise UsageError where a file lies that no evaluation wrote: it is somebody's, and would be lost."""
-    from unisd.errors import UsageError
-
     if path.is_file():
         try:
             ours = '"metric"' in path.read_text(encoding="utf-8") and path.with_suffix(".jsonl").is_file()

@@ -18,7 +18,7 @@ def show_report(report: Any) -> None:
     ]
     if rows:
         columns = ("model", "task", "against", "change of accuracy; questions gained and lost")
-        show(table("Compared item by item, 95 % intervals", columns, rows))
+        show(table("Compared item by item, 95 % intervals", columns, rows, columns[-1:]))
     for model, lost in report.forgetting.items():
         print(
             f"{model}: {100 * lost['change']:+.1f} points on average over tasks not trained on "
@@ -40,7 +40,7 @@ def _show_results(report: Any) -> None:
         cells = (in_words(s["accuracy"]), in_words(s["parsable"]), f"{s['mean_tokens']:.0f}", ", ".join(more))
         rows.append((result.model, _named(result.exam.label, s["metric"]), *cells))
     columns = ("model", "task", "correct", "parsable", "tokens", "also")
-    show(table("Evaluation, 95 % intervals", columns, rows))
+    show(table("Evaluation, 95 % intervals", columns, rows, ["also"]))
 
 
 def _show_subjects(report: Any) -> None:
@@ -73,7 +73,7 @@ def _show_measures(report: Any) -> None:
             distinct = f"distinct-2 {drift['base']['distinct_2']:.3f} → {drift['adapted']['distinct_2']:.3f}"
             rows.append((*named, "drift from the base", f"entropy {entropy}, {length}, {distinct}"))
     if rows:
-        show(table("Likelihood and retention", ("model", "task", "measure", "value"), rows))
+        show(table("Likelihood and retention", ("model", "task", "measure", "value"), rows, ["value"]))
 
 
 def _named(label: str, metric: str) -> str:

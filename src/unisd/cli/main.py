@@ -12,7 +12,8 @@ import traceback
 import warnings
 
 from unisd import __version__
-from unisd.errors import Stopped, UniSDError, UsageError
+from unisd.cli.answer import Answer, only_the_answer, printed
+from unisd.errors import Stopped, UniSDError, UsageError, heard
 from unisd.training.signals import STOP, listening, seconds_of
 
 COMMANDS = {
@@ -22,8 +23,8 @@ COMMANDS = {
     "audit": "measure before training what the teacher has to teach, in every layout and context",
     "prepare": "build the contexts of a run ahead",
     "push": "publish a finished run on the hub, with its model card",
-    "list": "list recipes, tasks or models",
-    "doctor": "check this machine and installation",
+    "list": "list recipes, tasks, models, mechanisms, contexts, readers or settings, or look for a word in them",
+    "doctor": "check this machine and installation; the exit code is 1 where something must be mended",
 }
 
 
@@ -81,20 +82,25 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(arguments: list[str] | None) -> int:
-    command, debug = "", False
-    try:
-        chosen = parser().parse_args(arguments)
-        command, debug = chosen.command, chosen.debug
-        if getattr(chosen, "max_time", None) is not None:
-            STOP.within(seconds_of(chosen.max_time))
-        code: int = chosen.run(chosen)
-        return code
-    except (Exception, KeyboardInterrupt) as error:
-        if debug:
-            traceback.print_exception(error)
-        code, line = _told(error, command)
-        print(f"unisd: {line}", file=sys.stderr)
-        return code
+    words = sys.argv[1:] if arguments is None else arguments
+    command, debug, as_json = next((word for word in words if word in COMMANDS), ""), False, "--json" in words
+    with heard() as warnings:
+        try:
+            chosen = parser().parse_args(words)
+            command, debug, as_json = chosen.command, chosen.debug, getattr(chosen, "json", False)
+            if getattr(chosen, "max_time", None) is not None:
+                STOP.within(seconds_of(chosen.max_time))
+            with only_the_answer(as_json):
+                answer: Answer = chosen.run(chosen)
+        except (Exception, KeyboardInterrupt) as error:
+            if debug:
+                traceback.print_exception(error)
+            code, line = _told(error, command)
+            print(f"unisd: {line}", file=sys.stderr)
+            answer = Answer(code=code, message=line)
+    if as_json:
+        printed(command, answer, warnings)
+    return answer.code
 
 
 def _told(error: BaseException, command: str) -> tuple[int, str]:

@@ -1,11 +1,12 @@
 """``unisd prepare``."""
 
 import argparse
-import json
 import tempfile
 from pathlib import Path
 from typing import Any
 
+from unisd.cli.answer import Answer
+from unisd.cli.placing import check_models
 from unisd.cli.train_command import add_run_arguments, given_settings
 
 EXAMPLE = """example:
@@ -22,10 +23,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the counts as JSON")
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> Answer:
     """Build the contexts that a run needs; what the model writes is kept for the run."""
     from unisd.errors import UsageError
     from unisd.files import check_writable
+
+    if arguments.model is not None:
+        check_models([arguments.model])
     from unisd.training.runfile import assemble
 
     if not (arguments.file or arguments.recipe):
@@ -50,9 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
         from unisd.files import write_jsonl
 
         write_jsonl(arguments.output, [columns_of(item) for item in found.items])
-    if arguments.json:
-        print(json.dumps(counts, indent=2))
-    else:
+    if not arguments.json:
         from unisd.cli.tables import show, table
 
         rows = [(name, str(value)) for name, value in counts.items() if name != "dropped"]
@@ -60,4 +62,4 @@ def run(arguments: argparse.Namespace) -> int:
         show(table(f"Contexts for {settings.task.name}", ("", "count"), rows))
         if arguments.output is not None:
             print(f"rows in {arguments.output}")
-    return 0
+    return Answer(counts, [] if arguments.output is None else [arguments.output])

@@ -1,9 +1,10 @@
 """``unisd push``."""
 
 import argparse
-import json
 import sys
 from pathlib import Path
+
+from unisd.cli.answer import Answer
 
 EXAMPLE = """example:
   unisd push runs/first --dry-run
@@ -25,25 +26,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print what was published as JSON")
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> Answer:
     """Publish a run's weights with their card."""
     from unisd.evaluation.publish import announce, publication, push
 
     with publication(arguments.folder, arguments.include, arguments.base_model) as found:
         announce(found)
         sizes = {name: (found.folder / name).stat().st_size for name in found.files}
-        card = (found.folder / "README.md").read_text(encoding="utf-8")
         at = None
         if not arguments.dry_run:
             bars = sys.stderr.isatty() and not (arguments.quiet or arguments.json)
             at = push(found, arguments.to, arguments.folder, arguments.private, arguments.update, bars)
-        if arguments.json:
-            print(json.dumps({"published": at, "files": sizes, "bytes": found.bytes, "left": found.left}, indent=2))
-        elif not arguments.quiet:
+        if not (arguments.quiet or arguments.json):
             for name, size in sizes.items():
                 print(f"{size:>12,}  {name}")
-            if at is None:
-                print(f"\n{card}\nnothing was sent: --dry-run")
-            else:
-                print(f"published at {at}")
-    return 0
+            card = (found.folder / "README.md").read_text(encoding="utf-8")
+            print(f"\n{card}\nnothing was sent: --dry-run" if at is None else f"published at {at}")
+        return Answer({"published": at, "files": sizes, "bytes": found.bytes, "left": found.left})

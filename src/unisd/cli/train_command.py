@@ -6,6 +6,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+from unisd.cli.answer import Answer
+from unisd.cli.placing import check_models
+
 EXAMPLE = """example:
   unisd train --recipe unisd --task cos_e --model smollm2-135m --output runs/first
   unisd train --recipe unisd --output runs/first --resume
@@ -50,10 +53,13 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--set", action="append", default=[], metavar="GROUP.FIELD=VALUE", help="override a setting")
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> Answer:
     """Train."""
     from unisd.errors import UsageError, warn
     from unisd.files import remove_partial
+
+    if arguments.model is not None and not (arguments.plan or arguments.dry_run):
+        check_models([arguments.model])
     from unisd.training.lock import run_lock
     from unisd.training.runfile import assemble
 
@@ -69,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.output is None:
         raise UsageError("--output: a run needs a folder of its own; name one, for example --output runs/first")
     if arguments.dry_run:
-        return _dry_run(settings, arguments.output)
+        return _dry_run(settings, arguments)
     from unisd.training.run import claim_folder, finished, is_longer, settings_to_resume
 
     if arguments.profile < 0:
@@ -101,18 +107,20 @@ def _asked(arguments: argparse.Namespace, given: dict[str, Any]) -> Any:
     )
 
 
-def _is_finished(arguments: argparse.Namespace, steps: int) -> int:
-    if os.environ.get("RANK", "0") == "0":
-        summary = arguments.output / "summary.json"
-        if arguments.json and summary.is_file():
-            print(summary.read_text(encoding="utf-8"), end="")
-        elif not arguments.quiet:
-            print(f"{arguments.output} is finished ({steps} steps): nothing was changed; to go on, ask for more steps, "
-                  "for example --set training.max_steps=N")  # fmt: skip
-    return 0
+def _is_finished(arguments: argparse.Namespace, steps: int) -> Answer:
+    if os.environ.get("RANK", "0") == "0" and not (arguments.quiet or arguments.json):
+        print(f"{arguments.output} is finished ({steps} steps): nothing was changed; to go on, ask for more steps, "
+              "for example --set training.max_steps=N")  # fmt: skip
+    return Answer(_summary(arguments.output))
 
 
-def _train(settings: Any, arguments: argparse.Namespace) -> int:
+def _summary(folder: Path) -> Any:
+    file = folder / "summary.json"
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+
+
+def _train(settings: Any, arguments: argparse.Namespace) -> Answer:
+    from unisd.training.repeat import evaluate_run
     from unisd.training.run import train_run
 
     first = os.environ.get("RANK", "0") == "0"
@@ -121,17 +129,14 @@ def _train(settings: Any, arguments: argparse.Namespace) -> int:
     if arguments.audit is not None and not arguments.resume:
         loaded, audit = _audited(settings, arguments, quiet)
     result = train_run(settings, arguments.output, arguments.resume, quiet, loaded, audit, arguments.profile)
-    if not first:
-        return 0
-    if arguments.json:
-        print((arguments.output / "summary.json").read_text(encoding="utf-8"), end="")
-    elif not arguments.quiet:
+    if not quiet:
         from unisd.cli.tables import mechanisms_table, show
 
         show(mechanisms_table(result.acting))
         print(f"{result.steps} steps in {result.seconds:.0f} s; weights in {result.weights}")
-        print(f"next: unisd evaluate {arguments.output} --task {settings.task.name}")
-    return 0
+        print(f"next: {evaluate_run(arguments.output)}")
+    files = [arguments.output / name for name in ("config.yaml", "metrics.jsonl", "summary.json")]
+    return Answer(_summary(arguments.output), [result.weights, *files])
 
 
 def _audited(settings: Any, arguments: argparse.Namespace, quiet: bool) -> tuple[Any, dict[str, Any]]:
@@ -180,7 +185,7 @@ def given_settings(arguments: argparse.Namespace) -> dict[str, Any]:
     return given
 
 
-def _plan(settings: Any, arguments: argparse.Namespace) -> int:
+def _plan(settings: Any, arguments: argparse.Namespace) -> Answer:
     """Print what a step needs."""
     from unisd.errors import UsageError
     from unisd.training.forecast import Lengths
@@ -199,18 +204,20 @@ def _plan(settings: Any, arguments: argparse.Namespace) -> int:
     memory = None if arguments.memory is None else int(arguments.memory * GIB)
     lengths = Lengths(arguments.prompt_tokens or 512, arguments.context_tokens or 512)
     found = planned(settings, device, memory, arguments.ranks or 1, lengths)
-    print(json.dumps(found.plain(), indent=2) if arguments.json else "\n".join(lines(found, settings.model.name)))
-    return 0
+    if not arguments.json:
+        print("\n".join(lines(found, settings.model.name)))
+    return Answer(found.plain())
 
 
-def _dry_run(settings: Any, output: Path) -> int:
+def _dry_run(settings: Any, arguments: argparse.Namespace) -> Answer:
     from unisd.errors import UsageError
 
     if settings is None:
         raise UsageError("--dry-run: give --recipe NAME or a run file")
-    settings.config(output)
+    settings.config(arguments.output)
     from unisd.tasks import get
 
     get(settings.task.name)
-    print(json.dumps(settings.plain(), indent=2))
-    return 0
+    if not arguments.json:
+        print(json.dumps(settings.plain(), indent=2))
+    return Answer(settings.plain())

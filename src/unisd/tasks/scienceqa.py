@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from unisd import hub
 from unisd.errors import UniSDError, UsageError
 from unisd.tasks.base import Example
 from unisd.tasks.choice import ChoiceTask, choice_example
@@ -113,13 +114,17 @@ def _folder_rows(folder: Path, split: str) -> list[tuple[Row, Place]]:
 
 def _hub_rows(split: str) -> Iterable[tuple[Row, Place]]:
     """Yield the hub's rows with images left as they are stored: whether there is one is all that matters here."""
+    todo = "use a folder with the official files as source"
+    hub.require(HUB_ID, "data set", todo)
     datasets = optional("datasets", f"{HUB_ID} of the hub is")
     try:
-        rows: Any = datasets.load_dataset(HUB_ID, split=split)
+        with hub.access(HUB_ID, "data set", todo):
+            rows: Any = datasets.load_dataset(HUB_ID, split=split)
         rows = rows.cast_column("image", datasets.Image(decode=False))
         for number, row in enumerate(rows):
             yield row, Place(f"{HUB_ID}, {split}", number, "row")
+    except UniSDError:
+        raise
     except Exception as error:  # the client raises many kinds of errors for one fact: the data cannot be had
         cause = " ".join(str(error).split())[:200] or type(error).__name__
-        todo = "check the network, or use a folder with the official files as source"
-        raise UniSDError(f"cannot load {HUB_ID} from the hub: {cause}; {todo}") from error
+        raise UniSDError(f"cannot load {HUB_ID} from the hub: {cause}; check the network, or {todo}") from error

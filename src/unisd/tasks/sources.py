@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from unisd import hub
 from unisd.errors import UniSDError, UsageError
 from unisd.tasks.base import Example
 
@@ -76,14 +77,19 @@ def hub_rows(
     Raises:
         UniSDError: it cannot be had; the message says what to do, for a gated set how to get access.
     """
+    bundled = "'sample' or " if sample else ""
+    instead = f"use {bundled}a folder with the official files as source"
+    hub.require(hub_id, "data set", instead)
     datasets = optional("datasets", f"{hub_id} of the hub is")
     name = hub_id if config is None else f"{hub_id} ({config})"
     try:
-        rows = list(datasets.load_dataset(hub_id, config, split=split))
+        with hub.access(hub_id, "data set", instead):
+            rows = list(datasets.load_dataset(hub_id, config, split=split))
+    except UniSDError:
+        raise
     except Exception as error:  # the client raises many kinds of errors for one fact: the data cannot be had
         cause = " ".join(str(error).split())[:200] or type(error).__name__
-        bundled = "'sample' or " if sample else ""
-        todo = f"check the network, or use {bundled}a folder with the official files as source"
+        todo = f"check the network, or {instead}"
         if gated:
             todo = f"accept its terms at huggingface.co/datasets/{hub_id}, then hf auth login; or {todo}"
         raise UniSDError(f"cannot load {name} from the hub: {cause}; {todo}") from error

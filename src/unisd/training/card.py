@@ -22,6 +22,7 @@ from unisd.models.load import base_of, is_adapter, weights_folder
 from unisd.models.origin import Origin, is_place, kept_base, origin_of
 from unisd.settings import plain
 from unisd.training.arguments import OwnArguments, UniSDConfig
+from unisd.training.repeat import evaluate_weights
 from unisd.training.runfile import RunSettings, assemble, differences, load_recipe
 
 PAPER = """@misc{jin2026unisd,
@@ -134,6 +135,7 @@ No stronger model was used.
 
 ```bash
 {command(settings)}
+{public(evaluate_weights(settings, "THIS_FOLDER"))}
 ```
 
 ## Settings
@@ -141,6 +143,7 @@ No stronger model was used.
 * `lora`: {_line(vars(settings.lora)) if settings.lora.enabled else "off"}
 * `training`: {_line(argued)}
 {groups}
+
 
 ## Citation
 

@@ -11,6 +11,7 @@ import torch
 from accelerate.utils import gather_object
 from torch import nn
 
+from unisd import hub
 from unisd.errors import UniSDError, UsageError, warn
 from unisd.fast.lean import lean_adapters
 from unisd.files import write_json
@@ -79,7 +80,8 @@ def model_config(settings: ModelSettings) -> Any:
     if shape is not None and not Path(settings.name).exists():
         return shape
     try:
-        return AutoConfig.from_pretrained(resolve(settings.name), trust_remote_code=settings.trust_remote_code)
+        with hub.access(settings.name, "configuration", f"give a folder, a config.json, or one of {', '.join(SHAPES)}"):
+            return AutoConfig.from_pretrained(resolve(settings.name), trust_remote_code=settings.trust_remote_code)
     except (OSError, ValueError, KeyError) as error:
         cause = " ".join(str(error).split())[:200]
         raise UniSDError(

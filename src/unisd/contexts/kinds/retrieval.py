@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from typing import Any, Literal, get_args
 
+from unisd import hub
 from unisd.contexts.base import ContextKind, Made, Making, Need
 from unisd.contexts.draws import draws
 from unisd.contexts.lexical import LexicalIndex
@@ -88,7 +89,10 @@ def _load_encoder() -> Any:
             "pip install 'unisd[dense]', or choose the lexical encoder"
         ) from error
     try:
-        return SentenceTransformer(DENSE_MODEL)
+        with hub.access(DENSE_MODEL, "encoder", "set contexts.encoder=lexical"):
+            return SentenceTransformer(DENSE_MODEL)
+    except UniSDError:
+        raise
     except Exception as error:  # hub and network errors of many kinds
         cause = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
         raise UniSDError(
