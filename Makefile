@@ -65,7 +65,7 @@ test-wheel:
 	$(PYTHON) tests/wheel.py $(WHEEL)
 
 docs: $(DOCS)/.installed
-	PYTHONPATH=src NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/python -m mkdocs build --strict --quiet
+	PYTHONPATH=src NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/python -m mkdocs build --strict
 
 test-kill: $(VENV)/.installed-dev
 	$(BIN)/python tests/training/kills.py

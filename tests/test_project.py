@@ -114,6 +114,12 @@ def test_extras_are_used_and_make_both_ends():
         assert f"'{needed}'" in text("Makefile")
 
 
+def test_the_site_is_built_strictly():
+    """`--quiet` counts no warnings, so that nothing would be strict."""
+    assert "mkdocs build --strict\n" in targets()["docs"]
+    assert set(yaml.safe_load(text("mkdocs.yml"))["validation"]["links"].values()) == {"warn"}
+
+
 def test_the_source_distribution_has_all_that_is_tracked():
     """By the rules of MANIFEST.in; `make test-wheel` looks into the archive itself."""
     done = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
