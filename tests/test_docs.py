@@ -139,6 +139,7 @@ def check_command(line: str, whole: bool = True) -> None:
         AssertionError: it names something that is not there.
     """
     words = shlex.split(line.replace("[--", "--").replace("]", ""))
+    words = words[: next((n for n, word in enumerate(words) if word in (">", ">>", "|", "&&", "2>")), len(words))]
     while words and re.match(r"[A-Z_]+=", words[0]):  # variables before a command
         words = words[1:]
     if words[:1] in (["|"], []):

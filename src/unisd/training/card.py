@@ -99,14 +99,13 @@ def _written(settings: RunSettings, said: Mapping[str, Any], base: Origin, resul
     dropped = "".join(f"; {number} dropped: {why}" for why, number in sorted(said.get("dropped", {}).items()))
     data = f"{said['items_seen']:,} different items seen of {said['items']:,} at hand, in {said['steps']:,} steps"
     groups = "\n".join(f"* `{name}`: {_line(values)}" for name, values in settings.groups.items())
-    title = base.hub or "A model"
     recipe = load_recipe(settings.recipe).get("training", {}) if settings.recipe else {}
     argued = recipe | _telling(settings)
     return f"""---
 {yaml.safe_dump(front, sort_keys=False).strip()}
 ---
 
-# {title} adapted by self-distillation on {public(task.name)}
+# {base.hub or "A model"} adapted by self-distillation on {public(task.name)}
 
 The model was its own teacher: shown a worked demonstration of an item, it scored the answers that it gave without one.
 No stronger model was used.
