@@ -7,6 +7,7 @@ and push to a hub on this machine. Minutes; no test of the suite.
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -86,7 +87,7 @@ def used(place: Path, unisd: Path) -> None:
     step("doctor")
     demo = ["--set", "task.limit=8", "--set", "contexts.count=2"]
     step("demo", "--output", "runs/demo", "--items", 10, "--headroom-items", 4, *settings, *demo, "--quiet")
-    if " check " in commands:
+    if re.search(r"^ +check ", commands, flags=re.MULTILINE):
         step("check", "task.yaml")
     step("train", "--recipe", "core", "--task", "task.yaml", "--output", "runs/first", *settings, "--quiet")
     step("evaluate", "runs/first", "--task", "task.yaml", "--limit", 6, "--base", "--quiet")
