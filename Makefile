@@ -6,6 +6,9 @@
 # make gpu-check  show on a GPU what tests cannot show without one; DEVICE=cpu: the short form; PART=name: one part
 # make gpu-wheels  fetch, with a network, what an ordinary CUDA image lacks, to be carried along in build/gpu-wheels
 # make test-oldest  core tests and the short form of gpu-check, in an environment of constraints-oldest.txt
+# make test-newest  the same in an environment without constraints
+# make test-wheel  build wheel and sdist, install into an empty environment: demo, check, train, evaluate, push
+# make docs   build the documentation's site into site/, strictly: every link and anchor must hold
 # make test-kill  kill runs at file events and at random, damage their files: they end as if nothing had been (an hour)
 # make bench  the short forms of the benchmarks; with TRL installed (pip install --no-deps 'trl==1.16.*') beside it
 
@@ -16,11 +19,15 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 DEMO_OUTPUT ?= runs/demo
 OLDEST ?= .venv-oldest
 OLDEST_PYTHON ?= python3.12
+NEWEST ?= .venv-newest
+NEWEST_PYTHON ?= $(PYTHON)
+DOCS ?= .venv-docs
+WHEEL ?= build/wheel-test
 # The check takes what is there: on a CUDA image nothing is installed.
 GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 GPU_WHEELS := build/gpu-wheels
 
-.PHONY: install demo test test-fast test-oldest test-kill gpu-check gpu-wheels format bench clean
+.PHONY: install demo test test-fast test-oldest test-newest test-wheel test-kill gpu-check gpu-wheels docs format bench clean
 
 install: $(VENV)/.installed
 
@@ -50,6 +57,16 @@ test-oldest: $(OLDEST)/.installed
 	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest -n 2 -m "not slow and not gpu" $(addprefix tests/,$(CORE))
 	$(OLDEST)/bin/python benchmarks/gpu_check.py --device cpu
 
+test-newest: $(NEWEST)/.installed
+	OMP_NUM_THREADS=1 $(NEWEST)/bin/python -m pytest -n 2 -m "not slow and not gpu" $(addprefix tests/,$(CORE))
+	$(NEWEST)/bin/python benchmarks/gpu_check.py --device cpu
+
+test-wheel:
+	$(PYTHON) tests/wheel.py $(WHEEL)
+
+docs: $(DOCS)/.installed
+	PYTHONPATH=src NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/python -m mkdocs build --strict
+
 test-kill: $(VENV)/.installed-dev
 	$(BIN)/python tests/training/kills.py
 
@@ -58,6 +75,16 @@ CORE := objective mechanisms teacher rollout models contexts training
 $(OLDEST)/.installed: pyproject.toml constraints-oldest.txt
 	$(OLDEST_PYTHON) -m venv $(OLDEST)
 	$(OLDEST)/bin/python -m pip install --quiet --constraint constraints-oldest.txt --editable '.[gguf,dev]'
+	touch $@
+
+$(NEWEST)/.installed: pyproject.toml
+	$(NEWEST_PYTHON) -m venv $(NEWEST)
+	$(NEWEST)/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager --editable '.[gguf,dev]'
+	touch $@
+
+$(DOCS)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/python -m pip install --quiet 'mkdocs-material>=9.6' 'mkdocstrings[python]>=0.29'
 	touch $@
 
 gpu-check:
@@ -81,4 +108,4 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/memory.py --quick
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info src/*.egg-info
+	rm -rf $(VENV) build dist site *.egg-info src/*.egg-info

@@ -13,6 +13,7 @@ import yaml
 
 import unisd
 from unisd.cli.main import main
+from unisd.training.card import PAPER, SOFTWARE
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -63,6 +64,93 @@ def test_citation_names_this_version_and_the_paper():
     assert {"type", "title", "authors"} <= paper.keys()
     assert paper["year"] == 2026
     assert paper["url"].endswith("/2605.06597")
+
+
+def test_the_card_cites_what_the_citation_file_names():
+    cited = yaml.safe_load(text("CITATION.cff"))
+    (paper,) = cited["references"]
+    assert paper["title"] in PAPER
+    names = [f"{author['family-names']}, {author['given-names']}" for author in paper["authors"]]
+    assert re.sub(r"\s+", " ", PAPER).split("author = {")[1].split("},")[0] == " and ".join(names)
+    assert cited["authors"][0]["name"] in SOFTWARE
+    assert PROJECT["project"]["authors"] == cited["authors"]
+
+
+def lower_bounds() -> dict[str, str]:
+    found = [re.fullmatch(r"([\w-]+)>=([\d.]+)", needed) for needed in PROJECT["project"]["dependencies"]]
+    assert all(found)
+    return {match[1]: match[2] for match in found}
+
+
+def test_lower_bounds_are_those_that_are_tested():
+    pinned = dict(re.findall(r"^([\w-]+)==([\d.]+?)(?:\.0)?$", text("constraints-oldest.txt"), flags=re.MULTILINE))
+    assert {"torch", "transformers", "peft", "accelerate"} == pinned.keys()
+    bounds = lower_bounds()
+    assert {name: bounds[name] for name in pinned} == pinned
+
+
+def test_every_package_that_the_source_imports_at_the_top_is_asked_for():
+    """What stands inside a function may be an extra's; what a module begins with must be there."""
+    names = {"pyyaml": "yaml"}
+    asked = {names.get(name, name) for name in lower_bounds()} | {"unisd"}
+    for path in (ROOT / "src").rglob("*.py"):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            modules = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            modules += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            strange = {name.partition(".")[0] for name in modules} - asked - set(sys.stdlib_module_names)
+            assert not strange, f"{path}: {strange}"
+
+
+def test_extras_are_used_and_make_both_ends():
+    extras = PROJECT["project"]["optional-dependencies"]
+    assert extras.keys() == {"gguf", "demo", "dense", "math", "bnb", "report", "docs", "dev"}
+    for package, module in (("sentence-transformers", "sentence_transformers"), ("math-verify", "math_verify")):
+        assert any(needed.startswith(package) for extra in extras.values() for needed in extra)
+        assert any(f"from {module}" in path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.py"))
+    for target in ("test-oldest", "test-newest"):
+        assert "$(addprefix tests/,$(CORE))" in targets()[target]
+        assert "gpu_check.py --device cpu" in targets()[target]
+    for needed in extras["docs"]:
+        assert f"'{needed}'" in text("Makefile")
+
+
+def test_the_site_is_built_strictly():
+    """`--quiet` counts no warnings, so that nothing would be strict."""
+    assert "mkdocs build --strict\n" in targets()["docs"]
+    assert set(yaml.safe_load(text("mkdocs.yml"))["validation"]["links"].values()) == {"warn"}
+
+
+def test_the_source_distribution_has_all_that_is_tracked():
+    """By the rules of MANIFEST.in; `make test-wheel` looks into the archive itself."""
+    done = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip("no git here: this is a source distribution")
+    rules = [line.split() for line in text("MANIFEST.in").splitlines() if line and not line.startswith("#")]
+    grafted = tuple(f"{words[1]}/" for words in rules if words[0] in ("graft", "recursive-include"))
+    included = {name for words in rules if words[0] == "include" for name in words[1:]}
+    included |= {"README.md", "LICENSE", "pyproject.toml", "MANIFEST.in"}
+    lost = [name for name in done.stdout.split() if not name.startswith((*grafted, "src/")) and name not in included]
+    assert lost == []
+    assert [name for name in included if not (ROOT / name).is_file()] == []
+
+
+def test_the_image_is_built_from_what_is_here():
+    """The Dockerfile by its lines: known instructions, sources that are let through, arguments that are declared."""
+    lines = re.sub(r"\\\n\s*", " ", text("Dockerfile")).splitlines()
+    steps = [line.split(maxsplit=1) for line in lines if line and not line.startswith("#")]
+    known = {"ARG", "FROM", "ENV", "RUN", "WORKDIR", "COPY", "USER", "ENTRYPOINT", "CMD"}
+    assert {step for step, _ in steps} == known
+    let_through = {line[1:] for line in text(".dockerignore").splitlines() if line.startswith("!")}
+    copied = {name for step, rest in steps if step == "COPY" for name in rest.split()[:-1]}
+    assert copied == let_through
+    assert all((ROOT / name).exists() for name in copied)
+    declared = {rest.partition("=")[0] for step, rest in steps if step == "ARG"}
+    used = set(re.findall(r"\$\{(\w+)", " ".join(rest for step, rest in steps if step in ("FROM", "RUN"))))
+    assert used == declared == {"PYTHON", "TORCH", "TORCH_VERSION"}
+    extras = re.search(r"'\.\[([\w,]+)\]'", text("Dockerfile"))[1].split(",")
+    assert set(extras) <= PROJECT["project"]["optional-dependencies"].keys()
+    order = [step for step, _ in steps]
+    assert order.index("USER") > max(n for n, step in enumerate(order) if step == "RUN")  # who runs it is no root
 
 
 def test_changelog_has_room_for_what_comes_and_names_this_version():

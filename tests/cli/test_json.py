@@ -26,6 +26,7 @@ WORDS = {
     "prepare": ["--recipe", "core", *COS_E, "--model", "{model}", "--output", "rows.jsonl", *SMALL],
     "check": ["cos_e", "--source", "sample", "--split", "validation", "--model", "{model}"],
     "report": ["answers"],
+    "push": ["run", "--dry-run"],
     "list": ["settings", "temperature"],
     "doctor": [],
 }  # fmt: skip
@@ -34,7 +35,7 @@ RESULTS = {
     "demo": {"seconds"}, "train": {"steps", "mechanisms"}, "evaluate": {"results", "comparisons", "left_out"},
     "audit": {"verdict", "evaluations"}, "prepare": {"items", "dropped"}, "list": {"sort", "entries"},
     "doctor": {"checks"}, "check": {"name", "counts", "lengths", "answers", "grading", "findings", "errors", "seen"},
-    "report": {"pages"},
+    "report": {"pages"}, "push": {"published", "files", "bytes", "left"},
 }  # fmt: skip
 """What its result has among others, as docs/json.md says."""
 PAGE = Path(__file__).parents[2] / "docs/json.md"
@@ -63,6 +64,8 @@ def test_what_is_found_has_the_one_shape(command, tmp_path, monkeypatch, model_f
     monkeypatch.chdir(tmp_path)
     if command == "report":
         answer(capsys, "evaluate", *(word.format(model=model_folder) for word in WORDS["evaluate"]))
+    if command == "push":  # a finished run
+        assert main(["train", *(word.format(model=model_folder) for word in WORDS["train"]), "--quiet"]) == 0
     found, _ = answer(capsys, command, *(word.format(model=model_folder) for word in WORDS[command]))
     assert found["exit_code"] == 0 or command == "doctor"
     assert RESULTS[command] <= found["result"].keys()

@@ -23,9 +23,9 @@ def logits(model):
 
 
 def plainly(folder):
-    """The adapter as plain PEFT loads it, on the base that its configuration names."""
-    config = json.loads((folder / "adapter_config.json").read_text())
-    return PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(config["base_model_name_or_path"]), folder)
+    """The adapter as plain PEFT loads it, on the base that its run knows."""
+    base = json.loads((folder.parent / "base.json").read_text())["adapter"]
+    return PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(folder.parent / base), folder)
 
 
 @pytest.fixture(scope="module")

@@ -130,6 +130,7 @@ def _ask(arguments: argparse.Namespace, own: dict[str, Any]) -> Answer:
     answers = [path.with_suffix(".jsonl") for path in kept]
     if len(report.results) > 1 and (folder := _report_folder(arguments)) is not None:
         kept.append(write_report(report, folder))
+    _renew_cards(arguments)
     if not quiet:
         from unisd.cli.evaluation_tables import show_report
         from unisd.cli.report_command import show_page
@@ -150,6 +151,18 @@ def _warn_of_training_items(exams: Sequence[Any], own: dict[str, Any]) -> None:
         if said is not None and said.source == exam.origin["source"] and (said.split or exam.task.splits[0]) == split:
             warn(f"{said.run} was trained on the split '{split}' of {exam.label}, which it is asked now: the answers "
                  "say nothing of new items; ask others with --split or --source")  # fmt: skip
+
+
+def _renew_cards(arguments: argparse.Namespace) -> None:
+    """Put what was measured into the model cards of the runs in whose folders it lies."""
+    from unisd.errors import UniSDError, warn
+    from unisd.evaluation.results import renew_card
+
+    for name in arguments.model if arguments.output is None else ():
+        try:
+            renew_card(Path(name))
+        except UniSDError as error:  # what was measured is kept all the same
+            warn(f"the model card stays as it was: {error}")
 
 
 def template_kwargs(arguments: argparse.Namespace) -> dict[str, Any] | None:
@@ -189,6 +202,7 @@ def _regrade(arguments: argparse.Namespace) -> Answer:
                     files += [file, file.with_suffix(".jsonl")]
         if (folder / "report.json").is_file() and not (arguments.quiet or arguments.json):
             print(f"{folder / 'report.json'} holds the former grades; evaluate again to renew it")
+    _renew_cards(arguments)
     if not found:
         raise UsageError("--regrade: no answers of any task lie there; evaluate first, or name the task")
     if not (arguments.quiet or arguments.json):

@@ -24,6 +24,7 @@ COMMANDS = {
     "audit": "measure before training what the teacher has to teach, in every layout and context",
     "report": "write the page of a run, an evaluation or an audit",
     "prepare": "build the contexts of a run ahead",
+    "push": "publish a finished run on the hub, with its model card",
     "list": "list recipes, tasks, models, mechanisms, contexts, readers or settings, or look for a word in them",
     "doctor": "check this machine and installation; the exit code is 1 where something must be mended",
 }
@@ -34,6 +35,7 @@ _STOPPED = {
     "evaluate": "answers that were written are kept: the same command asks for the others alone",
     "audit": "answers that were written are kept: the same command asks for the others alone",
     "prepare": "contexts that were written are kept: the same command writes the others alone",
+    "push": "what was sent stays there: the same command with --update sends the rest",
     "demo": "start it again with another --output, or remove the folder",
 }
 

@@ -65,6 +65,11 @@ def converted_folder(gguf: Path) -> Path:
     return target
 
 
+def is_converted(name: str) -> bool:
+    """Return whether a folder is what :func:`converted_folder` makes, on this machine or another."""
+    return Path(name).name.startswith(f"{NAME}-") and Path(name).parent.name == "models"
+
+
 def _take_place(made: Path, target: Path) -> None:
     """Move a folder to ``target``, unless another process was first: its folder is equal, stays, and may be in use."""
     try:

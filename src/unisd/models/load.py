@@ -18,6 +18,7 @@ from unisd.errors import UniSDError, UsageError
 from unisd.fast import Mode, use
 from unisd.models import default
 from unisd.models.adapters import adapter_state, bare_names, check_adapters, check_kind, is_wrapped, sums
+from unisd.models.origin import kept_base
 from unisd.models.quantised import Quantization, declared_quantization, keep_gradients, quantization_config
 from unisd.settings import group
 
@@ -310,10 +311,10 @@ def base_of(adapter: str, above: tuple[str, ...] = ()) -> str:
     """
     folder = Path(adapter)
     config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-    name = config["base_model_name_or_path"]
+    name = kept_base(folder) or config["base_model_name_or_path"]
     if not name:
         raise ValueError("adapter_config.json names no base model; write it there as base_model_name_or_path")
-    # A run that began by merging keeps its base beside the adapter, and may have been moved.
+    # A run that began by merging keeps its base beside the adapter, and may have been moved (as earlier versions did).
     beside = folder.resolve().parent / "base"
     found = str(beside if not Path(name).exists() and Path(name).name == "base" and beside.is_dir() else name)
     if weights_folder(found) in (*above, adapter):

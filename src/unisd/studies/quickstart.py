@@ -10,6 +10,7 @@ from unisd.evaluation.answers import Evaluation
 from unisd.evaluation.compare import compare
 from unisd.evaluation.evaluate import drawn, evaluate
 from unisd.evaluation.headroom import measure
+from unisd.evaluation.results import renew_card
 from unisd.files import write_json
 from unisd.models import load_model_and_tokenizer
 from unisd.rollout import make_sampler
@@ -134,4 +135,5 @@ def run_quickstart(
     }.items():
         evaluation.write(folder / "evaluation" / f"{task.name}-{name}.json")
     write_json(folder / "evaluation" / "summary.json", found.summary())
+    renew_card(folder)
     return found

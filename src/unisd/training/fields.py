@@ -22,7 +22,7 @@ from transformers.optimization import TYPE_TO_SCHEDULER_FUNCTION
 from unisd.errors import UsageError
 
 _EVALUATION = "evaluation gives the objective alone, no predictions; ask with unisd evaluate, or your own callback"
-_HUB = "nothing is uploaded during a run; upload the adapter's folder when it is done: hf upload NAME FOLDER"
+_HUB = "nothing is uploaded during a run; publish it when it is done: unisd push RUN"
 _WHOLE = "every process holds the whole model; use LoRA, model.quantization, or activation_checkpointing to save memory"
 _COMPILED = (
     "packed rows have another length each, and would be compiled anew each time; leave it out, or see model.fast"

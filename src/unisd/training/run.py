@@ -18,9 +18,10 @@ from unisd.mechanisms import Acting
 from unisd.models import has_adapter
 from unisd.models.adapters import active_names, bare_names
 from unisd.models.default import silent_bars
-from unisd.models.load import base_model, is_adapter, weights_folder
+from unisd.models.load import base_model, base_of, is_adapter, resolve, weights_folder
+from unisd.models.origin import BASE_FILE, keep_bases, placed_name
 from unisd.training.arguments import UniSDConfig
-from unisd.training.card import model_card
+from unisd.training.card import card_of, facts
 from unisd.training.checkpoints import checkpoint_folder, has_marked
 from unisd.training.lock import LOCK_FILE, run_lock
 from unisd.training.planning import ROWS_FILE
@@ -194,17 +195,19 @@ def _train(
     trainer.save_weights(weights)
     result = RunResult(folder, weights, steps, time.perf_counter() - started, acting, trainer)
     if trainer.is_world_process_zero():
-        card = model_card(settings, trainer.model, steps, len(data.examples), acting, _audit_notes(folder))
-        write_text(weights / "README.md", card)
+        args, items = trainer.args, len(data.examples)
+        rows = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
         summary = {
             "steps": steps,
             "seconds": round(result.seconds, 1),
             "peak_memory_bytes": peak_memory_bytes(),
-            "items": len(data.examples),
+            "items": items,
+            **facts(trainer.model, steps, items, rows, trainer.mechanisms.uses),
             "dropped": {**data.dropped, **(data.later.dropped if data.later else {}), **trainer.dropped},
             "mechanisms": [vars(found) for found in acting],
         }
         write_json(folder / SUMMARY_FILE, summary)
+        write_text(weights / "README.md", card_of(folder))
         write_json(folder / FINISHED_FILE, _finish(folder, weights, steps))
     trainer.leave_ranks()
     return result
@@ -262,32 +265,29 @@ def _stopped(trainer: UniSDTrainer, folder: Path) -> UniSDError:
 
 
 def keep_start(model: nn.Module, settings: RunSettings, folder: Path) -> None:
-    """Keep in a run's folder what it began from, where that is an adapter: ``start/``, and ``base/`` once merged."""
-    name = settings.model.name
-    if not is_adapter(name):
-        return
+    """Keep in a run's folder what it began from: the name of its base, and where that is an adapter its weights, too.
+
+    An adapter that is trained on lies in ``start/``, and what it was merged into in ``base/``.
+    """
+    name, merge = settings.model.name, settings.lora.start == "merge"
     start, base = (folder / part for part in ("start", "base"))
-    if not start.is_dir():
-        with replacing_folder(start) as temporary:
-            for file in Path(weights_folder(name)).glob("adapter_*"):
-                shutil.copy(file, temporary)
-    if settings.lora.start == "merge" and has_adapter(model):
-        if not base.is_dir():
-            # The merged model without the new adapter: its own tensors by their own names.
-            names, bare = bare_names(model), base_model(model)
-            state = {names[key]: value for key, value in model.state_dict().items() if key in names}
-            with replacing_folder(base) as temporary, silent_bars():
-                bare.save_pretrained(temporary, state_dict=state)  # type: ignore[operator]
-        for adapter in active_names(model):
-            model.peft_config[adapter].base_model_name_or_path = str(base.resolve())  # type: ignore[index, union-attr]
-
-
-def _audit_notes(folder: Path) -> str:
-    path = folder / AUDIT_FILE
-    if not path.is_file():
-        return ""
-    try:
-        return str(json.loads(path.read_text(encoding="utf-8"))["markdown"])
-    except (ValueError, KeyError, TypeError):
-        warn(f"{path} is damaged; the model card says nothing of the audit")
-        return ""
+    belongs_on, before = name, None
+    if is_adapter(name):
+        belongs_on = before = base_of(weights_folder(name))
+        if not start.is_dir():
+            with replacing_folder(start) as temporary:
+                for file in Path(weights_folder(name)).glob("adapter_*"):
+                    shutil.copy(file, temporary)
+        if merge and has_adapter(model):
+            belongs_on = str(base)
+            if not base.is_dir():
+                # The merged model without the new adapter: its own tensors by their own names.
+                names, bare = bare_names(model), base_model(model)
+                state = {names[key]: value for key, value in model.state_dict().items() if key in names}
+                with replacing_folder(base) as temporary, silent_bars():
+                    bare.save_pretrained(temporary, state_dict=state)  # type: ignore[operator]
+    at = placed_name(resolve(belongs_on))
+    for adapter in active_names(model) if has_adapter(model) else ():
+        model.peft_config[adapter].base_model_name_or_path = at  # type: ignore[index, union-attr]
+    if not (folder / BASE_FILE).is_file():
+        keep_bases(folder, at if has_adapter(model) else None, before and placed_name(resolve(before)))

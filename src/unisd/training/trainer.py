@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from transformers import TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
+from unisd import __version__
 from unisd.contexts import Later, PreparedRow, prepare_rows
 from unisd.errors import UsageError, warn
 from unisd.fast.merged import return_free_memory
@@ -27,6 +28,7 @@ from unisd.models import has_adapter, max_positions
 from unisd.models.adapters import check_adapters
 from unisd.models.default import silent_bars
 from unisd.models.load import base_model
+from unisd.models.origin import NOTE_FILE, without_places
 from unisd.models.quantised import check_adapter_trains
 from unisd.models.saved import check_saved, check_trainable, finish_adapter, moved_weights
 from unisd.models.vocabulary import check_ids
@@ -379,7 +381,8 @@ class UniSDTrainer(Guarded, Resumable):
                 if has_adapter(self.model):
                     finish_adapter(self.model, temporary, self._moved)
                 check_saved(self.model, temporary, moved=bool(self._moved))
-                write_json(temporary / "unisd.json", {"settings": self.args.to_dict(), "steps": self.state.global_step})
+                write_json(temporary / NOTE_FILE, {"unisd": __version__, "steps": self.state.global_step})
+                without_places(temporary)
 
     def leave_ranks(self) -> None:
         """Leave the group of processes; call it last, on every rank. With one process it does nothing.
