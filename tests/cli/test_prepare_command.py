@@ -131,7 +131,7 @@ def test_only_what_so_many_steps_draw_and_train_finds_it(tmp_path, model_folder,
     written = (tmp_path / "cache/contexts/cos_e.jsonl").read_text().splitlines()
     assert (len(rows.read_text().splitlines()), len(written)) == (4, 8)
     assert main(["prepare", *words, "--limit", "2", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["items"] == 2
+    assert json.loads(capsys.readouterr().out)["result"]["items"] == 2
     short = ["--output", str(tmp_path / "run"), "--set", "training.max_steps=1"]
     assert main(["train", *words, *short, "--set", "training.save_strategy=no"]) == 0
     assert (tmp_path / "cache/contexts/cos_e.jsonl").read_text().splitlines() == written

@@ -76,10 +76,8 @@ def evaluate(
     # A thought that the prompt opens is shown from its start, so that it can be told from the answer.
     opened = [builder.opened(request.prompt_ids) for request in requests]
     texts = [mark + sampler.decode(done) for mark, done in zip(opened, written, strict=True)]
-    ends = [done.finished for done in written]
-    grades = _grades(
-        task, [example for example, _ in asked], texts, ends, progress and f"{progress}: grading", thoughts
-    )
+    ends, shown = [done.finished for done in written], progress and f"{progress}: grading"
+    grades = _grades(task, [example for example, _ in asked], texts, ends, shown, thoughts)
     items = [
         _item(task, example, number, done, text, grade if fit else Grade(False, None, grade.scores, TOO_LONG))
         for (example, number), done, text, grade, fit in zip(asked, written, texts, grades, fits, strict=True)

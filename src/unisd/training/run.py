@@ -179,9 +179,9 @@ def _train(
     config.disable_tqdm = quiet
     config.about = settings.about()
     data = prepare(settings, config, loaded, progress=not quiet)
+    trainer = trainer_of(settings, config, data, [Profile(folder, profiled_steps)] if profiled_steps else None)
     for message in unread_of_run(settings):
         warn(message)
-    trainer = trainer_of(settings, config, data, [Profile(folder, profiled_steps)] if profiled_steps else None)
     trainer.make_ahead(say=None if quiet else _say)
     if trainer.is_world_process_zero():
         _keep_settings(folder, values, audit)
