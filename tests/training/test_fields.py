@@ -45,6 +45,7 @@ def run(folder, callbacks=None, resume=None, evaluated=None, rows=10, **changes)
 
 def seen(folder, trainer):
     log = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    log = [row for row in log if "grad_norm" in row]  # the others are evaluations
     return types.SimpleNamespace(
         steps=[(row["step"], row["loss"], row["grad_norm"], row["learning_rate"]) for row in log],
         weights=load_file(folder / "adapter/adapter_model.safetensors"),

@@ -394,7 +394,7 @@ def test_methods_without_a_meaning_or_a_network(tmp_path, tokenizer):
         trainer.hyperparameter_search(n_trials=2)
     with pytest.raises(UniSDError, match=r"push_to_hub: .*hf auth login"):
         trainer.push_to_hub()
-    with pytest.raises(UsageError, match=r"push_to_hub: .*upload the adapter's folder when it is done"):
+    with pytest.raises(UsageError, match=r"push_to_hub: .*publish it when it is done: unisd push RUN"):
         arguments(tmp_path, push_to_hub=True)
 
 

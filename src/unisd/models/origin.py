@@ -12,7 +12,7 @@ from unisd.files import write_json
 from unisd.models import default
 
 BASE_FILE = "base.json"
-"""In a run's folder: what its adapter belongs on, as this machine finds it. It is not published."""
+"""In a run's folder, or in that of an adapter saved by itself: what it belongs on here. It is not published."""
 NOTE_FILE = "unisd.json"
 """Beside the weights: what this library has to know of them, wherever they lie."""
 _SNAPSHOT = re.compile(r"models--([^/\\]+)[/\\]snapshots[/\\]([^/\\]+)")
@@ -102,6 +102,8 @@ def kept_base(adapter: Path) -> str | None:
         name = _read(run / BASE_FILE).get(adapter.resolve().name)
         if name is not None:
             return str(run / name) if str(name).startswith("./") else str(name)
+    if (name := _read(adapter / BASE_FILE).get(_ALONE)) is not None:
+        return str(name)
     return default.NAME if _read(adapter / NOTE_FILE).get("base") == default.NAME else None
 
 
@@ -112,12 +114,16 @@ def _read(file: Path) -> dict[str, Any]:
     return said
 
 
-def without_places(folder: Path, hub: str | None = None) -> None:
+_ALONE = "base"
+
+
+def without_places(folder: Path, hub: str | None = None, keep: bool = False) -> None:
     """Take this machine's places out of what was saved: base models are named as the hub names them.
 
     Args:
         folder: an adapter or a model as PEFT and transformers save it.
         hub: what the base is called on the hub, where its own name does not say.
+        keep: whether an adapter is in no run's folder, and keeps what place of this machine it belongs on in its own.
     """
     known = None
     if (file := folder / "adapter_config.json").is_file():
@@ -126,6 +132,8 @@ def without_places(folder: Path, hub: str | None = None) -> None:
             origin = origin_of(name)
             known = origin.known
             config["base_model_name_or_path"] = hub or origin.hub
+            if keep and is_place(name) and not known:
+                write_json(folder / BASE_FILE, {_ALONE: placed_name(name)})
         elif hub:
             config["base_model_name_or_path"] = hub
         write_json(file, config)

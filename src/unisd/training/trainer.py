@@ -382,7 +382,7 @@ class UniSDTrainer(Guarded, Resumable):
                     finish_adapter(self.model, temporary, self._moved)
                 check_saved(self.model, temporary, moved=bool(self._moved))
                 write_json(temporary / NOTE_FILE, {"unisd": __version__, "steps": self.state.global_step})
-                without_places(temporary)
+                without_places(temporary, keep=not (folder.parent / "config.yaml").is_file())
 
     def leave_ranks(self) -> None:
         """Leave the group of processes; call it last, on every rank. With one process it does nothing.
