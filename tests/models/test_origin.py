@@ -87,3 +87,8 @@ def test_what_says_where_a_tokenizer_was_goes(tmp_path):
     without_places(tmp_path)
     assert json.loads((tmp_path / "tokenizer_config.json").read_text()) == {"eos_token": "x"}
     assert [file.name for file in tmp_path.iterdir()] == ["tokenizer_config.json"]
+
+
+def test_a_long_text_is_no_place():
+    assert not is_place("word " * 200)
+    assert not is_place("a\0b")

@@ -1,5 +1,6 @@
 """Where a model's weights came from, in words and names that mean the same on every machine."""
 
+import contextlib
 import importlib.metadata
 import json
 import os
@@ -57,7 +58,10 @@ def origin_of(name: str) -> Origin:
 
 def is_place(name: str) -> bool:
     """Return whether a name leads to a place on a machine, this one or another, and not to the hub."""
-    return Path(name).exists() or name[:1] in "/\\~." or os.path.isabs(name) or bool(re.match(r"[A-Za-z]:[\\/]", name))
+    with contextlib.suppress(OSError, ValueError):  # no name of a file: a long text
+        if Path(name).exists():
+            return True
+    return name[:1] in "/\\~." or os.path.isabs(name) or bool(re.match(r"[A-Za-z]:[\\/]", name))
 
 
 def _version() -> str:
