@@ -23,6 +23,7 @@ Factory = Callable[..., Task]
 _OWN: dict[str, tuple[str | Factory, str]] = {
     "cos_e": ("unisd.tasks.cos_e:CosE", "commonsense questions with explanations; 5 options (v1.11) or 3 (v1.0)"),
     "gpqa": ("unisd.tasks.gpqa:GPQA", "graduate-level science, evaluation only, gated; subset=main|diamond|extended"),
+    "house": ("unisd.tasks.house:House", "requests to a small house, answered by one call; bundled; train=N, test=N"),
     "humaneval": ("unisd.tasks.humaneval:HumanEval", "Python functions to complete, evaluation only"),
     "mbpp": ("unisd.tasks.mbpp:MBPP", "short Python programs; variant=sanitized|full, tests=shown|hidden"),
     "medmcqa": ("unisd.tasks.medmcqa:MedMCQA", "medical entrance examinations, 4 options"),
