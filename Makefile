@@ -1,4 +1,4 @@
-# make demo   install, then adapt a small real model on real questions, start to end
+# make demo   install, then teach a small real model to run a small house, start to end
 # make test   install, then run the linter, the type checker, the room arrows and all tests but those that need a GPU
 # make test-fast  the tests alone, without the slow ones
 # make format  set all files in the one style

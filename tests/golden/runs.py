@@ -74,7 +74,7 @@ def run(recipe: str, changes: list[str], folder: Path) -> dict:
     """Train by a recipe; return the metrics of each step and what was saved."""
     torch.set_num_threads(1)
     output = Path(tempfile.mkdtemp(dir=folder)) / "run"
-    completion = 48 if "sft" not in recipe and "gkd" not in recipe else 400
+    completion = 400 if recipe == "quickstart" or "sft" in recipe or "gkd" in recipe else 48
     options = OPTIONS | {"rollout.max_completion_length": completion}
     arguments = ["train", "--quiet", "--recipe", recipe, "--task", "cos_e", "--source", "sample"]
     arguments += ["--model", str(tiny_model(folder / "model")), "--output", str(output), "--set", "task.limit=16"]

@@ -113,6 +113,8 @@ def test_groups_as_dicts_and_back():
         ({"divergence": {"alpha": 0.3}}, r"divergence\.alpha: forward_kl has no mixture"),
         ({"divergence": {"top_k": 1, "tail": False}}, r"divergence\.top_k: one token without a tail"),
         ({"rollout": {"mix": 0.3}}, r"rollout\.mix: source student is no mixture"),
+        ({"rollout": {"mix_schedule": "linear"}}, r"rollout\.mix_schedule: source student is no mixture"),
+        ({"rollout": {"source": "mix", "mix_steps": 3}}, r"rollout\.mix_steps: mix_schedule constant counts no steps"),
         ({"max_steps": 0}, r"training\.max_steps: 0 would train nothing"),
         ({"num_train_epochs": 0.0}, r"training\.num_train_epochs: 0 would train nothing"),
         ({"seed": 2**32}, r"training\.seed: 4294967296 is not allowed; use 4294967295 or less"),

@@ -24,7 +24,10 @@ def trained(request, tmp_path, tokenizer, monkeypatch):
         "disable_tqdm": True,
         "save_strategy": "no",
     }
-    settings.groups["rollout"] |= {"max_completion_length": 40 if request.param.endswith(("sft", "gkd")) else 8}
+    settings.groups["rollout"] |= {
+        "max_completion_length": 40 if request.param.endswith(("sft", "gkd", "quickstart")) else 8
+    }
+    settings.groups["rollout"]["mix_steps"] = min(settings.groups["rollout"]["mix_steps"], 1)
     settings.groups["teacher"]["every"] = 1
     if settings.groups["contrast"]["weight"]:
         # Few tokens of a random model lie between their two contexts: with 8 a completion there may be none.

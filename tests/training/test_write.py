@@ -16,6 +16,20 @@ from unisd.training.write import Writer, sampling_params
 CROSS_ENTROPY = {"divergence": {"kind": "cross_entropy"}}
 
 
+MIXED = {"source": "mix", "mix": 1.0, "mix_schedule": "readable", "mix_start": 0.3, "max_completion_length": 40}
+
+
+class Reader:
+    """A grader that reads of some texts whether they hold an answer."""
+
+    def __call__(self, ids, texts):
+        return [1.0 for _ in texts]
+
+    def readable(self, ids, texts):
+        assert len(ids) == len(texts) > 0
+        return [len(text) % 3 > 0 for text in texts]
+
+
 def trainer_of(folder, tokenizer, adapter=True, rows=None, eval_rows=None, rollout=(), dropout=0.0, **changes):
     model = tiny.model()
     model.generation_config.eos_token_id = list(range(0, tiny.VOCABULARY, 8))
@@ -26,6 +40,7 @@ def trainer_of(folder, tokenizer, adapter=True, rows=None, eval_rows=None, rollo
         eval_dataset=eval_rows,
         processing_class=tokenizer,
         peft_config=tiny.lora_config(dropout) if adapter else None,
+        grader=Reader(),
     )
 
 
@@ -189,8 +204,9 @@ class Stop(TrainerCallback):
         ({"source": "teacher", "log_completions_steps": 1}, {}),
         ({"source": "own", "log_completions_steps": 2}, CROSS_ENTROPY),
         ({"source": "teacher", "teacher_draws": "each_step", "repetition_penalty": 1.2, "min_p": 0.01}, {}),
+        ({**MIXED, "num_generations": 1}, {}),
     ],
-    ids=["teacher once", "own", "teacher each step"],
+    ids=["teacher once", "own", "teacher each step", "mix"],
 )
 def test_stopped_and_resumed_gives_the_same_bits(tmp_path, tokenizer, rollout, more):
     changes = {"save_strategy": "steps", "save_steps": 2, "dropout": 0.2, "per_device_train_batch_size": 2, **more}
@@ -214,6 +230,71 @@ def test_stopped_and_resumed_gives_the_same_bits(tmp_path, tokenizer, rollout, m
         assert untimed(tmp_path / "halves", "completions.jsonl") == untimed(tmp_path / "whole", "completions.jsonl")
     else:
         assert not (tmp_path / "halves/completions.jsonl").exists()
+
+
+# -- demonstrations and the student's words in turns ------------------------------------------------------------------
+
+
+def drawn(trainer, step):
+    """What each row of a step is learned from, and whether that is its demonstration."""
+    rows = trainer.train_dataset
+    return [
+        done.ids == row.completion_ids
+        for row, done in zip(rows, trainer.planner.writer.completions(rows, step), strict=True)
+    ]
+
+
+def test_a_linear_schedule_begins_with_demonstrations_and_ends_with_the_students_words(tmp_path, tokenizer):
+    mixed = {"source": "mix", "mix": 1.0, "mix_schedule": "linear", "mix_steps": 3, "max_completion_length": 40}
+    trainer = trainer_of(tmp_path, tokenizer, rollout=mixed)
+    assert all(drawn(trainer, 0))
+    assert 0 < sum(drawn(trainer, 1)) < len(trainer.train_dataset)
+    assert not any(drawn(trainer, 3))
+    assert not any(drawn(trainer, "eval"))
+    trainer.train()
+    rows = untimed(tmp_path)
+    assert [row["mix/share"] for row in rows] == pytest.approx([0, 1 / 3, 2 / 3, 1])
+    assert (rows[0]["mix/sampled"], rows[3]["mix/sampled"]) == (0, 1)
+    assert 0 < rows[1]["mix/sampled"] < 1
+
+
+def test_a_share_follows_what_can_be_read_of_the_student(tmp_path, tokenizer):
+    trainer = trainer_of(tmp_path, tokenizer, rollout=MIXED)
+    rows = trainer.train_dataset
+    texts = {}
+    sample = trainer.planner.writer.sampler.sample
+
+    def watched(requests, params, progress=None):
+        done = sample(requests, params, progress)
+        texts.setdefault(requests[0].key[0], []).extend(map(trainer.sampler.decode, done))
+        return done
+
+    trainer.planner.writer.sampler.sample = watched
+    readable, share = 0.0, 0.3
+    for step in range(4):
+        metrics = trainer.planner.plan(rows, step).metrics
+        assert metrics["mix/share"] == pytest.approx(share)
+        written = texts.get(step, [])
+        assert metrics["mix/sampled"] == len(written) / len(rows)
+        if written:
+            readable += (sum(Reader().readable(written, written)) / len(written) - readable) / 4
+        share = 0.3 + 0.7 * readable
+    before = trainer.planner.writer.mix.readable
+    assert before == pytest.approx(readable)
+    assert before > 0
+    trainer.planner.plan(rows, "eval")  # what is no step of training changes nothing
+    assert trainer.planner.writer.mix.readable == before
+
+
+def test_nobody_reads_without_a_reader(tmp_path, tokenizer):
+    with pytest.raises(UsageError, match="mix_schedule: nobody here can say whether an answer is readable; use linear"):
+        UniSDTrainer(
+            tiny.model(),
+            tiny.arguments(tmp_path, rollout=MIXED),
+            train_dataset=tiny.rows(),
+            processing_class=tokenizer,
+            grader=lambda ids, texts: [1.0] * len(texts),
+        )
 
 
 def test_a_file_of_an_earlier_version_or_of_other_rows_is_passed_over(tmp_path, tokenizer):

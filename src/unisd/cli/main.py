@@ -17,7 +17,7 @@ from unisd.errors import Stopped, UniSDError, UsageError, heard
 from unisd.training.signals import STOP, listening, seconds_of
 
 COMMANDS = {
-    "demo": "adapt a small real model on real questions, start to end, in minutes",
+    "demo": "teach a small real model a small task, start to end, in minutes",
     "train": "adapt a model by a recipe",
     "evaluate": "ask models the questions of one or many tasks, grade the answers, compare",
     "check": "look at a task or at rows before anything is trained: what a model would see, and what is wrong",

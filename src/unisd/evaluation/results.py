@@ -14,6 +14,8 @@ from unisd.training.card import card_of, public
 _NEEDED = {"n", "accuracy", "parsable", "accuracy_among_parsable"}
 _BEFORE, _AFTER = ("-base", "-before"), ("", "-after")
 """How the files of one exam end: those of ``unisd evaluate`` and those of the demo."""
+_IMITATION = "-sft"
+"""How the answers end of the model that the demo compares with, which are not this one's."""
 
 
 def renew_card(run: Path, base: str | None = None) -> None:
@@ -65,7 +67,7 @@ def _exams(folder: Path) -> Iterator[tuple[str, Path, Path]]:
     for end_before, end_after in zip(_BEFORE, _AFTER, strict=True):
         for stem in sorted(stems):
             name = stem.removesuffix(end_after) if stem.endswith(end_after) else ""
-            other = stem.endswith((*_BEFORE, "-after")) if not end_after else False
+            other = stem.endswith((*_BEFORE, "-after", _IMITATION)) if not end_after else False
             if name and not other and not name.startswith("headroom") and "-headroom-" not in stem:
                 yield name, folder / f"{name}{end_before}.json", folder / f"{stem}.json"
 

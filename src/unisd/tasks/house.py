@@ -93,7 +93,7 @@ class House(ToolTask):
         named = call.name == gold.name
         share = sum(given.get(key) == value for key, value in right.items()) / len(right) if named else 0.0
         note = "" if named and given == right else "wrong arguments" if named else "wrong function"
-        return Grade(not note, written(call), {"function": float(named), "arguments": share}, note)
+        return Grade(not note, notation(calls), {"function": float(named), "arguments": share}, note)
 
     def negative(self, example: Example, request: NegativeRequest, text: str) -> str | None:  # type: ignore[override]
         """Turn the model's text into a wrong call in the asked-for form; None where it is not surely wrong."""
@@ -143,7 +143,7 @@ def _example(item_id: str, function: str, phrasing: str, *values: Any) -> Exampl
         id=item_id,
         prompt=f"{documentation()}\n\nRequest: {request}",
         question=request,
-        answer=written(call),
+        answer=notation([call]),
         demonstration=written(call),
         fields={"calls": [asdict(call)], "tools": list(functions()), "subject": function, "phrasing": phrasing},
     )

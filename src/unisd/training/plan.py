@@ -31,7 +31,8 @@ from unisd.training.window import Window
 from unisd.training.write import Writer
 
 Grader = Callable[..., Sequence[float]]
-"""(ids of rows, texts of completions) to grades in [0, 1], where 1 is right."""
+"""(ids of rows, texts of completions) to grades in [0, 1], where 1 is right. One that has a method ``readable`` of the
+same arguments says with it in which texts an answer can be read."""
 
 
 @dataclass
@@ -123,6 +124,8 @@ class Planner:
         sampled = time.perf_counter() - start
         plan, total = self._laid_out(rows, completions, again)
         plan.seconds["sample"] = sampled
+        if self.config.rollout.source == "mix":
+            plan.metrics |= self._mixed(rows, completions, step)
         if isinstance(step, int) and self.mechanisms.uses > 1 and not again:
             self.window = Window.of(plan.step, completions, [len(s.completion_ids) for s in plan.sequences])
         # Only where tokens are left out can it be that none counts: a number is not read for nothing.
@@ -202,13 +205,37 @@ class Planner:
         plan.work = {"read": read, "learned": learned, "logits": len(targets) * products + written * (read > 0)}
         return plan, total
 
+    def _mixed(
+        self, rows: Sequence[PreparedRow], completions: Sequence[Completion], step: int | str
+    ) -> dict[str, float]:
+        """Return what is to be told of a mixture, on all ranks, and let its share follow what the student wrote."""
+        mix, sampled = self.writer.mix, self.writer.sampled(rows, step)
+        found = {"mix/share": mix.share(step)}
+        reader = (
+            getattr(self.grader, "readable", None) if mix.schedule == "readable" and isinstance(step, int) else None
+        )
+        own = [(row, done) for row, done, own in zip(rows, completions, sampled, strict=True) if own]
+        read = 0
+        if reader is not None and own:
+            asked, written = zip(*own, strict=True)
+            told = _told(reader, written)
+            read = sum(reader([row.id for row in asked], self._texts(asked, written), **told))
+        device = next(self.model.parameters()).device
+        counts = self.ranks.sum(torch.tensor([len(own), len(rows), read], dtype=torch.float32, device=device))
+        drawn, every, readable = counts.tolist()
+        if reader is not None:
+            mix.follow(readable, drawn)
+            found["mix/readable"] = mix.readable
+        return found | {"mix/sampled": drawn / every}
+
+    def _texts(self, rows: Sequence[PreparedRow], completions: Sequence[Completion]) -> list[str]:
+        """Return what is graded of completions."""
+        texts = [row.opened + self.sampler.decode(done) for row, done in zip(rows, completions, strict=True)]
+        return [reply_of(text) for text in texts] if self.config.rollout.thoughts == "cut" else texts
+
     def _graded(self, step: Step, rows: Sequence[PreparedRow], completions: Sequence[Completion]) -> Tensor:
         assert self.grader is not None
-        texts = [row.opened + self.sampler.decode(done) for row, done in zip(rows, completions, strict=True)]
-        if self.config.rollout.thoughts == "cut":
-            texts = [reply_of(text) for text in texts]
-        told = {"cut": [not done.finished for done in completions]} if wants_cut(self.grader) else {}
-        given = self.grader(step.items, texts, **told)
+        given = self.grader(step.items, self._texts(rows, completions), **_told(self.grader, completions))
         try:
             grades = [float(grade) for grade in given]
         except (TypeError, ValueError) as error:
@@ -282,6 +309,24 @@ class Planner:
         }
         if self.config.rollout.mask_truncated_completions:
             plan.metrics["completions/left_out"] = cut
+
+
+def check_reader(config: UniSDConfig, grader: Grader | None) -> None:
+    """Make sure that somebody reads answers, where a mixture's share follows those that can be read.
+
+    Raises:
+        UsageError: nobody does.
+    """
+    if config.rollout.mix_schedule == "readable" and not hasattr(grader, "readable"):
+        raise UsageError(
+            "rollout.mix_schedule: nobody here can say whether an answer is readable; use linear, or give a grader "
+            "that has a method readable"
+        )
+
+
+def _told(grader: Callable[..., Any], completions: Sequence[Completion]) -> dict[str, list[bool]]:
+    """Return what a grader is told beside the texts, if it asks for it: which of them the length limit ended."""
+    return {"cut": [not done.finished for done in completions]} if wants_cut(grader) else {}
 
 
 def _prompt(row: PreparedRow, view: View) -> list[int] | None:

@@ -1,7 +1,7 @@
 """What a run starts from: its items with their contexts, the model that reads them, and who grades."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,7 @@ from unisd.files import stable_integer
 from unisd.models import load_model_and_tokenizer
 from unisd.models.load import weights_fingerprint
 from unisd.rollout import CompletionStore, make_sampler
-from unisd.tasks import Example, Task, get, grade_all
+from unisd.tasks import Example, Grade, Task, get, grade_all
 from unisd.tasks.turns import Thoughts
 from unisd.training.arguments import UniSDConfig
 from unisd.training.ranks import Ranks
@@ -37,12 +37,31 @@ class Prepared:
     later: Later | None = None
     """Makes the other contexts, once it is known which items are drawn; None where none waits."""
 
-    def grades(self, ids: Sequence[str], texts: Sequence[str], cut: Sequence[bool] = ()) -> list[float]:
-        """Return the task's verdict on completions of items: 1 is right; ``cut`` names those the length limit ended."""
-        known = {example.id: example for example in self.examples}
+    @property
+    def grades(self) -> "TaskGrader":
+        """Who grades what is written for the items."""
+        return TaskGrader(self.task, {example.id: example for example in self.examples}, self.thoughts)
+
+
+@dataclass(frozen=True)
+class TaskGrader:
+    """A task's verdicts on completions of training items, known by their ids."""
+
+    task: Task
+    examples: Mapping[str, Example]
+    thoughts: Thoughts = "cut"
+
+    def __call__(self, ids: Sequence[str], texts: Sequence[str], cut: Sequence[bool] = ()) -> list[float]:
+        """Return 1 for what is right, and 0; ``cut`` names those that the length limit ended."""
+        return [float(grade.correct) for grade in self._grades(ids, texts, cut)]
+
+    def readable(self, ids: Sequence[str], texts: Sequence[str], cut: Sequence[bool] = ()) -> list[bool]:
+        """Return in which texts an answer can be read, right or wrong."""
+        return [grade.parsed is not None for grade in self._grades(ids, texts, cut)]
+
+    def _grades(self, ids: Sequence[str], texts: Sequence[str], cut: Sequence[bool]) -> list[Grade]:
         ended = [not one for one in cut] if cut else None
-        grades = grade_all(self.task, [known[name] for name in ids], texts, None, self.thoughts, ended)
-        return [float(grade.correct) for grade in grades]
+        return grade_all(self.task, [self.examples[name] for name in ids], texts, None, self.thoughts, ended)
 
 
 def load_examples(settings: RunSettings) -> tuple[Task, list[Example]]:

@@ -151,6 +151,7 @@ class Resumable(Ahead):
     def _complete(self, folder: Path) -> None:
         for mechanism in self.mechanisms:
             mechanism.save(folder)
+        self.planner.writer.mix.save(folder)
         if (arguments := folder / "training_args.bin").is_file():
             torch.save(self.args, arguments)  # with the limit that was set aside
         drawn = Path(self.args.output_dir) / f"{self.args.rollout.source}_samples.jsonl"
@@ -182,6 +183,7 @@ class Resumable(Ahead):
         self.planner.window = Window.load(Path(resume_from_checkpoint), rank, self.ranks, device)
         for mechanism in self.mechanisms:
             mechanism.load(Path(resume_from_checkpoint))
+        self.planner.writer.mix.load(Path(resume_from_checkpoint))
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)

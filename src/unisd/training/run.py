@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -140,6 +141,7 @@ def train_run(
     loaded: tuple[nn.Module, Any] | None = None,
     audit: dict[str, Any] | None = None,
     profiled_steps: int = 0,
+    callbacks: Sequence[TrainerCallback] = (),
 ) -> RunResult:
     """Train what ``settings`` say into ``folder`` (config.yaml, metrics.jsonl, checkpoints/, adapter/ or model/).
 
@@ -151,6 +153,7 @@ def train_run(
         loaded: what `load_model_and_tokenizer` gave, where the caller has it already.
         audit: what an audit before the run found, kept in ``audit.json``; its ``markdown`` goes into the model card.
         profiled_steps: record a trace of this many steps, after the first, in ``profile.json``.
+        callbacks: further ones of transformers' kind.
 
     Raises:
         UniSDError: with one line that says what is wrong and what to do.
@@ -162,7 +165,7 @@ def train_run(
             claim_folder(folder, resume)  # nobody else writes there from here on
             remove_partial(folder)
         resume = resume and (folder / CONFIG_FILE).is_file()
-        return _train(settings, folder, resume, quiet, loaded, audit, profiled_steps)
+        return _train(settings, folder, resume, quiet, loaded, audit, profiled_steps, callbacks)
 
 
 def _train(
@@ -173,13 +176,16 @@ def _train(
     loaded: tuple[nn.Module, Any] | None,
     audit: dict[str, Any] | None,
     profiled_steps: int,
+    callbacks: Sequence[TrainerCallback],
 ) -> RunResult:
     started = time.perf_counter()
     config, values = settings.opened(folder)
     config.disable_tqdm = quiet
     config.about = settings.about()
     data = prepare(settings, config, loaded, progress=not quiet)
-    trainer = trainer_of(settings, config, data, [Profile(folder, profiled_steps)] if profiled_steps else None)
+    trainer = trainer_of(
+        settings, config, data, [*([Profile(folder, profiled_steps)] if profiled_steps else []), *callbacks]
+    )
     for message in unread_of_run(settings):
         warn(message)
     trainer.make_ahead(say=None if quiet else _say)

@@ -40,7 +40,7 @@ from unisd.training.completions import CompletionsLog
 from unisd.training.guarded import Guarded
 from unisd.training.interop import arguments_of, check_optimizer, check_parts, refuse, tokenizer_of
 from unisd.training.learn import Learner
-from unisd.training.plan import Grader, Plan, Planner
+from unisd.training.plan import Grader, Plan, Planner, check_reader
 from unisd.training.planning import fit_rows
 from unisd.training.progress import CalmProgress
 from unisd.training.ranks import Ranks
@@ -79,7 +79,7 @@ class UniSDTrainer(Guarded, Resumable):
         peft_config: a new adapter to train, in place of ``args.lora``; with neither, of a model that is given as an
             object that is trained which can be: all weights, or its adapter.
         sampler: who writes the completions; None builds the one that ``args.rollout`` asks for.
-        grader: (ids of rows, texts of completions) to grades in [0, 1]; for mechanisms that weigh verdicts.
+        grader: (ids of rows, texts of completions) to grades in [0, 1]; see :data:`unisd.training.plan.Grader`.
         later: makes contexts of the training rows, before the first step, for those rows that are drawn.
 
     Raises:
@@ -161,6 +161,7 @@ class UniSDTrainer(Guarded, Resumable):
 
     def _prepare_steps(self, args: UniSDConfig, sampler: Sampler | None, grader: Grader | None) -> None:
         """Make what plans, learns and describes a step."""
+        check_reader(args, grader)
         self.ranks = Ranks(self.accelerator)
         self.stopping = Stopping(self.ranks)
         self.add_callback(self.stopping)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from unisd.contexts import PreparedRow
 from unisd.errors import UsageError
-from unisd.files import fingerprint, read_jsonl, stable_integer, write_jsonl
+from unisd.files import fingerprint, read_jsonl, write_jsonl
 from unisd.mechanisms import GOLD, TeacherWeights
 from unisd.rollout import Completion, Request, Sampler, SamplingParams
 from unisd.training.arguments import UniSDConfig
@@ -43,6 +43,7 @@ class Writer:
         self.config = config
         self.sampler = sampler
         self.teacher = teacher
+        self.mix = config.rollout.mixture()
         self._drawn: dict[str, list[Completion]] = {}
 
     @property
@@ -66,7 +67,7 @@ class Writer:
             seen[row.id] += 1
         if self.once:
             return [self._kept(row, number) for row, number in zip(rows, numbers, strict=True)]
-        fresh = [self._samples(row, step) for row in rows]
+        fresh = self.sampled(rows, step)
         requests = [
             Request(self.prompt(row), (step, row.id, number))
             for row, number, sampled in zip(rows, numbers, fresh, strict=True)
@@ -83,12 +84,11 @@ class Writer:
         """Return what the student as it is writes for each row, whoever writes what is learned from."""
         return self._sample([Request(row.student_ids, (step, row.id, 0)) for row in rows], None)
 
-    def _samples(self, row: PreparedRow, step: int | str) -> bool:
-        """Return whether somebody samples at this step, rather than that the demonstration is taken."""
-        rollout = self.config.rollout
-        if rollout.source == "mix":
-            return stable_integer(self.config.seed, "mix", step, row.id) / 2**63 < rollout.mix
-        return rollout.source != "gold"
+    def sampled(self, rows: Sequence[PreparedRow], step: int | str) -> list[bool]:
+        """Return for each row whether somebody samples at this step, rather than that the demonstration is taken."""
+        if self.config.rollout.source == "mix":
+            return [self.mix.samples(self.config.seed, step, row.id) for row in rows]
+        return [self.config.rollout.source != "gold"] * len(rows)
 
     def prompt(self, row: PreparedRow) -> list[int]:
         """Return what whoever writes reads: the student's prompt, or the teacher's in the gold context."""
