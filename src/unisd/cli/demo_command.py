@@ -23,8 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         "demonstrations at equal gain (default for house), or with nothing")  # fmt: skip
     parser.add_argument("--minutes", type=float, help="about how long it may take on two quiet cores (default 5)")
     parser.add_argument("--seed", type=int, help="of everything that is drawn while training (default 42)")
-    parser.add_argument("--items", type=int, default=84, help="held-out questions, asked before and after (default 84)")
-    parser.add_argument("--headroom-items", type=int, default=14, help="questions for the headroom (default 14)")
+    parser.add_argument("--items", type=int, default=56, help="held-out questions, asked before and after (default 56)")
+    parser.add_argument("--headroom-items", type=int, default=7, help="questions for the headroom (default 7)")
     parser.add_argument("--set", action="append", default=[], metavar="GROUP.FIELD=VALUE", help="override a setting")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
     parser.add_argument("--json", action="store_true", help="print the results as JSON")

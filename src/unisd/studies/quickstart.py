@@ -30,7 +30,7 @@ MINUTES, _FIXED = 5.0, 2.0
 """What the recipes' steps are made for on two quiet cores; and how much of it everything but training takes."""
 OWN, IMITATION = "self-distillation", "sft"
 FORM = "student, shown the form"
-_LOOKS = 8
+_LOOKS = 5
 """Imitation is asked every so many steps."""
 
 
