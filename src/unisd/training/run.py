@@ -100,7 +100,10 @@ def settings_to_resume(folder: Path, asked: RunSettings | None) -> RunSettings:
         for name, was, now in differences(kept.opened(folder)[1], asked.opened(folder)[1]):
             higher = name in _LONGER and isinstance(was, int | float) and now > was > 0
             if not higher and name not in _SPLIT:
-                raise UsageError(f"--resume: {name} is {now!r} but the run in {folder} has {was!r}; leave it out")
+                raise UsageError(
+                    f"--resume: {name} is {now!r} but the run in {folder} has {was!r}; leave it out: --resume alone "
+                    "goes on with the run's own settings"
+                )
             changed[name.partition(".")[2]] = now
     kept.training |= changed
     return kept
