@@ -138,7 +138,7 @@ def is_longer(folder: Path, settings: RunSettings) -> bool:
 
 def train_run(
     settings: RunSettings,
-    folder: Path,
+    folder: str | Path,
     resume: bool = False,
     quiet: bool = False,
     loaded: tuple[nn.Module, Any] | None = None,
@@ -161,7 +161,7 @@ def train_run(
     Raises:
         UniSDError: with one line that says what is wrong and what to do.
     """
-    first = os.environ.get("RANK", "0") == "0"
+    first, folder = os.environ.get("RANK", "0") == "0", Path(folder)
     claim_folder(folder, resume)
     with run_lock(folder, owner=first):
         if first:

@@ -146,7 +146,7 @@ def model_presets() -> dict[str, dict[str, Any]]:
 
 def assemble(
     recipe: str | None = None,
-    file: Path | None = None,
+    file: str | Path | None = None,
     overrides: list[str] | None = None,
     given: dict[str, Any] | None = None,
 ) -> RunSettings:
@@ -161,7 +161,7 @@ def assemble(
     Raises:
         UsageError: an unknown name, a value of the wrong type, settings that contradict each other.
     """
-    in_file = read_run_file(file) if file else {}
+    in_file = read_run_file(Path(file)) if file else {}
     recipe = recipe or in_file.get("recipe")
     set_by_hand: dict[str, Any] = {}
     for text in overrides or []:
