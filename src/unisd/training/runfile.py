@@ -180,13 +180,13 @@ _PLACES = (("task", "name"), ("task", "source"), ("model", "name"))
 """Settings that may be a path."""
 
 
-def _lies(values: Mapping[str, Any], group: str, field: str, folder: Path) -> bool:
+def _lies(values: Mapping[str, Any], part: str, field: str, folder: Path) -> bool:
     """Return whether a setting is a relative path of something that lies in ``folder``."""
-    inside = values.get(group)
+    inside = values.get(part)
     name = inside.get(field) if isinstance(inside, dict) else None
     if not isinstance(name, str) or not name or Path(name).is_absolute():
         return False
-    if group == "task" and field == "name" and not name.endswith((".yaml", ".yml")):
+    if part == "task" and field == "name" and not name.endswith((".yaml", ".yml")):
         return False
     return name not in ("hub", "sample", *model_presets()) and (folder / name).exists()
 
@@ -194,9 +194,9 @@ def _lies(values: Mapping[str, Any], group: str, field: str, folder: Path) -> bo
 def _placed(values: dict[str, Any]) -> dict[str, Any]:
     """Return settings of which relative paths that lead nowhere from here are those where the run was started."""
     started = Path(str(values.get(STARTED_IN) or ""))
-    for group, field in _PLACES if values.get(STARTED_IN) else ():
-        if _lies(values, group, field, started) and not _lies(values, group, field, Path()):
-            values = merge(values, {group: {field: str(started / values[group][field])}})
+    for part, field in _PLACES if values.get(STARTED_IN) else ():
+        if _lies(values, part, field, started) and not _lies(values, part, field, Path()):
+            values = merge(values, {part: {field: str(started / values[part][field])}})
     return values
 
 
