@@ -442,6 +442,18 @@ def test_without_a_run_a_task_must_be_named(model_folder, refused, runs):
     assert line == f"unisd: --task: {model_folder} does not say what it learned, as a run does; name a task " \
         "(unisd list tasks)"  # fmt: skip
     assert "does not say what it learned" in refused("evaluate", runs("odd", task={}))
+    assert "nowhere is no folder here" in refused("evaluate", "nowhere")
+
+
+def test_a_runs_own_task_is_known_by_any_path_to_it(runs, monkeypatch, written, tmp_path):
+    (tmp_path / "rows.jsonl").write_text('{"q": "1?", "a": "1"}\n{"q": "2?", "a": "2"}\n', encoding="utf-8")
+    (tmp_path / "mine.yaml").write_text(
+        'name: mine\ndata: {all: rows.jsonl}\nprompt: "{q}"\nanswer: {type: number, column: a}\n', encoding="utf-8"
+    )
+    run = runs("run", task={"name": str(tmp_path / "mine.yaml")})
+    monkeypatch.chdir(tmp_path)
+    assert main(["evaluate", str(run), "--task", "mine.yaml", "--quiet"]) == 0
+    assert written[-1][1].max_new_tokens == 5
 
 
 def test_a_run_that_is_asked_its_own_training_items_says_so(runs, capsys, written):

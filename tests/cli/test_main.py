@@ -1,4 +1,5 @@
 import argparse
+import json
 import os
 import re
 import shlex
@@ -51,7 +52,7 @@ def test_words_that_cannot_be_read_name_the_help_to_look_at(words, named, refuse
 def test_an_option_that_there_is_not(refused):
     line = refused("train", "--recipe", "core", "--output", "x", "--learning-rate", "1")
     assert "--learning-rate" in line
-    assert line.endswith(" --help")
+    assert line.endswith("; see unisd train --help")
 
 
 def test_done_is_the_code_of_the_command(monkeypatch):
@@ -175,3 +176,28 @@ def test_libraries_are_calmed_and_the_users_own_choice_is_kept(monkeypatch):
     assert os.environ["GOMP_SPINCOUNT"] == "7"
     assert os.environ["KINETO_LOG_LEVEL"] == "5"
     assert os.environ["TOKENIZERS_PARALLELISM"] == "false"
+
+
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_output_that_nobody_takes_leaves_no_traceback(more):
+    command = [sys.executable, "-m", "unisd.cli.main", "list", "settings", *more]
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, b"")
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "No space left on device" in done.stderr
+    done = subprocess.run(["bash", "-c", f"{shlex.join(command)} >&-"], stderr=subprocess.PIPE, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_other_encodings():
+    for encoding, word in (("ascii", "\u00e9"), ("utf-8:strict", os.fsdecode(b"\xff"))):
+        command = [sys.executable, "-m", "unisd.cli.main", "list", "tasks", word, "--json"]
+        environment = os.environ | {"PYTHONIOENCODING": encoding}
+        done = subprocess.run(command, capture_output=True, env=environment, check=False)
+        assert word in json.loads(done.stdout)["message"]
+        assert done.stderr.count(b"\n") == 1

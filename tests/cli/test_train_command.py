@@ -206,7 +206,7 @@ def test_resume_with_other_settings_is_refused(finished, model_folder, refused):
     before = files(finished)
     line = refused(*words(model_folder, finished, "--resume", "--set", "training.learning_rate=0.5"))
     assert "training.learning_rate is 0.5" in line
-    assert line.endswith("leave it out")
+    assert line.endswith("own settings")
     assert files(finished) == before
 
 

@@ -111,12 +111,15 @@ def test_a_set_that_cannot_be_had_is_left_out_of_all_but_not_when_named(monkeypa
         def load(self, split, source=None):
             raise UniSDError("accept its terms")
 
-    made = {"choices": Choices, "gated": Gated}
+    def broken():
+        raise UniSDError("repair the package it comes from")
+
+    made = {"choices": Choices, "gated": Gated, "broken": broken}
     monkeypatch.setattr(session, "names", lambda: list(made))
     monkeypatch.setattr(session, "get", lambda name: made[name]())
     exams, skipped = load_exams(["all"], None, None, 3)
     assert [(e.label, len(e.examples)) for e in exams] == [("choices", 3)]
-    assert skipped == {"gated": "accept its terms"}
+    assert skipped == {"gated": "accept its terms", "broken": "repair the package it comes from"}
     with pytest.raises(UniSDError, match="accept its terms"):
         load_exams(["gated"], None, None, 3)
 
@@ -124,6 +127,13 @@ def test_a_set_that_cannot_be_had_is_left_out_of_all_but_not_when_named(monkeypa
 def test_file_names_of_tasks_with_options_and_of_custom_tasks():
     names = [Exam(label, Choices(), []).file_name for label in ("mbpp:variant=full,tests=hidden", "tasks/mine.yaml")]
     assert names == ["mbpp-variant-full-tests-hidden", "choices"]
+
+
+@pytest.mark.parametrize("name", ["report", "summary", "sums-base", "sums-after", "headroom"])
+def test_a_tasks_name_is_never_that_of_another_file(name):
+    task = Choices()
+    task.name = name
+    assert Exam("mine.yaml", task, []).file_name == Exam(name, task, []).file_name == f"{name}_"
 
 
 def test_two_tasks_of_one_file_name_are_refused(monkeypatch):

@@ -73,6 +73,7 @@ def test_a_run_keeps_what_its_adapters_belong_on(tmp_path):
     moved = tmp_path / "moved"
     run.rename(moved)
     assert base_of(str(moved / "start")) == str(moved / "base")
+    assert base_of(str(saved(moved / "checkpoints/checkpoint-2", str(run / "base")))) == str(base)
     keep_bases(moved, None, "Qwen/Qwen2.5-0.5B")
     with pytest.raises(ValueError, match="names no base"):
         base_of(str(moved / "adapter"))

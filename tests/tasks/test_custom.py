@@ -350,6 +350,7 @@ def test_a_split_without_rows_or_file(tmp_path):
         ({"promt": "x"}, "there is no key 'promt'; did you mean 'prompt'?"),
         ({"zzz": 1}, "there is no key 'zzz'; choose one of answer, ask_for_form, data"),
         ({"name": "two words"}, "the name 'two words'"),
+        ({"name": ".."}, "a letter or digit first"),
         ({"name": 7}, "name is 7; a text was expected"),
         ({"prompt": ["x"]}, "prompt is ['x']"),
         ({"prompt": "{a"}, "not a template"),

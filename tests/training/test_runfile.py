@@ -188,3 +188,31 @@ def test_a_mechanism_of_another_package(tmp_path):
 
 def test_a_recipe_without_mechanisms_names_none():
     assert not set(load_recipe("core")) & set(known())
+
+
+def test_a_run_is_found_from_any_folder(tmp_path, monkeypatch):
+    project, elsewhere = tmp_path / "project", tmp_path / "elsewhere"
+    for folder in (project / "model", project / "rows", elsewhere):
+        folder.mkdir(parents=True)
+    (project / "task.yaml").touch()
+    given = {"task": {"name": "task.yaml", "source": "rows"}, "model": {"name": "./model"}}
+    monkeypatch.chdir(project)
+    file = tmp_path / "config.yaml"
+    file.write_text(dumped(assemble("core", given=given).opened(tmp_path)[1]))
+    assert assemble(file=file).task.name == "task.yaml"
+    monkeypatch.chdir(elsewhere)
+    found = assemble(file=file)
+    assert (found.task.name, found.task.source) == (str(project / "task.yaml"), str(project / "rows"))
+    assert found.model.name == str(project / "model")
+    for name in ("task.yaml", "rows"):  # moved with its project: what lies here comes first
+        (elsewhere / name).touch()
+    found = assemble(file=file)
+    assert (found.task.name, found.task.source) == ("task.yaml", "rows")
+
+
+def test_names_are_no_paths(tmp_path, monkeypatch):
+    for name in ("cos_e", "sample", "smollm2-135m"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path)
+    settings = assemble("core", given={"task": {"source": "sample"}})
+    assert "started_in" not in settings.opened(tmp_path)[1]

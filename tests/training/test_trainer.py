@@ -363,7 +363,7 @@ def test_weights_load_with_plain_peft(tmp_path, tokenizer):
 
     trainer = trainer_of(tmp_path / "run", tokenizer, max_steps=2)
     trainer.train()
-    trainer.save_weights(tmp_path / "run/adapter")
+    trainer.save_weights(str(tmp_path / "run/adapter"))  # a text, as people write it
     loaded = PeftModel.from_pretrained(tiny.model(), tmp_path / "run/adapter").eval()
     ids = torch.tensor([[1, 5, 9]])
     trainer.model.eval()

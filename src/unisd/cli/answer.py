@@ -49,7 +49,12 @@ def printed(command: str, answer: Answer, warnings: Sequence[str]) -> None:
         "warnings": list(warnings),
         "files": [str(file) for file in answer.files],
     }
-    print(json.dumps(whole, indent=2, ensure_ascii=False, allow_nan=False))
+    text = json.dumps(whole, indent=2, ensure_ascii=False, allow_nan=False)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:  # another encoding, or half a character in the name of a file
+        text = json.dumps(whole, indent=2, allow_nan=False)
+    print(text)
 
 
 def plain(value: Any) -> Any:

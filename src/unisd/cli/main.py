@@ -1,11 +1,13 @@
 """``unisd``: the entry point, its commands and exit codes.
 
 0 done, 1 failed while working, 2 asked something wrong, 3 stopped by a signal or at the end of its time with what was
-done kept, 128 + n ended at once by signal n, which came a second time.
+done kept, 128 + n ended at once by signal n, which came a second time; 141 whoever read the output has left.
 """
 
 import argparse
+import contextlib
 import importlib
+import io
 import os
 import sys
 import traceback
@@ -79,8 +81,27 @@ def main(arguments: list[str] | None = None) -> int:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     for library in ("transformers", "peft", "torch", "accelerate"):
         warnings.filterwarnings("ignore", module=library)
+    sys.stdout, sys.stderr = (stream or io.StringIO() for stream in (sys.stdout, sys.stderr))  # closed ones
+    for stream in (sys.stdout, sys.stderr):  # a terminal's encoding may lack characters, and names of files be no text
+        if getattr(stream, "errors", "") == "strict" and isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     with listening():
-        return _run(arguments)
+        try:
+            code = _run(arguments)
+            sys.stdout.flush()
+            return code
+        except BrokenPipeError:  # as `head` leaves when it has seen enough
+            return _unheard(141)
+        except OSError as error:
+            print(f"unisd: standard output cannot be written: {error.strerror}", file=sys.stderr)
+            return _unheard(1)
+
+
+def _unheard(code: int) -> int:
+    """Return ``code``; what could not be written goes nowhere, so that the interpreter's end is silent, too."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return code
 
 
 def _run(arguments: list[str] | None) -> int:
@@ -88,12 +109,16 @@ def _run(arguments: list[str] | None) -> int:
     command, debug, as_json = next((word for word in words if word in COMMANDS), ""), False, "--json" in words
     with heard() as warnings:
         try:
-            chosen = parser().parse_args(words)
+            chosen, strange = parser().parse_known_args(words)
             command, debug, as_json = chosen.command, chosen.debug, getattr(chosen, "json", False)
+            if strange:
+                raise UsageError(f"unrecognized arguments: {' '.join(strange)}; see unisd {command} --help")
             if getattr(chosen, "max_time", None) is not None:
                 STOP.within(seconds_of(chosen.max_time))
             with only_the_answer(as_json):
                 answer: Answer = chosen.run(chosen)
+        except BrokenPipeError:
+            raise
         except (Exception, KeyboardInterrupt) as error:
             if debug:
                 traceback.print_exception(error)

@@ -35,10 +35,14 @@ def choose(arguments: argparse.Namespace, models: Sequence[str]) -> dict[str, "O
         said = [own for own in map(own_of, runs) if own is not None]
     if not arguments.task:
         if not said:
-            raise UsageError(
-                f"--task: {models[0]} does not say what it learned, as a run does; name a task (unisd list tasks)"
-            )
+            why = "does not say what it learned, as a run does;"
+            if not Path(models[0]).exists():
+                why = "is no folder here that could say what it learned; check the path, or"
+            raise UsageError(f"--task: {models[0]} {why} name a task (unisd list tasks)")
         arguments.task = [_agreed("task", said, lambda own: own.task)]
+    arguments.task = [
+        next((own.task for own in said if _is_same_file(own.task, name)), name) for name in arguments.task
+    ]
     found: dict[str, Own] = {}
     for own in said:
         same = [other for other in said if other.task == own.task]
@@ -48,6 +52,11 @@ def choose(arguments: argparse.Namespace, models: Sequence[str]) -> dict[str, "O
                     _agreed(option, same, value)
             found.setdefault(own.task, own)
     return found
+
+
+def _is_same_file(one: str, other: str) -> bool:
+    files = [Path(name) for name in (one, other)]
+    return all(file.suffix in (".yaml", ".yml") and file.is_file() for file in files) and files[0].samefile(files[1])
 
 
 def _agreed(option: str, said: Sequence["Own"], value: Callable[["Own"], Any]) -> Any:

@@ -62,7 +62,7 @@ class Publication:
 
 
 @contextlib.contextmanager
-def publication(run: Path, include: Sequence[str] = (), base: str | None = None) -> Iterator[Publication]:
+def publication(run: str | Path, include: Sequence[str] = (), base: str | None = None) -> Iterator[Publication]:
     """Yield what is to be published of a finished run, checked, in a folder that goes afterwards.
 
     Args:
@@ -74,6 +74,7 @@ def publication(run: Path, include: Sequence[str] = (), base: str | None = None)
         UsageError: it is no finished run, a file that is asked for is not there, or something must not be published.
         UniSDError: a file is damaged.
     """
+    run = Path(run)
     weights = _weights(run)
     with tempfile.TemporaryDirectory(prefix="unisd-push-") as name:
         folder = Path(name)
@@ -166,7 +167,9 @@ def _place(line: str) -> str | None:
     return None
 
 
-def push(found: Publication, to: str | None, run: Path, private: bool, update: bool, progress: bool = True) -> str:
+def push(
+    found: Publication, to: str | None, run: str | Path, private: bool, update: bool, progress: bool = True
+) -> str:
     """Upload to the hub, in one commit; return the address.
 
     Args:
@@ -188,7 +191,7 @@ def push(found: Publication, to: str | None, run: Path, private: bool, update: b
     with _told(api.endpoint, to):
         if get_token() is None:
             raise LocalTokenNotFoundError("no token")
-        name = to or f"{api.whoami()['name']}/{_plain_name(run)}"
+        name = to or f"{api.whoami()['name']}/{_plain_name(Path(run))}"
         there = _found(api, name)
         if there is None:
             api.create_repo(name, private=private)

@@ -25,6 +25,8 @@ from unisd.tasks.turns import Thoughts
 ALL = "all"
 DECODING = ("samples", "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed")
 BASE = "base"
+_TAKEN = re.compile(r"report|summary|headroom.*|.*-headroom-.*|.*-(base|before|after)")
+"""Names of files that say something else than a task's answers: a task that is called so gets a `_` behind its name."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,8 @@ class Exam:
     def file_name(self) -> str:
         """The stem of its files' names: the label, or the name that a task of one's own gives itself."""
         own = self.label.endswith((".yaml", ".yml"))
-        return re.sub(r"[^\w.-]+", "-", self.task.name if own else self.label)
+        stem = re.sub(r"[^\w.-]+", "-", self.task.name if own else self.label)
+        return f"{stem}_" if _TAKEN.fullmatch(stem) else stem
 
 
 @dataclass
@@ -156,12 +159,13 @@ def load_exams(
         if label not in named and folder is not None and not (folder / label).is_dir():
             skipped[label] = f"{folder} has no folder {label}"
             continue
-        task, said = get(label), (own or {}).get(label)
+        said = (own or {}).get(label)
         place = said.source if source is None and said is not None else source
         try:
+            task = get(label)
             found = task.load(split or task.splits[-1], place)
         except UniSDError as error:
-            # With a folder all damage is an error; where anything goes, a set that cannot be had is left out.
+            # With a folder all damage is an error; where anything goes, what cannot be had is left out.
             if label in named or folder is not None:
                 raise
             skipped[label] = str(error)

@@ -101,9 +101,11 @@ def kept_base(adapter: Path) -> str | None:
     Raises:
         ValueError: a file is damaged.
     """
-    run = adapter.resolve().parent
+    run, part = adapter.resolve().parent, adapter.resolve().name
+    if run.name == "checkpoints":
+        run, part = run.parent, "adapter"
     if (run / BASE_FILE).is_file() and (run / "config.yaml").is_file():
-        name = _read(run / BASE_FILE).get(adapter.resolve().name)
+        name = _read(run / BASE_FILE).get(part)
         if name is not None:
             return str(run / name) if str(name).startswith("./") else str(name)
     if (name := _read(adapter / BASE_FILE).get(_ALONE)) is not None:

@@ -217,8 +217,11 @@ def _check_templates(described: Mapping[str, Any], file: str) -> None:
 
 def _check_values(described: Mapping[str, Any], answer: Mapping[str, Any], file: str) -> None:
     """Raise a UsageError where a value has not the type that its key asks for."""
-    if not re.fullmatch(r"[\w.-]+", str(described["name"])):
-        raise UsageError(f"{file}: the name {described['name']!r} must be letters, digits, '_', '-' and '.' alone")
+    if not re.fullmatch(r"\w[\w.-]*", str(described["name"])):  # files and folders are called by it
+        raise UsageError(
+            f"{file}: the name {described['name']!r} must be letters, digits, '_', '-' and '.' alone, a letter or "
+            "digit first"
+        )
     if not isinstance(described["data"], dict) or not described["data"]:
         raise UsageError(f"{file}: data must name at least one split and its file")
     room = described.get("max_new_tokens", 1)

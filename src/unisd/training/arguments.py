@@ -154,7 +154,8 @@ _CORE: dict[str, type[Any]] = {
 # What leaves the distribution that is sampled from as it is.
 _UNBENT = {"top_p": (1.0,), "top_k": (0,), "min_p": (0.0,), "repetition_penalty": (1.0,)}
 _UNBENT |= {"mask_truncated_completions": (False,)}  # what ended in time is no fair sample of what is written
-_TAKEN = {"task", "model", "lora", "training", "recipe", "description", "base", "versions", "command", *_CORE}
+_TAKEN = {"task", "model", "lora", "training", "recipe", "description", "base", *_CORE}
+_TAKEN |= {"versions", "command", "started_in"}
 
 
 @functools.cache

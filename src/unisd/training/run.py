@@ -100,7 +100,10 @@ def settings_to_resume(folder: Path, asked: RunSettings | None) -> RunSettings:
         for name, was, now in differences(kept.opened(folder)[1], asked.opened(folder)[1]):
             higher = name in _LONGER and isinstance(was, int | float) and now > was > 0
             if not higher and name not in _SPLIT:
-                raise UsageError(f"--resume: {name} is {now!r} but the run in {folder} has {was!r}; leave it out")
+                raise UsageError(
+                    f"--resume: {name} is {now!r} but the run in {folder} has {was!r}; leave it out: --resume alone "
+                    "goes on with the run's own settings"
+                )
             changed[name.partition(".")[2]] = now
     kept.training |= changed
     return kept
@@ -135,7 +138,7 @@ def is_longer(folder: Path, settings: RunSettings) -> bool:
 
 def train_run(
     settings: RunSettings,
-    folder: Path,
+    folder: str | Path,
     resume: bool = False,
     quiet: bool = False,
     loaded: tuple[nn.Module, Any] | None = None,
@@ -158,7 +161,7 @@ def train_run(
     Raises:
         UniSDError: with one line that says what is wrong and what to do.
     """
-    first = os.environ.get("RANK", "0") == "0"
+    first, folder = os.environ.get("RANK", "0") == "0", Path(folder)
     claim_folder(folder, resume)
     with run_lock(folder, owner=first):
         if first:

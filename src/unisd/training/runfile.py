@@ -37,8 +37,10 @@ class TaskSettings:
     """Train on this many items, drawn by ``training.seed``; null: all."""
 
 
+STARTED_IN = "started_in"
+"""In a run's settings: the folder that its relative paths were seen from, where it has any."""
 _RUN: dict[str, type[Any]] = {"task": TaskSettings, "model": ModelSettings, "lora": LoraSettings}
-_NOT_SETTINGS = ("recipe", "description", "versions", "command")
+_NOT_SETTINGS = ("recipe", "description", "versions", "command", STARTED_IN)
 
 
 def all_groups() -> dict[str, type[Any]]:
@@ -101,6 +103,8 @@ class RunSettings:
         skipped = {*self.groups, "output_dir", "logging_dir"}
         values["training"] = {name: value for name, value in config.to_dict().items() if name not in skipped}
         values["versions"] = {"unisd": __version__} | _versions()
+        if any(_lies(self.plain(), *field, Path()) for field in _PLACES):
+            values[STARTED_IN] = str(Path.cwd())
         return config, yaml.safe_load(dumped(values))
 
 
@@ -142,7 +146,7 @@ def model_presets() -> dict[str, dict[str, Any]]:
 
 def assemble(
     recipe: str | None = None,
-    file: Path | None = None,
+    file: str | Path | None = None,
     overrides: list[str] | None = None,
     given: dict[str, Any] | None = None,
 ) -> RunSettings:
@@ -157,7 +161,7 @@ def assemble(
     Raises:
         UsageError: an unknown name, a value of the wrong type, settings that contradict each other.
     """
-    in_file = read_run_file(file) if file else {}
+    in_file = read_run_file(Path(file)) if file else {}
     recipe = recipe or in_file.get("recipe")
     set_by_hand: dict[str, Any] = {}
     for text in overrides or []:
@@ -172,14 +176,38 @@ def assemble(
     return settings
 
 
+_PLACES = (("task", "name"), ("task", "source"), ("model", "name"))
+"""Settings that may be a path."""
+
+
+def _lies(values: Mapping[str, Any], part: str, field: str, folder: Path) -> bool:
+    """Return whether a setting is a relative path of something that lies in ``folder``."""
+    inside = values.get(part)
+    name = inside.get(field) if isinstance(inside, dict) else None
+    if not isinstance(name, str) or not name or Path(name).is_absolute():
+        return False
+    if part == "task" and field == "name" and not name.endswith((".yaml", ".yml")):
+        return False
+    return name not in ("hub", "sample", *model_presets()) and (folder / name).exists()
+
+
+def _placed(values: dict[str, Any]) -> dict[str, Any]:
+    """Return settings of which relative paths that lead nowhere from here are those where the run was started."""
+    started = Path(str(values.get(STARTED_IN) or ""))
+    for part, field in _PLACES if values.get(STARTED_IN) else ():
+        if _lies(values, part, field, started) and not _lies(values, part, field, Path()):
+            values = merge(values, {part: {field: str(started / values[part][field])}})
+    return values
+
+
 def read_run_file(file: Path) -> dict[str, Any]:
-    """Read a run file, in which settings may have earlier names.
+    """Read a run file, in which settings may have earlier names; a run's own relative paths are found from anywhere.
 
     Raises:
         UsageError: it is missing or not a YAML mapping.
     """
     try:
-        return moved(_yaml(file.read_text(encoding="utf-8"), str(file)))
+        return _placed(moved(_yaml(file.read_text(encoding="utf-8"), str(file))))
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"cannot read {file}: {error}; give a YAML file") from error
 

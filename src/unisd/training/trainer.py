@@ -368,13 +368,13 @@ class UniSDTrainer(Guarded, Resumable):
 
     # -- checkpoints -------------------------------------------------------------------------------------------------
 
-    def save_weights(self, folder: Path) -> None:
+    def save_weights(self, folder: str | Path) -> None:
         """Save what was trained (adapter or whole model) with the tokenizer, loadable by PEFT or transformers.
 
         Raises:
             UniSDError: what lies on the disk is not what was trained.
         """
-        first = self.is_world_process_zero()
+        first, folder = self.is_world_process_zero(), Path(folder)
         with replacing_folder(folder, owner=first) as temporary:
             with silent_bars():
                 self.save_model(str(temporary))

@@ -8,7 +8,7 @@ from typing import Any
 from unisd.studies.report.blocks import Block, Cell, Closed, Section, Table, Text, number
 from unisd.studies.report.folder import Exam, Folder
 
-_ABOUT = ("recipe", "description", "versions", "command")
+_ABOUT = ("recipe", "description", "versions", "command", "started_in")
 
 
 def mechanisms_section(folder: Folder) -> Section | None:
