@@ -49,10 +49,10 @@ def sentences_of(text: str) -> list[str]:
     """Return the sentences of a text.
 
     One ends at a full stop, question or exclamation mark, or ellipsis, with the quotes and brackets that close behind
-    it, where a blank or the text's end follows; and at a blank line or a new list item, whatever stands before. It goes on
-    behind abbreviations ("Dr.", "e.g."), initials, decimal points, the number of a list item, and behind a quotation,
-    brackets or an ellipsis that a small letter follows (unless the text has no capital letters at all). What holds
-    neither a letter nor a digit is none.
+    it, where a blank or the text's end follows; and at a blank line or a new list item, whatever stands before. It goes
+    on behind abbreviations ("Dr.", "e.g."), initials, decimal points, the number of a list item, and behind a
+    quotation, brackets or an ellipsis that a small letter follows (unless the text has no capital letters at all).
+    What holds neither a letter nor a digit is none.
     """
     cased = any(c.isupper() for c in text)
     found = []
@@ -81,7 +81,7 @@ def _ends(block: str, start: int, mark: re.Match[str], cased: bool) -> bool:
     if word.isdigit() and mark.start() - start <= _NEAR and not before[: -len(word)].strip(" \t\n*_(>"):
         return False  # the number of a list item
     if word.lower() in _NAMES or re.fullmatch(r"(?:[A-Z]\.)*[A-HJ-Z]", word):
-        return following[0].lower() in _STARTERS
+        return following[0].lower() in _STARTERS and not (small and cased)
     if word.lower() in _NEVER or (word.lower() in _NUMBERED and following[0][0].isdigit()):
         return False
     return not (small and word.lower() in _PERHAPS)

@@ -314,8 +314,8 @@ def _instructions_table(exam: Exam) -> Table | None:
             continue
     columns = ["model", "constraints", "base", "model's", "change, points", "gained", "lost"]
     note = (
-        "Instructions on everyday topics with constraints that code checks, such as exactly three sentences: of how many "
-        "prompts all constraints are followed, and how many constraints of each kind."
+        "Instructions on everyday topics with constraints that code checks, such as exactly three sentences: of how "
+        "many prompts all constraints are followed, and how many constraints of each kind."
     )
     return Table(f"{exam.name}-instructions", "Instructions followed", columns, rows, note) if rows else None
 
