@@ -167,7 +167,8 @@ def test_every_command_runs_there(device, tmp_path, tokenizer, monkeypatch, caps
     words = [word for setting in tuned for word in ("--set", setting)]
     train = ["train", "--recipe", "agreement_token", *task, "--model", str(folder), *words, "--quiet"]
     assert main([*train, "--output", str(tmp_path / "run")]) == 0
-    asked = ["--limit", "1", "--max-new-tokens", "2", "--base", "--likelihood", "--retention", "--json"]
+    asked = ["--limit", "1", "--max-new-tokens", "2", "--base", "--likelihood", "--retention"]
+    asked += ["--instructions", "1", "--json"]
     assert main(["evaluate", str(tmp_path / "run"), *task, *asked]) == 0
     few = ["--items", "2", "--layout", "turn", "--context", "induction", "--max-new-tokens", "2", "--json"]
     assert main(["audit", *task, "--model", str(tmp_path / "run"), *few]) == 0

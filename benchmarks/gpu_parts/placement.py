@@ -110,6 +110,7 @@ def commands(folder: Path) -> dict[str, list[str]]:
         train += ["--set", f"{name}={value}"]
     short = ["--max-new-tokens", "16"]
     asked = ["evaluate", str(folder / "run"), *task, "--limit", "4", *short, "--base", "--likelihood", "--retention"]
+    asked += ["--instructions", "4"]
     audit = ["audit", *task, "--model", str(base), "--items", "6", *short]
     return {
         "train, with negatives": [*train, "--output", str(folder / "run")],

@@ -174,13 +174,21 @@ def test_base_likelihood_and_retention_of_an_adapter(adapter_folder, model_folde
     assert [result["model"] for result in both["results"]] == [f"{adapter_folder} (base)", adapter_folder]
     assert both["comparisons"][adapter_folder]["cos_e"]["against"] == f"{adapter_folder} (base)"
     assert not {"retention", "ppl_fit", "calibration"} & both["results"][1].keys()
-    base, adapted = found(capsys, *words, "--likelihood", "--retention")["results"]
+    base, adapted = found(capsys, *words, "--likelihood", "--retention", "--instructions", "2")["results"]
     assert base["ppl_fit"]["value"] > 1
     assert base["ppl_fit"] == found(capsys, model_folder, *COS_E, *FEW, "--likelihood")["ppl_fit"]
     assert adapted["ppl_fit"] != base["ppl_fit"]
     assert adapted["calibration"]["n"] == 3
     assert adapted["retention"]["on_adapted_text"]["jsd"] > 0
     assert "retention" not in base
+    assert adapted["retention"]["instructions"]["all"]["base"]["of"] == 2
+
+
+def test_instructions_are_a_task_that_needs_no_source(model_folder, adapter_folder, capsys):
+    asked = found(capsys, model_folder, "--task", "instructions", *FEW)
+    assert (asked["label"], asked["n"], asked["metric"]) == ("instructions", 3, "all constraints followed")
+    assert main(["evaluate", adapter_folder, *COS_E, *FEW, "--retention", "--instructions", "2"]) == 0
+    assert "instructions followed, of 2 prompts" in capsys.readouterr().out
 
 
 def test_two_models_are_compared_and_written_apart(tmp_path, model_folder, capsys):
@@ -297,6 +305,9 @@ def test_grading_again_counts_an_answer_that_is_right_now(run_folder, capsys):
         (["--samples", "2"], "--samples 2: greedy answers would be equal", "add --temperature 0.7"),
         (["--base"], "not known what it was adapted from", "leave out --base and --retention"),
         (["--retention"], "not known what it was adapted from", "leave out --base and --retention"),
+        (["--instructions", "9"], "--instructions 9: it belongs to --retention", "add that"),
+        (["--retention", "--instructions", "-1"], "--instructions -1", "use 0 or more"),
+        (["--task", "instructions", "--split", "train"], "instructions has no split 'train'", "choose one of test"),
         (["--max-new-tokens", "99999"], "no prompt leaves room", "use --max-new-tokens "),
         (["--split", "exam"], "no split 'exam'", "choose one of train, validation"),
         (["--task", "cose"], "no task 'cose'", "did you mean 'cos_e'?"),

@@ -99,6 +99,22 @@ def test_retention(shown):
     ]
 
 
+def test_instructions_are_shown_once_a_model(shown):
+    share = {"value": 0.5, "low": 0.1, "high": 0.9, "count": 1, "of": 2}
+    part = {"base": share, "adapted": share | {"count": 0}, "gained": 0, "lost": 1}
+    part["change"] = {"estimate": -0.5, "low": -0.9, "high": 0.25, "confidence": 0.95}
+    measured = {"instructions": {"asked": None, "prompts": 2, "all": part, "kinds": {"bullets": part}}}
+    found = shown(
+        result("m", items([True]), retention=measured), result("m", items([True]), label="other", retention=measured)
+    )
+    assert found[4:] == [
+        "m: instructions followed, of 2 prompts; change with 95 % intervals",
+        "constraints base adapted change in points; gained and lost",
+        "all of a prompt's 1 of 2 0 of 2 -50.0 [-90.0, +25.0], +0 −1",
+        "bullets 1 of 2 0 of 2 -50.0 [-90.0, +25.0], +0 −1",
+    ]
+
+
 def test_comparisons_forgetting_and_notes_close_the_report(shown):
     before, after = items([False, False, True]), items([True, True, False])
     found = compare(Evaluation("choices", "accuracy", before), Evaluation("choices", "accuracy", after), "runs/a")

@@ -50,12 +50,13 @@ def test_models_are_compared_with_the_first(folders, exam):
 
 def test_base_retention_and_likelihood_of_an_adapter(folders, exam, tmp_path):
     kept = []
-    options = Options(max_new_tokens=4, retention=True, likelihood=True)
+    options = Options(max_new_tokens=4, retention=True, likelihood=True, instructions=2)
     report = run_session([folders[1]], [exam], options, lambda loaded, result: kept.append(result), progress=False)
     assert [result.model for result in report.results] == [f"{folders[1]} (base)", folders[1]]
     assert kept == report.results
     measures = report.results[1].measures
     assert measures["retention"]["on_adapted_text"]["jsd"] > 0
+    assert measures["retention"]["instructions"]["prompts"] == 2
     assert measures["ppl_fit"]["of"] == 4
     assert measures["calibration"]["n"] == 4
     plain = run_session([folders[0]], [exam], Options(max_new_tokens=4), progress=False)
@@ -63,6 +64,24 @@ def test_base_retention_and_likelihood_of_an_adapter(folders, exam, tmp_path):
     paths = [write_result(result, tmp_path / "out") for result in report.results]
     assert [path.name for path in paths] == ["choices-base.json", "choices.json"]
     assert json.loads(write_report(report, tmp_path / "out").read_text())["results"][1]["retention"]["ppl_ret"] > 1
+
+
+def test_instructions_are_asked_once_a_model_and_none_where_none_are_wanted(folders, exam, monkeypatch):
+    asked = []
+    real = session.instruction_following
+    monkeypatch.setattr(session, "instruction_following", lambda *a, **k: asked.append(a[2]) or real(*a, **k))
+    exams = [exam, Exam("again", Choices(), exam.examples)]
+    report = run_session([folders[1]], exams, Options(max_new_tokens=4, retention=True, instructions=1), progress=False)
+    assert asked == [1, 1]  # the base, and the adapted model
+    first, second = (result.measures["retention"]["instructions"] for result in report.results[1::2])
+    assert first == second
+    assert first["asked"] == 1
+    report = run_session(
+        [folders[1]], [exam], Options(max_new_tokens=4, retention=True, instructions=0), progress=False
+    )
+    run_session([folders[1]], [exam], Options(max_new_tokens=4, base=True), progress=False)
+    assert len(asked) == 2
+    assert "instructions" not in report.results[1].measures["retention"]
 
 
 def test_a_model_without_a_base_is_told_so(folders, exam):

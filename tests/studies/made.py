@@ -2,11 +2,13 @@
 
 import json
 import random
+from dataclasses import asdict
 from pathlib import Path
 
 import yaml
 
-from unisd.evaluation.answers import Evaluation, Item
+from unisd.evaluation.answers import Evaluation, Item, share
+from unisd.evaluation.statistics import paired_difference
 from unisd.files import write_json, write_jsonl
 
 HOSTILE = [
@@ -53,7 +55,17 @@ def retention(drift: float) -> dict:
         "on_adapted_text": text,
         "on_base_text": text,
         "drift": {"base": shape, "adapted": shape},
+        "instructions": instructions(40, 30),
     }
+
+
+def instructions(before: int, after: int) -> dict:
+    def part(was: int, became: int, of: int) -> dict:
+        change = asdict(paired_difference([i < was for i in range(of)], [i < became for i in range(of)]))
+        return {"base": share(was, of), "adapted": share(became, of), "change": change,
+                "gained": 0, "lost": was - became}  # fmt: skip
+
+    return {"asked": 60, "prompts": 60, "all": part(before, after, 60), "kinds": {"bullets": part(3, 2, 7)}}
 
 
 def metrics(steps: int, seed: int = 0) -> list[dict]:

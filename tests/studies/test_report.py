@@ -68,10 +68,32 @@ def test_a_run_is_one_page_outcome_first(tmp_path, drawing):
     assert "Switched on, and did not act: contrast." in said
     assert "Mine: strange thing" in said  # a metric that nobody knows
     assert "unisd train" in said
-    assert f"unisd evaluate {folder} --task choices --max-new-tokens 64 --split test --retention" in said
+    again = "--task choices --max-new-tokens 64 --split test --retention --instructions 60"
+    assert f"unisd evaluate {folder} {again}" in said
     assert len(page.ids) == len(set(page.ids))
     assert "http:" not in text
     assert "https:" not in text
+
+
+def test_instructions_that_are_still_followed_are_a_table_and_damage_leaves_it_out(tmp_path):
+    folder = run_folder(tmp_path / "run", count=30)
+
+    def tables():
+        found = page_of(read_folder(folder)).sections[0].blocks
+        return {block.title: block for block in found if hasattr(block, "rows")}
+
+    rows = [[getattr(cell, "text", cell) for cell in row] for row in tables()["Instructions followed"].rows]
+    assert [row[1] for row in rows] == ["all of a prompt's", "bullets"]
+    assert rows[0][2].endswith("(40/60)")
+    assert rows[0][4].startswith("-16.7 [-")
+    assert rows[1][3:] == ["28.6% [8.2, 64.1] (2/7)", rows[1][4], "0", "1"]
+    file = folder / "evaluation" / "choices.json"
+    whole = json.loads(file.read_text())
+    for damage in (None, [], 7, {"all": {}, "kinds": []}, {"all": {"base": 1}, "kinds": {}}):
+        whole["retention"]["instructions"] = damage
+        file.write_text(json.dumps(whole))
+        assert "Instructions followed" not in tables()
+        assert "What was kept of the base" in tables()
 
 
 def test_a_demo_shows_gain_beside_drift_of_every_method(tmp_path):

@@ -55,7 +55,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--likelihood", action="store_true", help="perplexity of gold answers; calibration of multiple choice"
     )
     parser.add_argument(
-        "--retention", action="store_true", help="distance to the base: PPL_ret, divergences, length and entropy drift"
+        "--retention",
+        action="store_true",
+        help="distance to the base: PPL_ret, divergences, length and entropy drift, instructions still followed",
+    )
+    parser.add_argument(
+        "--instructions", type=int, metavar="N", help="so many instructions for --retention; 0 asks none; default: all"
     )
     parser.add_argument("--regrade", action="store_true", help="grade the answers that were kept again; asks nothing")
     parser.add_argument("--fresh", action="store_true", help="do not use answers that earlier evaluations kept")
@@ -84,6 +89,9 @@ def run(arguments: argparse.Namespace) -> Answer:
         raise UsageError(f"{given[0]}: greedy answers take the likeliest token anyway; add --temperature 0.7")
     if arguments.samples > 1 and arguments.temperature == 0:
         raise UsageError(f"--samples {arguments.samples}: greedy answers would be equal; add --temperature 0.7")
+    if arguments.instructions is not None and (arguments.instructions < 0 or not arguments.retention):
+        why = "it belongs to --retention; add that" if arguments.instructions >= 0 else "use 0 or more"
+        raise UsageError(f"--instructions {arguments.instructions}: {why}")
     named = bool(arguments.task)
     own = choose(arguments, arguments.model)
     if _is_file(arguments) and (len(arguments.model) > 1 or len(arguments.task) > 1 or "all" in arguments.task):

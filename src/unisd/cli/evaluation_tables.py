@@ -11,6 +11,7 @@ def show_report(report: Any) -> None:
     _show_results(report)
     _show_subjects(report)
     _show_measures(report)
+    _show_instructions(report)
     rows = [
         (model, label, found.against, found.in_words())
         for model, by_task in report.comparisons.items()
@@ -72,7 +73,7 @@ def _show_measures(report: Any) -> None:
             text = f"ECE {c['ece']:.3f}, Brier {c['brier']:.3f}, "
             text += f"confidence {c['confidence']:.1%}, right {c['accuracy']:.1%}"
             rows.append((*named, "calibration of the immediate answer", text))
-        if kept := result.measures.get("retention"):
+        if (kept := result.measures.get("retention")) and "drift" in kept:
             own, base, drift = kept["on_adapted_text"], kept["on_base_text"], kept["drift"]
             rows.append((*named, "PPL_ret (the base reads its answers)", _figure(kept["ppl_ret"])))
             rows.append(
@@ -86,6 +87,27 @@ def _show_measures(report: Any) -> None:
             rows.append((*named, "drift from the base", f"entropy {entropy}, {length}, {distinct}"))
     if rows:
         show(table("Likelihood and retention", ("model", "task", "measure", "value"), rows, ["value"]))
+
+
+def _show_instructions(report: Any) -> None:
+    """Print a table a model: what became of following instructions, which does not depend on the task."""
+    found = {result.model: (result.measures.get("retention") or {}).get("instructions") for result in report.results}
+    for model, said in found.items():
+        if said:
+            parts = {"all of a prompt's": said["all"], **said["kinds"]}
+            rows = [(name, _of(part["base"]), _of(part["adapted"]), _changed(part)) for name, part in parts.items()]
+            title = f"{model}: instructions followed, of {said['prompts']} prompts; change with 95 % intervals"
+            columns = ("constraints", "base", "adapted", "change in points; gained and lost")
+            show(table(title, columns, rows, columns[-1:]))
+
+
+def _of(part: dict[str, Any]) -> str:
+    return f"{part['count']} of {part['of']}"
+
+
+def _changed(part: dict[str, Any]) -> str:
+    value, low, high = (100 * part["change"][name] for name in ("estimate", "low", "high"))
+    return f"{value:+.1f} [{low:+.1f}, {high:+.1f}], +{part['gained']} −{part['lost']}"
 
 
 def _named(label: str, metric: str) -> str:

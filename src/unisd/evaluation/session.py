@@ -12,6 +12,7 @@ from unisd.errors import UniSDError, UsageError
 from unisd.evaluation.answers import Evaluation, read_evaluation
 from unisd.evaluation.compare import Comparison, compare, forgetting
 from unisd.evaluation.evaluate import drawn, evaluate, regrade
+from unisd.evaluation.instructions import instruction_change, instruction_following
 from unisd.evaluation.likelihood import choice_calibration, gold_perplexity
 from unisd.evaluation.models import Loaded, Own, find_model
 from unisd.evaluation.retention import retention
@@ -20,6 +21,7 @@ from unisd.models import load_tokenizer
 from unisd.models.load import max_positions
 from unisd.rollout import CompletionStore, make_sampler
 from unisd.tasks import Example, Task, get, names
+from unisd.tasks.instructions import Instructions
 from unisd.tasks.turns import Thoughts
 
 ALL = "all"
@@ -47,7 +49,9 @@ class Options:
     likelihood: bool = False
     """Measure the perplexity of gold completions and the calibration of multiple choice."""
     retention: bool = False
-    """Measure the distance to the base; asks the base, too."""
+    """Measure the distance to the base, and whether instructions are still followed; asks the base, too."""
+    instructions: int | None = None
+    """How many instructions are asked for that; None: all that there are."""
     fresh: bool = False
     """Do not use completions that earlier evaluations kept."""
     template_kwargs: dict[str, Any] | None = None
@@ -207,6 +211,7 @@ def run_session(
             if len(models) == 1:
                 raise UsageError(f"{name}: it is not known what it was adapted from; leave out --base and --retention")
             report.notes.append(f"{name}: no base is known, so neither --base nor --retention was done for it")
+        instructed = _instructed(loaded, options, progress)
         for exam in exams:
             before, against = first.get(exam.label), models[0]
             if with_base and loaded.has_base:
@@ -215,13 +220,14 @@ def run_session(
                 _keep(report, asked, keep, loaded)
             result = _ask(loaded, exam, options, False, progress)
             if options.retention and before is not None and loaded.has_base:
-                result.measures["retention"] = retention(
+                kept = retention(
                     lambda loaded=loaded: loaded.weights(True),  # type: ignore[misc]
                     lambda loaded=loaded: loaded.weights(False),  # type: ignore[misc]
                     loaded.builder(options.template_kwargs),
                     before,
                     result.evaluation,
                 )
+                result.measures["retention"] = {**(kept or {}), **instructed} or None
             _keep(report, result, keep, loaded)
             if before is not None:
                 found = compare(before, result.evaluation, against)
@@ -244,16 +250,43 @@ def _keep(report: Report, result: Result, keep: Callable[[Loaded, Result], None]
         keep(loaded, result)
 
 
+def _instructed(loaded: Loaded, options: Options, progress: bool) -> dict[str, Any]:
+    """Return what became of following instructions, where that is to be measured: once a model."""
+    if not (options.retention and loaded.has_base) or options.instructions == 0:
+        return {}
+    builder, replies = loaded.builder(options.template_kwargs), []
+    for base in (True, False):
+        with loaded.weights(base) as model:
+            found = instruction_following(
+                make_sampler(model, loaded.tokenizer, options.batch_size),
+                builder,
+                options.instructions,
+                _store(loaded, options, Instructions.name, base),
+                max_new_tokens=options.max_new_tokens,
+                max_length=max_positions(model),
+                thoughts=options.thoughts,
+                progress=f"{Instructions.name}, {_named(loaded, base)}" if progress else None,
+            )
+        replies.append(found)
+    return {"instructions": {"asked": options.instructions, **instruction_change(*replies, options.thoughts)}}
+
+
+def _store(loaded: Loaded, options: Options, task: str, base: bool) -> CompletionStore | None:
+    if options.fresh:
+        return None
+    return CompletionStore.in_cache("answers", task, loaded.fingerprint(base), options.batch_size)
+
+
+def _named(loaded: Loaded, base: bool) -> str:
+    return f"{loaded.name} ({BASE})" if base else loaded.name
+
+
 def _ask(loaded: Loaded, exam: Exam, options: Options, base: bool, progress: bool) -> Result:
-    name = f"{loaded.name} ({BASE})" if base else loaded.name
+    name = _named(loaded, base)
     builder, room = loaded.builder(options.template_kwargs), options.max_new_tokens or exam.max_new_tokens
     asked: dict[str, Any] = {key: getattr(options, key) for key in DECODING}
     with loaded.weights(base) as model:
         sampler = make_sampler(model, loaded.tokenizer, options.batch_size)
-        store = None
-        if not options.fresh:
-            stem = exam.task.name
-            store = CompletionStore.in_cache("answers", stem, loaded.fingerprint(base), options.batch_size)
         found = evaluate(
             exam.task,
             exam.examples,
@@ -261,7 +294,7 @@ def _ask(loaded: Loaded, exam: Exam, options: Options, base: bool, progress: boo
             builder,
             room,
             progress=f"{exam.label}, {name}" if progress else None,
-            store=store,
+            store=_store(loaded, options, exam.task.name, base),
             max_length=max_positions(model),
             thoughts=options.thoughts,
             **asked,

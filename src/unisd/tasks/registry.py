@@ -25,6 +25,10 @@ _OWN: dict[str, tuple[str | Factory, str]] = {
     "gpqa": ("unisd.tasks.gpqa:GPQA", "graduate-level science, evaluation only, gated; subset=main|diamond|extended"),
     "house": ("unisd.tasks.house:House", "requests to a small house, answered by one call; bundled; train=N, test=N"),
     "humaneval": ("unisd.tasks.humaneval:HumanEval", "Python functions to complete, evaluation only"),
+    "instructions": (
+        "unisd.tasks.instructions:Instructions",
+        "instructions with constraints that code checks, evaluation only, bundled",
+    ),
     "mbpp": ("unisd.tasks.mbpp:MBPP", "short Python programs; variant=sanitized|full, tests=shown|hidden"),
     "medmcqa": ("unisd.tasks.medmcqa:MedMCQA", "medical entrance examinations, 4 options"),
     "scienceqa": ("unisd.tasks.scienceqa:ScienceQA", "school science without images; lecture=true|false, subject=NAME"),

@@ -150,8 +150,12 @@ def _evaluation(exam: Exam) -> list[str]:
     for name, value in asked.items():
         if name in _OPTIONS and value not in (None, _OPTIONS[name]):
             words += [f"--{name.replace('_', '-')}", str(value)]
-    kept = any(a.summary.get("retention") for a in exam.answers)
-    return [*words, *["--base"] * (base and not kept), *["--retention"] * kept]
+    kept = next((k for a in exam.answers if isinstance(k := a.summary.get("retention"), dict) and k), None)
+    if kept is None:
+        return [*words, *["--base"] * base]
+    instructed = kept.get("instructions")
+    asked = instructed.get("asked") if isinstance(instructed, dict) else 0
+    return [*words, "--retention", *(["--instructions", str(asked)] if asked is not None else [])]
 
 
 _OPTIONS: dict[str, Any] = {

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from unisd.evaluation.compare import Comparison
+from unisd.evaluation.statistics import Interval
 from unisd.studies.report.blocks import (
     Block,
     Cell,
@@ -157,7 +158,7 @@ def answer_sections(folder: Folder, training: bool) -> list[Section | None]:
         if compared := exam.compared:
             blocks.append(_changes_table(exam, compared))
         blocks += _charts(exam, compared)
-        blocks += [t for t in (_kept_table(exam), _scores_table(exam)) if t is not None]
+        blocks += [t for t in (_kept_table(exam), _instructions_table(exam), _scores_table(exam)) if t is not None]
         title = "What the teacher had to teach" if training else "Results"
         sections.append(Section(exam.name, f"{title}: {exam.title}", blocks, _about(exam)))
         found = examples(exam)
@@ -296,6 +297,27 @@ def _kept_table(exam: Exam) -> Table | None:
         "model's answers under the base. The smaller, the more of the base is left."
     )
     return Table(f"{exam.name}-kept", "What was kept of the base", columns, rows, note) if rows else None
+
+
+def _instructions_table(exam: Exam) -> Table | None:
+    """Return how many instructions are still followed; None where that was not measured."""
+    rows: list[Row] = []
+    for answers in exam.answers:
+        kept = answers.summary.get("retention")
+        try:
+            said: Any = kept["instructions"]  # type: ignore[index]
+            for name, part in {"all of a prompt's": said["all"], **said["kinds"]}.items():
+                cells = [share_cell(part["base"]), share_cell(part["adapted"]), points_cell(Interval(**part["change"]))]
+                cells += [Cell(f"{part[word]:,}", part[word]) for word in ("gained", "lost")]
+                rows.append([answers.name, str(name), *cells])
+        except (KeyError, TypeError, ValueError, AttributeError):
+            continue
+    columns = ["model", "constraints", "base", "model's", "change, points", "gained", "lost"]
+    note = (
+        "Instructions on everyday topics with constraints that code checks, such as exactly three sentences: of how "
+        "many prompts all constraints are followed, and how many constraints of each kind."
+    )
+    return Table(f"{exam.name}-instructions", "Instructions followed", columns, rows, note) if rows else None
 
 
 def _scores_table(exam: Exam) -> Table | None:
