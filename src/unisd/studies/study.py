@@ -17,7 +17,7 @@ from unisd.studies.settings import Study
 from unisd.training.lock import run_lock
 from unisd.training.runfile import dumped, read_yaml
 
-STUDY_FILE, CHOSEN_FILE = "study.yaml", "chosen.json"
+STUDY_FILE, INDEX_FILE = "study.yaml", "index.json"
 Say = Callable[[str], None]
 
 
@@ -77,20 +77,28 @@ def run_study(study: Study, folder: Path, engine: Engine, say: Say = print) -> S
     claim(folder, study)
     with run_lock(folder):
         write_text(folder / STUDY_FILE, dumped({**plain(study.about), "name": study.name}))
-        run = StudyRun(folder)
+        run, index = StudyRun(folder), list[dict[str, Any]]()
         for title, make in (
             ("bases", lambda: jobs.bases()),
             ("runs to choose by", lambda: jobs.choosing()),
             ("runs", lambda: jobs.runs(run.chosen)),
         ):
-            _phase(title, make(), jobs, run, engine, say)
+            wanted = make()
+            index += [_entry(title, job) for job in wanted]
+            write_json(folder / INDEX_FILE, index)
+            _phase(title, wanted, jobs, run, engine, say)
             if title == "runs to choose by" and study.select is not None:
                 run.chosen = choose(jobs, folder)
-                write_json(folder / CHOSEN_FILE, [[*key, value] for key, value in run.chosen.items()])
         if not run.failed:
             for checkpoints in folder.glob("runs/*/checkpoints"):
                 shutil.rmtree(checkpoints, ignore_errors=True)
     return run
+
+
+def _entry(phase: str, job: Job) -> dict[str, Any]:
+    """Return what the index says of a job; a job of two arms stands there twice."""
+    named = {name: getattr(job, name) for name in ("arm", "task", "model", "seed", "components", "value", "key")}
+    return {"phase": phase, "part": job.exam.part, **named}
 
 
 def _phase(title: str, wanted: Sequence[Job], jobs: Jobs, run: StudyRun, engine: Engine, say: Say) -> None:
