@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unisd.errors import UsageError
+from unisd.studies.analysis.crossed import Spread, spread_of
 from unisd.studies.jobs import BASE, is_damaged, read_result
 from unisd.studies.study import INDEX_FILE, STUDY_FILE
 from unisd.training.runfile import read_yaml
@@ -65,6 +66,7 @@ class Place:
     """By arm, in the order of their seeds."""
     missing: list[str] = field(default_factory=list)
     """Runs without a result, in words."""
+    _spreads: dict[str, Spread | None] = field(default_factory=dict, repr=False)
 
     @cached_property
     def items(self) -> dict[str, Any]:
@@ -90,6 +92,12 @@ class Place:
         runs = [self.base] if arm == BASE else self.arms.get(arm, [])
         chosen = [run for run in runs if run is not None and (seeds is None or arm == BASE or run.seed in seeds)]
         return np.stack([self.scores(run.last, what) for run in chosen])
+
+    def spread(self, what: str = "correct") -> Spread | None:
+        """Return how far seeds lie apart, over all arms."""
+        if what not in self._spreads:
+            self._spreads[what] = spread_of([self.table(arm, what=what) for arm in self.arms])
+        return self._spreads[what]
 
     def scores(self, point: Point, what: str = "correct") -> Array:
         """Return a point's scores of the items."""

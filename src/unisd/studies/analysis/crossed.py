@@ -2,8 +2,9 @@
 
 Seeds and items are crossed: every seed's model answers the same items. The variance of a mean over both is put
 together from that between seeds, between items and the rest (two-way analysis of variance with random effects, Searle
-et al., Variance Components, 1992), and its t distribution gets the degrees of freedom of Satterthwaite (1946): with two
-or three seeds, percentiles of a bootstrap over seeds would cover far less than they say.
+et al., Variance Components, 1992), and its t distribution gets the degrees of freedom of Satterthwaite (1946). Two or
+three seeds say little of how far seeds lie apart, and percentiles of a bootstrap over them would cover far less than
+they say; so the spread between seeds is taken to be that of all arms of a study on a task together (`Spread`).
 """
 
 from collections.abc import Callable, Sequence
@@ -31,23 +32,59 @@ class Effect:
     standard_error: float
     freedom: float
     """Degrees of freedom of the t distribution."""
-    detectable: float
-    """The smallest true difference that a study like this one finds (p < 0.05) in 80 of 100 times."""
     seeds: int
     """1: the interval says nothing of other seeds."""
     items: int
+
+    @property
+    def detectable(self) -> float:
+        """The true difference that 80 of 100 studies like this one would find (p < 0.05)."""
+        return detectable(self.standard_error, self.freedom)
 
     def __str__(self) -> str:
         return f"{100 * self.estimate:+.1f} points [{100 * self.low:+.1f}, {100 * self.high:+.1f}]"
 
 
-def crossed_mean(values: Array, groups: Sequence[str] | None = None, confidence: float = 0.95) -> Effect:
+@dataclass(frozen=True)
+class Spread:
+    """How far the runs of one arm lie apart, over all arms of a study on a task."""
+
+    rows: float
+    """Variance of a run's mean around its arm's."""
+    rest: float
+    """What of it is the noise of single answers."""
+    freedom: float
+    """Degrees of freedom: seeds less one, over all arms."""
+
+
+def spread_of(tables: Sequence[Array]) -> Spread | None:
+    """Return the spread between seeds of arms' answers, each (seeds, items); None where no arm has two seeds."""
+    rows = rest = freedom = 0.0
+    for table in tables:
+        seeds, items = table.shape
+        if seeds > 1 and items > 1:
+            left = table - table.mean(1, keepdims=True) - table.mean(0) + table.mean()
+            rows += (seeds - 1) * float(table.mean(1).var(ddof=1))
+            rest += float((left**2).sum()) / (items - 1) / items
+            freedom += seeds - 1
+    return Spread(rows / freedom, rest / freedom, freedom) if freedom else None
+
+
+def crossed_mean(
+    values: Array,
+    groups: Sequence[str] | None = None,
+    spread: Spread | None = None,
+    arms: float = 2.0,
+    confidence: float = 0.95,
+) -> Effect:
     """Return the mean of differences over seeds and items.
 
     Args:
         values: (seeds, items), a difference for each item under each seed, of the same items in the same order.
         groups: what each item belongs to, where items come in groups that were drawn together; None or all equal: they
             do not.
+        spread: of seeds, from all arms; None: from these values alone.
+        arms: the sum of the squared weights of the trained arms in the difference, for ``spread``.
         confidence: of the interval.
 
     Raises:
@@ -59,7 +96,7 @@ def crossed_mean(values: Array, groups: Sequence[str] | None = None, confidence:
         raise UsageError("an effect needs at least one finite value for every seed and item")
     estimate = float(values.mean())
     table = _by_group(values - estimate, groups)
-    variance, freedom = _variance(table)
+    variance, freedom = _variance(table) if spread is None else _with_spread(table, spread, arms)
     # As if one item differed: where none does, more items could have shown one that does.
     variance = max(variance, (1.0 / items) ** 2 if np.abs(values).max() <= 1 else 0.0)
     return _effect(estimate, variance, freedom, seeds, items, confidence)
@@ -148,7 +185,7 @@ def _effect(estimate: float, variance: float, freedom: float, seeds: int, items:
     error = float(np.sqrt(variance))
     reach = float(stats.t.ppf((1 + confidence) / 2, freedom)) * error
     p = 1.0 if error == 0 else float(2 * stats.t.sf(abs(estimate) / error, freedom))
-    return Effect(estimate, estimate - reach, estimate + reach, p, error, freedom, detectable(error, freedom), seeds, items)
+    return Effect(estimate, estimate - reach, estimate + reach, p, error, freedom, seeds, items)
 
 
 def _by_group(centred: Array, groups: Sequence[str] | None) -> Array:
@@ -160,6 +197,18 @@ def _by_group(centred: Array, groups: Sequence[str] | None) -> Array:
     sums = np.zeros((centred.shape[0], len(order)))
     np.add.at(sums, (slice(None), [order[name] for name in names]), centred)
     return sums * (len(order) / centred.shape[1])
+
+
+def _with_spread(table: Array, spread: Spread, arms: float) -> tuple[float, float]:
+    """Return variance and degrees of freedom where the spread between seeds is known better than from this table."""
+    seeds, items = table.shape
+    of_items = float(table.mean(0).var(ddof=1)) / items if items > 1 else 0.0
+    rows, rest = arms * spread.rows / seeds, arms * spread.rest / seeds
+    variance = of_items + max(rows - rest, 0.0)
+    parts = of_items**2 / max(items - 1, 1)
+    if rows > rest:
+        parts += (rows**2 + rest**2 / max(items - 1, 1)) / spread.freedom
+    return variance, variance**2 / parts if parts > 0 else max(items - 1.0, 1.0)
 
 
 def _variance(table: Array) -> tuple[float, float]:

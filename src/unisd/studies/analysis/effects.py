@@ -69,7 +69,8 @@ def contrast(place: Place, weights: Mapping[str, float], what: str = "correct") 
         return None
     seeds = sorted(shared)
     total = sum(weight * place.table(arm, seeds, what) for arm, weight in weights.items())
-    return crossed_mean(np.asarray(total), place.items["groups"])
+    trained = sum(weight**2 for arm, weight in weights.items() if arm != BASE)
+    return crossed_mean(np.asarray(total), place.items["groups"], place.spread(what), trained)
 
 
 def _of_place(place: Place, results: Results) -> Iterator[Claim]:
@@ -113,5 +114,5 @@ def _contrasts(place: Place, results: Results) -> Iterator[tuple[str, str, dict[
 def _scaled(effect: Effect, factor: float) -> Effect:
     return replace(
         effect,
-        **{name: factor * getattr(effect, name) for name in ("estimate", "low", "high", "standard_error", "detectable")},
+        **{name: factor * getattr(effect, name) for name in ("estimate", "low", "high", "standard_error")},
     )
