@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, stats
 
 from unisd.errors import UsageError
 
@@ -168,6 +167,8 @@ def detectable(standard_error: float, freedom: float, level: float = 0.05, power
         level: p-values below it count as found.
         power: the chance to find it.
     """
+    from scipy import optimize, stats
+
     if standard_error <= 0:
         return 0.0
     limit = stats.t.ppf(1 - level / 2, freedom)
@@ -181,6 +182,8 @@ def detectable(standard_error: float, freedom: float, level: float = 0.05, power
 
 
 def _effect(estimate: float, variance: float, freedom: float, seeds: int, items: int, confidence: float) -> Effect:
+    from scipy import stats
+
     freedom = max(float(freedom), 1.0)
     error = float(np.sqrt(variance))
     reach = float(stats.t.ppf((1 + confidence) / 2, freedom)) * error

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-from statsmodels.stats.multitest import multipletests
 
 from unisd.studies.analysis.crossed import Effect, crossed_mean
 from unisd.studies.jobs import BASE
@@ -52,6 +51,8 @@ class Claim:
 def claims(results: Results) -> list[Claim]:
     """Return every claim of a study, p-values adjusted over all of them (Holm, 1979): at most 5 % of studies in which
     nothing differs say that something does."""
+    from statsmodels.stats.multitest import multipletests
+
     found = [claim for place in results.places for claim in _of_place(place, results)]
     if not found:
         return []
