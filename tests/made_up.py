@@ -6,10 +6,23 @@ from pathlib import Path
 import numpy as np
 
 PARTS = ["clipping", "teacher", "agreement", "contrast", "features"]
-METRICS = (
-    "loss divergence/mean divergence/p95 student/entropy completions/mean_length completions/unfinished grad_norm "
-    "clip/rate agreement/weight_mean time/step time/sample time/score time/learn completions/tokens memory/peak_bytes"
-).split()
+METRICS = [
+    "loss",
+    "divergence/mean",
+    "divergence/p95",
+    "student/entropy",
+    "completions/mean_length",
+    "completions/unfinished",
+    "grad_norm",
+    "clip/rate",
+    "agreement/weight_mean",
+    "time/step",
+    "time/sample",
+    "time/score",
+    "time/learn",
+    "completions/tokens",
+    "memory/peak_bytes",
+]
 
 
 def answers(rng, item, shift, spread=0.7):
@@ -18,7 +31,7 @@ def answers(rng, item, shift, spread=0.7):
 
 
 def write(folder: Path, arms=14, seeds=3, items=300, steps=(10, 20, 40), tasks=("house",), effects=None, of_seeds=0.05):
-    """Write ``arms`` × ``seeds`` × ``tasks`` runs; ``effects``: what a component adds, in units of the latent score."""
+    """Write ``arms`` × ``seeds`` × ``tasks`` runs; ``effects``: what a component adds to the latent score."""
     rng = np.random.default_rng(0)
     named = [("core", []), *((f"core+{p}", [p]) for p in PARTS)]
     named += [(f"unisd-{p}", [q for q in PARTS if q != p]) for p in PARTS]
@@ -39,9 +52,21 @@ def write(folder: Path, arms=14, seeds=3, items=300, steps=(10, 20, 40), tasks=(
 
         def point(step, right, drift, about=about, gold=gold):
             read = [g if r else "other" if rng.random() < 0.7 else None for g, r in zip(gold, right, strict=True)]
-            kept = None if drift is None else {"on_base_text": {"kl_base_adapted": drift, "entropy_adapted": 1 - drift / 3}}
+            kept = (
+                None
+                if drift is None
+                else {"on_base_text": {"kl_base_adapted": drift, "entropy_adapted": 1 - drift / 3}}
+            )
             right = [int(r) for r in right]
-            return {"step": step, **about, "correct": right, "parsed": read, "mean_tokens": 20.0, "finished": 1.0, "retention": kept}
+            return {
+                "step": step,
+                **about,
+                "correct": right,
+                "parsed": read,
+                "mean_tokens": 20.0,
+                "finished": 1.0,
+                "retention": kept,
+            }
 
         first = {"points": [point(0, item > 1.0, None)], "seconds": 10.0}
         put(f"base-{task}", first, arm="base", task=task, seed=-1, components=None)
@@ -49,8 +74,10 @@ def write(folder: Path, arms=14, seeds=3, items=300, steps=(10, 20, 40), tasks=(
             for seed in range(seeds):
                 shift = rng.normal(0, of_seeds) + sum((effects or {}).get(part, 0.0) for part in parts or [])
                 rate = 4.0 if name == "sft" else 1.0
-                points = [point(s, answers(rng, item, shift + 0.3 * (k + 1)), 0.1 * (k + 1) * rate + 0.01 * rng.random())
-                          for k, s in enumerate(steps)]  # fmt: skip
+                points = []
+                for k, step in enumerate(steps, start=1):
+                    drift = 0.1 * k * rate + 0.01 * rng.random()
+                    points.append(point(step, answers(rng, item, shift + 0.3 * k), drift))
                 telemetry = {metric: [float(f"{v:.5g}") for v in rng.random(steps[-1])] for metric in METRICS}
                 acting = [{"mechanism": part, "acts": True, "evidence": "weights 0.3 to 1.0"} for part in parts or []]
                 result = {"points": points, "seconds": 100.0, "acting": acting, "telemetry": telemetry, "run": {}}

@@ -27,7 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="for slurm what sbatch takes, as submitit names it; for ray what ray.init takes; repeatable",
     )
-    parser.add_argument("--dry-run", action="store_true", help="list the jobs, with an estimate of time and cost; run nothing")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="list the jobs, with an estimate of time and cost; run nothing"
+    )
     parser.add_argument("--status", action="store_true", help="say what is done and what is left; run nothing")
     parser.add_argument("--max-time", metavar="TIME", help="stop then, with jobs kept as far as they got: 90m, 2h30m")
     parser.add_argument("--quiet", action="store_true", help="say nothing of single jobs")
@@ -52,16 +54,18 @@ def run(arguments: argparse.Namespace) -> Answer:
 
 def _run(arguments: argparse.Namespace, study: Any, folder: Path) -> Answer:
     from unisd.errors import UniSDError
+    from unisd.studies.analysis import need_statistics
     from unisd.studies.engines import make_engine
-    from unisd.studies.report.study import write_study_report
+    from unisd.studies.report import write_report
     from unisd.studies.study import run_study
 
+    need_statistics()
     engine = make_engine(arguments.on, arguments.workers, _options(arguments.option))
     silent = arguments.quiet or arguments.json
     found = run_study(study, folder, engine, (lambda line: None) if silent else (lambda line: print(line, flush=True)))
     files: list[str | Path] = [folder]
     try:
-        files.insert(0, write_study_report(folder))
+        files.insert(0, write_report(folder, ("html", "md", "csv")))
     except UniSDError as error:
         if not found.failed:
             raise
@@ -71,7 +75,8 @@ def _run(arguments: argparse.Namespace, study: Any, folder: Path) -> Answer:
     message = None
     if failed:
         first, why = next(iter(failed.items()))
-        message = f"{len(failed)} of {len(failed) + found.finished} jobs failed, the first in {first}: {why}; the same command tries them again"
+        several = f"{len(failed)} of {len(failed) + found.finished} jobs failed, the first in {first}"
+        message = f"{several}: {why}; the same command tries them again"
     if not arguments.json:
         print(f"{found.finished} jobs finished; report: {files[0]}")
     return Answer({"finished": found.finished, "failed": failed}, files, 1 if failed else 0, message)
@@ -80,18 +85,15 @@ def _run(arguments: argparse.Namespace, study: Any, folder: Path) -> Answer:
 def _options(given: list[str]) -> dict[str, Any]:
     from unisd.training.runfile import parse_override
 
-    return {
-        name: value
-        for text in given
-        for name, value in parse_override(f"option.{text}")["option"].items()
-    }
+    return {name: value for text in given for name, value in parse_override(f"option.{text}")["option"].items()}
 
 
 def _dry_run(arguments: argparse.Namespace, study: Any, folder: Path) -> Answer:
     from unisd.cli.tables import show, table
     from unisd.studies.study import estimate, plan
 
-    jobs, found = plan(study), estimate(study, folder)
+    jobs = plan(study, without_data=True)
+    found = estimate(jobs, folder)
     known = all(phase.seconds is not None for phase in found)
     hours = sum(phase.seconds or 0.0 for phase in found) / 3600
     result: dict[str, Any] = {
@@ -99,16 +101,20 @@ def _dry_run(arguments: argparse.Namespace, study: Any, folder: Path) -> Answer:
         "phases": [vars(phase) for phase in found],
         "hours": hours if known else None,
         "cost": hours * study.about.price if known and study.about.price else None,
+        "lacking": jobs.lacking,
     }
     if not arguments.json:
         rows = [[arm.name, arm.recipe, ", ".join(map(str, arm.seeds))] for arm in jobs.arms]
         show(table(f"Study {study.name}: arms", ["arm", "recipe", "seeds"], rows))
         rows = [[p.title, str(p.jobs), str(p.missing), _time(p.seconds)] for p in found]
         show(table("Jobs", ["", "all", "missing", "one after the other"], rows))
+        for task, why in jobs.lacking.items():
+            print(f"{task} is counted without its items, which are not here: {why}")
         if not known:
             print("Nothing like some of these jobs was measured yet: run a part, or give seconds_per_step in the file.")
-        elif result["cost"] is not None:
-            print(f"{hours:,.1f} hours of a device, {result['cost']:,.0f} at {study.about.price:g} an hour.")
+        else:
+            price = f", {result['cost']:,.0f} at {study.about.price:g} an hour" if study.about.price else ""
+            print(f"{hours:,.1f} hours of one device{price}.")
     return Answer(result)
 
 
@@ -120,9 +126,9 @@ def _time(seconds: float | None) -> str:
 
 def _status(arguments: argparse.Namespace, study: Any, folder: Path) -> Answer:
     from unisd.cli.tables import show, table
-    from unisd.studies.study import status
+    from unisd.studies.study import plan, status
 
-    found = status(study, folder)
+    found = status(plan(study), folder)
     kinds = ("finished", "started", "failed", "waiting")
     if not arguments.json:
         rows = [[title, *(str(counts[kind]) for kind in kinds)] for title, counts, _ in found]
@@ -130,4 +136,6 @@ def _status(arguments: argparse.Namespace, study: Any, folder: Path) -> Answer:
         for _, _, named in found:
             for what, state in named:
                 print(f"{state}: {what}")
-    return Answer([{"phase": title, **{kind: counts[kind] for kind in kinds}} for title, counts, _ in found])
+    return Answer(
+        {"phases": [{"phase": title, **{kind: counts[kind] for kind in kinds}} for title, counts, _ in found]}
+    )

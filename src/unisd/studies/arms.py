@@ -1,4 +1,4 @@
-"""The arms of a study: from designs over components to whole settings that differ in what is asked, and in nothing else.
+"""The arms of a study: designs over components become whole settings, which differ in what is asked and nothing else.
 
 A component is a group of settings in which the full recipe differs from the control: none is named here.
 """

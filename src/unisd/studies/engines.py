@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import closing, suppress
 from pathlib import Path
@@ -20,12 +20,14 @@ from unisd.errors import UniSDError, UsageError
 from unisd.studies.jobs import LOG_FILE, RESULT_FILE
 
 ENGINES = ("local", "slurm", "ray")
+WORKER = (sys.executable, "-m", "unisd.studies.work")
+"""The command that does the job of a folder."""
 
 
 class Engine(Protocol):
     """Runs jobs, several at a time."""
 
-    def run(self, folders: Sequence[Path]) -> Iterator[tuple[Path, str]]:
+    def run(self, folders: Sequence[Path]) -> Generator[tuple[Path, str]]:
         """Run the job of each folder; yield a folder as soon as its job has ended, with why it failed, or ""."""
 
 
@@ -58,7 +60,7 @@ def run_job(folder: str, environment: dict[str, str] | None = None, started: Any
     failed.unlink(missing_ok=True)
     with (place / LOG_FILE).open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "unisd.studies.work", folder],
+            [*WORKER, folder],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -83,9 +85,14 @@ def _ending(code: int) -> str:
     return f"ended with exit code {code}"
 
 
+def _told(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or ["no word"]
+    return f"{type(error).__name__}: {lines[-1].strip()[:300]}"
+
+
 def _last_line(log: Path) -> str:
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["no word"]
-    return lines[-1][:300]
+    return lines[-1].removeprefix("failed: ")[:300]
 
 
 class Local:
@@ -97,20 +104,22 @@ class Local:
         devices = torch.accelerator.device_count() if torch.accelerator.is_available() else 0
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self.workers = workers or devices or max(1, cores // 2)
+        on_gpu = devices > 0 and torch.cuda.is_available()
+        given = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+        visible = given or [str(number) for number in range(devices)]
         self._environments: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
         for number in range(self.workers):
             threads = {"OMP_NUM_THREADS": str(max(1, cores // self.workers))}
-            own = {"CUDA_VISIBLE_DEVICES": str(number % devices)} if devices and torch.cuda.is_available() else threads
-            self._environments.put(own)
+            self._environments.put({"CUDA_VISIBLE_DEVICES": visible[number % devices]} if on_gpu else threads)
         self._running: set[subprocess.Popen[bytes]] = set()
         self._stopping = threading.Event()
 
-    def run(self, folders: Sequence[Path]) -> Iterator[tuple[Path, str]]:
+    def run(self, folders: Sequence[Path]) -> Generator[tuple[Path, str]]:
         """Run the jobs; where the caller stops early, those that run are told to stop in order and waited for."""
         with ThreadPoolExecutor(self.workers) as pool, closing(self._ended(pool, folders)) as ended:
             yield from ended
 
-    def _ended(self, pool: ThreadPoolExecutor, folders: Sequence[Path]) -> Iterator[tuple[Path, str]]:
+    def _ended(self, pool: ThreadPoolExecutor, folders: Sequence[Path]) -> Generator[tuple[Path, str]]:
         self._stopping.clear()
         futures: dict[Future[str], Path] = {pool.submit(self._one, str(folder)): folder for folder in folders}
         try:
@@ -141,29 +150,36 @@ class Local:
             self._environments.put(environment)
 
 
+_SLURM = {"timeout_min": 720, "gpus_per_node": 1, "cpus_per_task": 8}
+"""What a job asks for where the options say nothing."""
+
+
 class Slurm:
     """A Slurm cluster, by submitit: an array job; the folder of the study must be on a disk that all nodes share."""
 
     def __init__(self, workers: int | None, options: dict[str, Any]) -> None:
         self.workers, self.options = workers, options
 
-    def run(self, folders: Sequence[Path]) -> Iterator[tuple[Path, str]]:
+    def run(self, folders: Sequence[Path]) -> Generator[tuple[Path, str]]:
         """Submit the jobs as one array and wait for them."""
         import submitit
 
         if not folders:
             return
         executor = submitit.AutoExecutor(folder=str(folders[0].parent.parent / "slurm"), cluster="slurm")
-        executor.update_parameters(
-            **{"timeout_min": 720, "gpus_per_node": 1, "cpus_per_task": 8, "slurm_array_parallelism": self.workers or 64}
-            | self.options
-        )
+        executor.update_parameters(**_SLURM | {"slurm_array_parallelism": self.workers or 64} | self.options)
         jobs = executor.map_array(run_job, [str(folder.resolve()) for folder in folders])
-        for job, folder in zip(jobs, folders, strict=True):
-            try:
-                yield folder, str(job.result())
-            except Exception as error:
-                yield folder, f"{type(error).__name__}: {str(error).splitlines()[-1:]}"
+        try:
+            for job, folder in zip(jobs, folders, strict=True):
+                try:
+                    why = str(job.result())
+                except Exception as error:  # submitit's own, of several kinds; its text ends with the job's last line
+                    why = _told(error)
+                yield folder, why
+        finally:
+            for job in jobs:
+                if not job.done():
+                    job.cancel(check=False)
 
 
 class Ray:
@@ -172,7 +188,7 @@ class Ray:
     def __init__(self, workers: int | None, options: dict[str, Any]) -> None:
         self.workers, self.options = workers, options
 
-    def run(self, folders: Sequence[Path]) -> Iterator[tuple[Path, str]]:
+    def run(self, folders: Sequence[Path]) -> Generator[tuple[Path, str]]:
         """Give the jobs to Ray and wait for them."""
         import ray
 
@@ -182,12 +198,13 @@ class Ray:
         try:
             ray.init(ignore_reinit_error=True, log_to_driver=False, include_dashboard=False, **options)
         except Exception as error:
-            raise UniSDError(f"--on ray: no cluster can be reached or started: {str(error).splitlines()[0]}") from error
+            raise UniSDError(f"--on ray: no cluster can be reached or started: {_told(error)}") from error
         try:
             gpus = (1 if ray.cluster_resources().get("GPU") else 0) if gpus is None else gpus
             remote = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0)(run_job)
             threads = {"OMP_NUM_THREADS": str(cpus)}
-            waiting, left = {}, list(folders)
+            waiting: dict[Any, Path] = {}
+            left = list(folders)
             while left or waiting:
                 while left and len(waiting) < (self.workers or len(folders)):
                     folder = left.pop(0)
@@ -196,8 +213,9 @@ class Ray:
                 for reference in done:
                     folder = waiting.pop(reference)
                     try:
-                        yield folder, ray.get(reference)
+                        why = str(ray.get(reference))
                     except Exception as error:
-                        yield folder, f"{type(error).__name__}: {str(error).strip().splitlines()[-1]}"
+                        why = _told(error)
+                    yield folder, why
         finally:
             ray.shutdown()

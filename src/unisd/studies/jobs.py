@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from unisd import __version__
-from unisd.errors import UsageError
+from unisd.errors import UniSDError, UsageError
 from unisd.files import contents, fingerprint, write_json
 from unisd.studies.arms import StudyArm
 from unisd.studies.settings import Study, StudyTask
@@ -44,7 +44,9 @@ class Exam:
 
             split = self.split or task.splits[-1]
             if split == task.splits[0]:
-                raise UsageError(f"{self.task} has no split beside '{split}', which is trained on; give tasks.{self.task}.split")
+                raise UsageError(
+                    f"{self.task} has no split beside '{split}', which is trained on; give tasks.{self.task}.split"
+                )
             found = drawn(task.load(split, self.source), self.count)
         if self.count is not None and len(found) < self.count:
             raise UsageError(f"{self.task}: {self.count} {self.part} items are asked for and {len(found)} are there")
@@ -112,8 +114,10 @@ class Jobs:
         UsageError: a task without the splits or items that are asked for.
     """
 
-    def __init__(self, study: Study, arms: Sequence[StudyArm]) -> None:
-        self.study, self.arms = study, list(arms)
+    def __init__(self, study: Study, arms: Sequence[StudyArm], without_data: bool = False) -> None:
+        self.study, self.arms, self.without_data = study, list(arms), without_data
+        self.lacking: dict[str, str] = {}
+        """Tasks whose data are not here, with why; only ``without_data``, which is for counting."""
         self._asking = vars(study.evaluate)
         self._data: dict[Any, str] = {}
         self._weights = {model: _weights(model) for model in study.about.models}
@@ -158,11 +162,23 @@ class Jobs:
             for value in select.values
         ]
 
-    def runs(self, chosen: Mapping[tuple[str, str, str], Any]) -> list[Job]:
-        """Return the runs of the study; ``chosen`` holds each arm's value, by arm, task and model."""
+    def unchosen(self, arm: StudyArm, task: str, model: str, chosen: Mapping[tuple[str, str, str], Any]) -> bool:
+        """Return whether an arm chooses a setting and has not yet."""
+        select = self.study.select
+        return select is not None and select.setting not in arm.may_differ and (arm.name, task, model) not in chosen
+
+    def runs(self, chosen: Mapping[tuple[str, str, str], Any], whole: bool = True) -> list[Job]:
+        """Return the runs of the study.
+
+        Args:
+            chosen: each arm's value of the setting that is chosen, by arm, task and model.
+            whole: with those whose value is not chosen yet, as their recipe has it; they may be counted, not run.
+        """
         select, found = self.study.select, []
         for task, _, model in self.places():
             for arm in self.arms:
+                if not whole and self.unchosen(arm, task, model, chosen):
+                    continue
                 laid: dict[str, Any] = {}
                 if select is not None and (arm.name, task, model) in chosen:
                     group, field = select.setting.split(".")
@@ -170,14 +186,15 @@ class Jobs:
                 found += [self._job(arm, task, model, seed, laid, "test") for seed in arm.seeds]
         return found
 
-    def count(self) -> dict[str, int]:
-        """Return how many jobs each phase has, before anything was chosen."""
-        places = len(list(self.places()))
-        runs = places * sum(len(arm.seeds) for arm in self.arms)
-        return {"bases": len(self.bases()), "runs to choose by": len(self.choosing()), "runs": runs}
-
     def _job(
-        self, arm: StudyArm | str, task: str, model: str, seed: int, laid: dict[str, Any] | None, part: str, value: Any = None
+        self,
+        arm: StudyArm | str,
+        task: str,
+        model: str,
+        seed: int,
+        laid: dict[str, Any] | None,
+        part: str,
+        value: Any = None,
     ) -> Job:
         of = self.study.tasks[task]
         exam = Exam(part, task, of.source, of.split, of.validation if part == "validation" else of.test)
@@ -197,9 +214,14 @@ class Jobs:
     def _items(self, exam: Exam, run: Any) -> str:
         key = (fingerprint(vars(exam)), None if run is None else fingerprint(vars(run.task), run.training.get("seed")))
         if key not in self._data:
-            asked = [vars(example) for example in exam.examples()]
-            learned = [] if run is None else [vars(example) for example in load_examples(run)[1]]
-            self._data[key] = fingerprint(asked, learned)
+            try:
+                asked = [vars(example) for example in exam.examples()]
+                learned = [] if run is None else [vars(example) for example in load_examples(run)[1]]
+                self._data[key] = fingerprint(asked, learned)
+            except UniSDError as error:
+                if isinstance(error, UsageError) or not self.without_data:
+                    raise
+                self.lacking[exam.task], self._data[key] = str(error), ""
         return self._data[key]
 
 

@@ -79,7 +79,7 @@ class Place:
     def constant(self) -> float:
         """The share of the items that the best constant answer gets right."""
         gold = self.items["gold"]
-        return max(gold.count(answer) for answer in set(gold)) / len(gold)
+        return float(max(gold.count(answer) for answer in set(gold)) / len(gold))
 
     def table(self, arm: str, seeds: Sequence[int] | None = None, what: str = "correct") -> Array:
         """Return an arm's last answers as (seeds, items); the base's as (1, items).

@@ -2,7 +2,8 @@
 
 import shutil
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,14 +34,18 @@ class StudyRun:
     """The value of the setting that is chosen, by arm, task and model."""
 
 
-def plan(study: Study) -> Jobs:
+def plan(study: Study, without_data: bool = False) -> Jobs:
     """Return a study's jobs, after everything about it that can be checked without a model was checked.
+
+    Args:
+        study: the study.
+        without_data: count jobs of tasks, too, whose data are not on this machine (`Jobs.lacking`).
 
     Raises:
         UsageError: unknown names, arms that get unequal work, a task without the items that are asked for; one line.
     """
     arms = study_arms(study)
-    jobs = Jobs(study, arms)
+    jobs = Jobs(study, arms, without_data)
     for task, _, model in jobs.places():
         check_equal_work(study, arms, jobs.more(task, model, study.about.seeds[0]))
     return jobs
@@ -56,7 +61,9 @@ def claim(folder: Path, study: Study) -> None:
     if file.is_file():
         name = read_yaml(file).get("name")
         if name != study.name:
-            raise UsageError(f"--output {folder}: it holds the results of study '{name}', not '{study.name}'; choose another")
+            raise UsageError(
+                f"--output {folder}: it holds the results of study '{name}', not '{study.name}'; choose another"
+            )
     elif folder.exists() and (not folder.is_dir() or any(path.name != "run.lock" for path in folder.iterdir())):
         raise UsageError(f"--output {folder}: it is in use and holds no study; choose another folder")
 
@@ -78,21 +85,25 @@ def run_study(study: Study, folder: Path, engine: Engine, say: Say = print) -> S
     with run_lock(folder):
         write_text(folder / STUDY_FILE, dumped({**plain(study.about), "name": study.name}))
         run, index = StudyRun(folder), list[dict[str, Any]]()
-        for title, make in (
-            ("bases", lambda: jobs.bases()),
-            ("runs to choose by", lambda: jobs.choosing()),
-            ("runs", lambda: jobs.runs(run.chosen)),
-        ):
-            wanted = make()
+        for title, _ in phases(jobs, run.chosen):
+            wanted = dict(phases(jobs, run.chosen, whole=False))[title]
             index += [_entry(title, job) for job in wanted]
             write_json(folder / INDEX_FILE, index)
             _phase(title, wanted, jobs, run, engine, say)
-            if title == "runs to choose by" and study.select is not None:
+            if title == CHOOSING:
                 run.chosen = choose(jobs, folder)
         if not run.failed:
             for checkpoints in folder.glob("runs/*/checkpoints"):
                 shutil.rmtree(checkpoints, ignore_errors=True)
     return run
+
+
+CHOOSING = "runs to choose by"
+
+
+def phases(jobs: Jobs, chosen: Mapping[tuple[str, str, str], Any], whole: bool = True) -> list[tuple[str, list[Job]]]:
+    """Return the jobs of a study phase by phase, each of which needs those before it; see `Jobs.runs`."""
+    return [("bases", jobs.bases()), (CHOOSING, jobs.choosing()), ("runs", jobs.runs(chosen, whole))]
 
 
 def _entry(phase: str, job: Job) -> dict[str, Any]:
@@ -113,34 +124,35 @@ def _phase(title: str, wanted: Sequence[Job], jobs: Jobs, run: StudyRun, engine:
     run.finished += len(unique) - len(missing)
     if missing:
         say(f"{title}: {len(missing)} to do, {len(unique) - len(missing)} done before")
-    for number, (folder, why) in enumerate(engine.run(list(missing)), start=1):
-        job = missing[folder]
-        if why:
-            run.failed[folder] = why
-        else:
-            run.finished += 1
-        how = f"failed: {why} (see {folder / LOG_FILE})" if why else _score(read_result(folder))
-        say(f"  {number}/{len(missing)} {in_words(job)}: {how}")
+    with closing(engine.run(list(missing))) as ended:
+        for number, (folder, why) in enumerate(ended, start=1):
+            if why:
+                run.failed[folder] = why
+            else:
+                run.finished += 1
+            how = f"failed: {why} (see {folder / LOG_FILE})" if why else _score(read_result(folder))
+            say(f"  {number}/{len(missing)} {in_words(missing[folder])}: {how}")
 
 
 def choose(jobs: Jobs, folder: Path) -> dict[tuple[str, str, str], Any]:
     """Return for every arm, task and model the value with which most validation items came out right.
 
-    Among equals the one that moved less from the base, then the one that stands first. An arm of which no run to
-    choose by was finished keeps its recipe's value.
+    Among equals the one that moved less from the base, then the one that stands first. An arm of which a run to choose
+    by is missing chooses nothing yet: every arm gets the same effort.
     """
+    lacks = set[tuple[str, str, str]]()
     best: dict[tuple[str, str, str], tuple[tuple[float, float], Any]] = {}
     for job in jobs.choosing():
-        result = read_result(job.folder(folder))
+        result, place = read_result(job.folder(folder)), (job.arm, job.task, job.model)
         if result is None:
+            lacks.add(place)
             continue
         point = result["points"][-1]
         drift = ((point.get("retention") or {}).get("on_base_text") or {}).get("kl_base_adapted", 0.0)
         rank = (float(sum(point["correct"])), -float(drift))
-        place = (job.arm, job.task, job.model)
         if place not in best or rank > best[place][0]:
             best[place] = (rank, job.value)
-    return {place: value for place, (_, value) in best.items()}
+    return {place: value for place, (_, value) in best.items() if place not in lacks}
 
 
 def in_words(job: Job) -> str:
@@ -157,19 +169,10 @@ def _score(result: dict[str, Any] | None) -> str:
     return f"{sum(point['correct'])} of {len(point['correct'])} right, {result['seconds']:.0f} s"
 
 
-def status(study: Study, folder: Path) -> list[tuple[str, Counter[str], list[tuple[str, str]]]]:
-    """Return for each phase its name, how many jobs are in which state, and what is neither finished nor waiting.
-
-    Runs whose setting is not chosen yet are counted as waiting.
-    """
-    jobs = plan(study)
-    chosen = choose(jobs, folder)
+def status(jobs: Jobs, folder: Path) -> list[tuple[str, Counter[str], list[tuple[str, str]]]]:
+    """Return for each phase its name, how many jobs are in which state, and what is neither finished nor waiting."""
     found = []
-    for title, wanted in (
-        ("bases", jobs.bases()),
-        ("runs to choose by", jobs.choosing()),
-        ("runs", jobs.runs(chosen)),
-    ):
+    for title, wanted in phases(jobs, choose(jobs, folder)):
         unique = {job.key: job for job in wanted}.values()
         states = [(job, job.state(folder)) for job in unique]
         named = [(in_words(job), state) for job, state in states if state in ("started", "failed")]
@@ -188,22 +191,21 @@ class Estimate:
     """Of all that is missing, one after the other; None: nothing like it was measured yet."""
 
 
-def estimate(study: Study, folder: Path) -> list[Estimate]:
+def estimate(jobs: Jobs, folder: Path) -> list[Estimate]:
     """Return what is left of each phase, from the seconds of jobs that are finished there."""
-    jobs = plan(study)
     measured: dict[tuple[str, ...], list[float]] = {}
-    phases = [("bases", jobs.bases()), ("runs to choose by", jobs.choosing()), ("runs", jobs.runs(choose(jobs, folder)))]
-    for _, wanted in phases:
+    by_phase = phases(jobs, choose(jobs, folder))
+    for _, wanted in by_phase:
         for job in wanted:
             result = read_result(job.folder(folder))
             if result is not None:
                 for key in _alike(job):
                     measured.setdefault(key, []).append(float(result["seconds"]))
     found = []
-    for title, wanted in phases:
+    for title, wanted in by_phase:
         unique = {job.key: job for job in wanted}.values()
         missing = [job for job in unique if read_result(job.folder(folder)) is None]
-        times = [_expected(job, measured, study.about.seconds_per_step) for job in missing]
+        times = [_expected(job, measured, jobs.study.about.seconds_per_step) for job in missing]
         known = [time for time in times if time is not None]
         found.append(Estimate(title, len(unique), len(missing), sum(known) if len(known) == len(times) else None))
     return found

@@ -85,7 +85,7 @@ def load_examples(settings: RunSettings) -> tuple[Task, list[Example]]:
 
 
 def held_out(examples: Sequence[Example], count: int) -> list[Example]:
-    """Return ``count`` examples, drawn by a stable hash of their ids: those that ``task.hold_out`` keeps from training."""
+    """Return ``count`` examples, by a stable hash of their ids: those that ``task.hold_out`` keeps from training."""
     return sorted(examples, key=lambda e: stable_integer("hold out", e.id))[:count]
 
 

@@ -112,7 +112,7 @@ def test_the_bootstrap_agrees_with_the_closed_form_on_a_mean():
     values, _ = simulated(np.random.default_rng(5), 3, 200, 0.3, 0.1)
 
     def mean(seeds, items):
-        return float(np.einsum("s,i,si->", seeds, items, values) / (seeds.sum() * items.sum()))
+        return np.einsum("ds,di,si->d", seeds, items, values, optimize=True) / (seeds.sum(1) * items.sum(1))
 
     drawn, closed = crossed_statistic(mean, 3, 200, resamples=2000), crossed_mean(values)
     assert drawn.estimate == pytest.approx(closed.estimate)

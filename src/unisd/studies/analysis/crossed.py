@@ -102,7 +102,7 @@ def crossed_mean(
 
 
 def crossed_statistic(
-    statistic: Callable[[Array, Array], float],
+    statistic: Callable[[Array, Array], Array],
     seeds: int,
     items: int,
     seed: int = 0,
@@ -116,8 +116,8 @@ def crossed_statistic(
     are stretched so that few of them do not make the variance small.
 
     Args:
-        statistic: called with a weight for each seed and for each item, both with mean 1; may return NaN where the
-            weights leave nothing to compute.
+        statistic: called with weights of seeds, (draws, seeds), and of items, (draws, items), each row with mean 1;
+            returns (draws,), NaN where a row leaves nothing to compute.
         seeds: their number.
         items: their number.
         seed: of the resampling.
@@ -127,23 +127,18 @@ def crossed_statistic(
     Raises:
         UsageError: the statistic cannot be computed even with all weights 1.
     """
-    ones = np.ones(seeds), np.ones(items)
-    estimate = statistic(*ones)
+    estimate = float(statistic(np.ones((1, seeds)), np.ones((1, items)))[0])
     if not np.isfinite(estimate):
         raise UsageError("the statistic cannot be computed from these results")
     generator = np.random.default_rng(seed)
 
     def drawn(number: int) -> Array:
-        counts = generator.multinomial(number, np.full(number, 1 / number)).astype(np.float64)
+        counts = generator.multinomial(number, np.full(number, 1 / number), resamples).astype(np.float64)
         return 1 + (counts - 1) * np.sqrt(number / (number - 1)) if number > 1 else counts
 
     def spread(over_seeds: bool, over_items: bool) -> float:
-        found = np.array(
-            [
-                statistic(drawn(seeds) if over_seeds else ones[0], drawn(items) if over_items else ones[1])
-                for _ in range(resamples)
-            ]
-        )
+        of_seeds = drawn(seeds) if over_seeds else np.ones((resamples, seeds))
+        found = statistic(of_seeds, drawn(items) if over_items else np.ones((resamples, items)))
         found = found[np.isfinite(found)]
         return float(found.var(ddof=1)) if len(found) > 1 else 0.0
 
@@ -197,9 +192,9 @@ def _by_group(centred: Array, groups: Sequence[str] | None) -> Array:
     if len(set(names)) < 2 or len(set(names)) == centred.shape[1]:
         return centred
     order = {name: number for number, name in enumerate(dict.fromkeys(names))}
-    sums = np.zeros((centred.shape[0], len(order)))
-    np.add.at(sums, (slice(None), [order[name] for name in names]), centred)
-    return sums * (len(order) / centred.shape[1])
+    belongs = np.zeros((len(names), len(order)))
+    belongs[np.arange(len(names)), np.array([order[name] for name in names])] = 1.0
+    return np.asarray(centred @ belongs * (len(order) / centred.shape[1]))
 
 
 def _with_spread(table: Array, spread: Spread, arms: float) -> tuple[float, float]:

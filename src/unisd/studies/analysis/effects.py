@@ -44,7 +44,8 @@ class Claim:
         effect = self.effect
         line = f"{self.name}: {effect}, {self.verdict}"
         if self.verdict == "not distinguishable":
-            line += f" (a true difference of {100 * effect.detectable:.1f} points would have been seen in 80 of 100 studies)"
+            seen = f"{100 * effect.detectable:.1f} points would have been seen in 80 of 100 studies"
+            line += f" (a true difference of {seen})"
         return line + ("; one seed: nothing is said of others" if effect.seeds == 1 else "")
 
 

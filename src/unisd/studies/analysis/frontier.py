@@ -63,35 +63,41 @@ def _at_equal(place: Place, arm: str, other: str, resamples: int, by_drift: bool
     (_, drift_a, gain_a), (_, drift_b, gain_b) = tables[0], tables[1]
 
     def paths(seeds: Array, items: Array) -> list[tuple[Array, Array]]:
+        """Return for each arm what is held equal and what is compared, both (draws, points), from the base on."""
         found = []
         for drift, gain in ((drift_a, gain_a), (drift_b, gain_b)):
-            x = np.tensordot(seeds, drift, 1) / seeds.sum()
-            y = np.einsum("s,i,sti->t", seeds, items, gain) / (seeds.sum() * items.sum())
-            pair = (np.concatenate([[0.0], x]), np.concatenate([[0.0], y]))
-            found.append(pair if by_drift else (pair[1], pair[0]))
+            share = seeds / seeds.sum(1, keepdims=True), items / items.sum(1, keepdims=True)
+            asked = np.einsum("ds,dst->dt", share[0], np.einsum("sti,di->dst", gain, share[1], optimize=True))
+            start = np.zeros((len(seeds), 1))
+            pair = np.hstack([start, share[0] @ drift]), np.hstack([start, asked])
+            found.append(pair if by_drift else pair[::-1])
         return found
 
-    ones = np.ones(len(shared)), np.ones(gain_a.shape[2])
+    ones = np.ones((1, len(shared))), np.ones((1, gain_a.shape[2]))
     level = min(float(x.max()) for x, _ in paths(*ones))
     if level <= 0:
         return None
 
-    def difference(seeds: Array, items: Array) -> float:
-        if seeds.sum() <= 0:
-            return float("nan")
+    def difference(seeds: Array, items: Array) -> Array:
         first, second = (_first_at(x, y, level) for x, y in paths(seeds, items))
-        return first - second
+        return np.asarray(first - second)
 
-    return AtEqual(arm, other, level, crossed_statistic(difference, *map(len, ones), resamples=resamples))
+    effect = crossed_statistic(difference, len(shared), gain_a.shape[2], resamples=resamples)
+    return AtEqual(arm, other, level, effect)
 
 
-def _first_at(x: Array, y: Array, level: float) -> float:
-    """Return y where a path first reaches ``level``; at its highest x where it stays below (by a resample's chance)."""
-    for left in range(len(x) - 1):
-        low, high = x[left], x[left + 1]
-        if low <= level <= high and high > low:
-            return float(y[left] + (y[left + 1] - y[left]) * (level - low) / (high - low))
-    return float(y[int(np.argmax(x))])
+def _first_at(x: Array, y: Array, level: float) -> Array:
+    """Return y (draws,) where paths first reach ``level``; at the highest x of those that stay below by chance."""
+    rows = np.arange(len(x))
+    found: Array = y[rows, x.argmax(1)]
+    open_ = np.ones(len(x), dtype=bool)
+    for left in range(x.shape[1] - 1):
+        low, high = x[:, left], x[:, left + 1]
+        hit = open_ & (low <= level) & (level <= high) & (high > low)
+        part = (level - low[hit]) / (high[hit] - low[hit])
+        found[hit] = y[hit, left] + (y[hit, left + 1] - y[hit, left]) * part
+        open_ &= ~hit
+    return found
 
 
 def _table(place: Place, arm: str, seeds: list[int] | None = None) -> tuple[tuple[int, ...], Array, Array] | None:

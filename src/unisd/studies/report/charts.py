@@ -255,7 +255,14 @@ class Heat:
         for pair, value in self.values.items():
             low, high = sorted(places[label] for label in pair)
             colour = SERIES[0] if value > 0 else SERIES[1]
-            axes.fill_between([low - 0.5, low + 0.5], high - 0.5, high + 0.5, color=colour, alpha=0.08 + 0.5 * abs(value) / largest, linewidth=0)
+            axes.fill_between(
+                [low - 0.5, low + 0.5],
+                high - 0.5,
+                high + 0.5,
+                color=colour,
+                alpha=0.08 + 0.5 * abs(value) / largest,
+                linewidth=0,
+            )
             axes.text(low, high, f"{100 * value:+.1f}", ha="center", va="center", color=INK)
         axes.set_xticks(range(len(self.labels)), [_short(label, 12) for label in self.labels], rotation=40, ha="right")
         axes.set_yticks(range(len(self.labels)), [_short(label, 12) for label in self.labels])

@@ -1,43 +1,31 @@
-"""The page of a study: the frontier of gain and drift, effects with intervals, how components interact, what it cost."""
+"""The page of a study: the frontier of gain and drift, effects with intervals, interactions, and what it cost."""
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from unisd.studies.analysis import need_statistics
 from unisd.studies.analysis.claims import paper_claims
 from unisd.studies.analysis.crossed import Effect
 from unisd.studies.analysis.effects import Claim, claims, contrast
 from unisd.studies.analysis.frontier import AtEqual, drift_at_equal_gain, gain_at_equal_drift, path
 from unisd.studies.jobs import BASE
-from unisd.studies.report.blocks import Block, Cell, Closed, Figure, Page, Row, Section, Table, Text, number
-from unisd.studies.report.charts import Heat, Lines, Scatter, Whiskers
-from unisd.studies.report.curves import CURVES
-from unisd.studies.report.write import write_page
-from unisd.studies.results import Place, Results, Run, read_results
+from unisd.studies.report.blocks import Block, Cell, Figure, Page, Row, Section, Table, Text, number
+from unisd.studies.report.charts import Heat, Scatter, Whiskers
+from unisd.studies.report.study_runs import DRAWN, acting, curves
+from unisd.studies.results import Place, Results, Run
 
 _KINDS = {
     "adding": "What a component gives, added to the control",
     "removing": "What is lost when it is taken from the whole",
     "together": "How two components work together, beyond the sum of both",
 }
-_PATHS = 6
-"""Arms of a chart of paths; others stand in the table."""
-
-
-def write_study_report(folder: Path, formats: Sequence[str] = ("html", "md", "csv"), output: Path | None = None) -> Path:
-    """Write the report of a study's folder; return the page.
-
-    Raises:
-        UsageError: no study lies there, or nothing of it is finished.
-        UniSDError: the report cannot be written.
-    """
-    return write_page(study_page(read_results(folder)), output or folder, formats)
 
 
 def study_page(results: Results) -> Page:
     """Return the page of a study."""
+    need_statistics()
     found = claims(results)
     sections = []
     for number_, place in enumerate(results.places):
@@ -52,7 +40,9 @@ def study_page(results: Results) -> Page:
     about = f"{len(arms)} arms, {runs} runs, {len(results.places)} of task and model"
     notes = [Text(["Not in this report:", *results.notes], "warning")] if results.notes else []
     sections.append(_settings(results))
-    return Page(f"Study: {results.name}", about, list(_figures(results, found)), [*notes, *_verdict(results, found)], sections)
+    return Page(
+        f"Study: {results.name}", about, list(_figures(results, found)), [*notes, *_verdict(results, found)], sections
+    )
 
 
 def _where(results: Results, claim: Claim) -> str:
@@ -68,7 +58,9 @@ def _figures(results: Results, found: Sequence[Claim]) -> Iterator[Figure]:
         effect = claim.effect
         arm = claim.weights[0][0]
         note = f"95 %: {100 * effect.low:+.1f} to {100 * effect.high:+.1f}; {_seeds(effect)}"
-        yield Figure(f"{arm}, points gained", f"{100 * effect.estimate:+.1f}", note, "good" if effect.low > 0 else "plain")
+        yield Figure(
+            f"{arm}, points gained", f"{100 * effect.estimate:+.1f}", note, "good" if effect.low > 0 else "plain"
+        )
 
 
 def _seeds(effect: Effect) -> str:
@@ -87,7 +79,9 @@ def _verdict(results: Results, found: Sequence[Claim]) -> Iterator[Text]:
     if others:
         yield Text([f"{len(others)} further differences between arms are larger than chance (tables below)."])
     if not sure and not others:
-        yield Text(["No difference of this study is larger than chance, over all its claims together (Holm)."], "warning")
+        yield Text(
+            ["No difference of this study is larger than chance, over all its claims together (Holm)."], "warning"
+        )
 
 
 def _of_place(place: Place, own: Sequence[Claim], results: Results, name: str) -> Iterator[Section]:
@@ -99,12 +93,24 @@ def _of_place(place: Place, own: Sequence[Claim], results: Results, name: str) -
     yield Section(f"{name}-main", f"Gain and drift: {title}", blocks, _about(place))
     effects = list(_effect_blocks(place, own, name))
     if effects:
-        yield Section(f"{name}-effects", f"Components: {title}", effects, "Change of the share of right answers, in points; item by item and seed by seed.")
+        yield Section(
+            f"{name}-effects",
+            f"Components: {title}",
+            effects,
+            "Change of the share of right answers, in points; item by item and seed by seed.",
+        )
     against = [claim for claim in own if claim.kind not in _KINDS]
     if against:
-        yield Section(f"{name}-against", f"Arms against each other: {title}", [_claims_table(against, f"{name}-against", "")])
-    yield Section(f"{name}-curves", f"Training: {title}", list(_curves(place, name)), "Means over seeds; the bands hold all of them.")
-    yield Section(f"{name}-acting", f"Mechanisms and cost: {title}", list(_acting(place, name)))
+        yield Section(
+            f"{name}-against", f"Arms against each other: {title}", [_claims_table(against, f"{name}-against", "")]
+        )
+    yield Section(
+        f"{name}-curves",
+        f"Training: {title}",
+        list(curves(place, _arms(place), name)),
+        "Means over seeds; the bands hold all of them.",
+    )
+    yield Section(f"{name}-acting", f"Mechanisms and cost: {title}", list(acting(place, _arms(place), name)))
 
 
 def _about(place: Place) -> str:
@@ -132,18 +138,23 @@ def _main_table(place: Place, name: str) -> Table:
     rows: list[Row] = []
     if place.base is not None:
         last = place.base.last
-        rows.append([BASE, "", _share(last.correct.mean()), "", "", _share(last.readable.mean()), "", _entropy([place.base]), _collapse([place.base])])
+        before = [place.base]
+        shares = _share(last.correct.mean()), _share(last.readable.mean())
+        rows.append([BASE, "", shares[0], "", "", shares[1], "", _entropy(before), _collapse(before)])
     for arm in _arms(place):
         runs = place.arms[arm]
         drifts = [run.last.drift for run in runs if run.last.drift is not None]
         gain, content = (contrast(place, {arm: 1.0, BASE: -1.0}, what) for what in ("correct", "content"))
         drift = Cell(number(float(np.mean(drifts))), float(np.mean(drifts))) if drifts else ""
-        rows.append(
-            [arm, Cell(str(len(runs)), len(runs)), _share(place.table(arm).mean()), _effect_cell(gain), _effect_cell(content),
-             _share(place.table(arm, what="readable").mean()), drift, _entropy(runs), _collapse(runs)]
-        )  # fmt: skip
+        effects = _effect_cell(gain), _effect_cell(content)
+        right, readable = (_share(place.table(arm, what=what).mean()) for what in ("correct", "readable"))
+        seeds = Cell(str(len(runs)), len(runs))
+        rows.append([arm, seeds, right, *effects, readable, drift, _entropy(runs), _collapse(runs)])
     columns = ["arm", "seeds", "right", "gain", "of it content", "readable", "drift", "entropy", "most frequent answer"]
-    note = "Gain and content in points. Content is what is right beyond what the best constant answer would get of the readable ones."
+    note = (
+        "Gain and content in points. Content is what is right beyond what the best constant answer would get of the "
+        "readable ones."
+    )
     return Table(f"{name}-arms", "After the last step", columns, rows, note)
 
 
@@ -181,10 +192,13 @@ def _frontier(place: Place, name: str) -> Scatter | None:
     if not points:
         return None
     first = [arm for arm in ("sft", "core", "unisd") if arm in points]
-    chosen = [*first, *(arm for arm in points if arm not in first)][:_PATHS]
-    about = "Up is better, left is better: much gained, little forgotten. Each arm goes from the base through the steps at which it was asked; whiskers hold all its seeds."
-    if len(points) > _PATHS:
-        about += f" {_PATHS} of {len(points)} arms; all stand in the table."
+    chosen = [*first, *(arm for arm in points if arm not in first)][:DRAWN]
+    about = (
+        "Up is better, left is better: much gained, little forgotten. Each arm goes from the base through the steps at "
+        "which it was asked; whiskers hold all its seeds."
+    )
+    if len(points) > DRAWN:
+        about += f" {DRAWN} of {len(points)} arms; all stand in the table."
     drawn = {arm: points[arm] for arm in chosen}
     return Scatter(f"{name}-frontier", "Gain against drift", drawn, "drift, nats a token", "gain, points", about=about)
 
@@ -213,7 +227,11 @@ def _equal_table(found: Sequence[AtEqual], name: str, title: str, unit: str) -> 
     for each in found:
         level = Cell(number(each.level) if by_drift else f"{100 * each.level:+.1f}", each.level)
         e = each.effect
-        cell = _effect_cell(e) if by_drift else Cell(f"{e.estimate:+.3f} [{e.low:+.3f}, {e.high:+.3f}]", e.estimate, e.low, e.high)
+        cell = (
+            _effect_cell(e)
+            if by_drift
+            else Cell(f"{e.estimate:+.3f} [{e.low:+.3f}, {e.high:+.3f}]", e.estimate, e.low, e.high)
+        )
         rows.append([each.arm, each.other, level, cell])
     what = "difference of gain, points" if by_drift else "difference of drift, nats a token"
     note = f"At the largest {unit} that both arms reach, on straight lines between the steps at which they were asked."
@@ -233,7 +251,13 @@ def _effect_blocks(place: Place, own: Sequence[Claim], name: str) -> Iterator[Bl
 
 
 def _component(claim: Claim) -> str:
-    return claim.name.removeprefix("adding ").removeprefix("removing ").removesuffix(" together").split(" to ")[0].split(" from ")[0]
+    return (
+        claim.name.removeprefix("adding ")
+        .removeprefix("removing ")
+        .removesuffix(" together")
+        .split(" to ")[0]
+        .split(" from ")[0]
+    )
 
 
 def _heat(chosen: Sequence[Claim], name: str) -> Heat:
@@ -246,75 +270,19 @@ def _heat(chosen: Sequence[Claim], name: str) -> Heat:
 
 
 def _claims_table(chosen: Sequence[Claim], name: str, title: str) -> Table:
-    rows: list[Row] = [
-        [
-            claim.name, _effect_cell(claim.effect), _effect_cell(claim.content), _effect_cell(claim.format),
-            Cell(f"{claim.effect.p:.2g}", claim.effect.p), Cell(f"{claim.adjusted_p:.2g}", claim.adjusted_p), claim.verdict,
-            Cell(f"{100 * claim.effect.detectable:.1f}", claim.effect.detectable), Cell(str(claim.effect.seeds), claim.effect.seeds),
-        ]
-        for claim in chosen
-    ]  # fmt: skip
-    columns = ["", "effect", "content", "format", "p", "p, Holm", "said", "detectable", "seeds"]
-    note = "In points. Holm's p counts all claims of the study. Detectable: the true difference that 80 of 100 such studies would see, by themselves."
-    return Table(name, title, columns, rows, note)
-
-
-def _curves(place: Place, name: str) -> Iterator[Block]:
-    arms = _arms(place)
-    blocks: list[Block] = []
-    for place_, curve in enumerate(CURVES):
-        for metric, label in curve.lines.items():
-            lines: dict[str, list[tuple[float, float]]] = {}
-            bands: dict[str, list[tuple[float, float, float]]] = {}
-            for arm in arms:
-                rows = [run.telemetry.get(metric) or [] for run in place.arms[arm]]
-                length = min((len(row) for row in rows), default=0)
-                columns = [[v for row in rows if (v := row[i]) is not None] for i in range(length)]
-                if any(columns) and len({v for column in columns for v in column}) > 1:
-                    lines[arm] = [(i + 1.0, float(np.mean(c))) for i, c in enumerate(columns) if c]
-                    bands[arm] = [(i + 1.0, min(c), max(c)) for i, c in enumerate(columns) if c]
-            if lines:
-                kept = dict(list(lines.items())[:_PATHS])
-                title = curve.title if len(curve.lines) == 1 else f"{curve.title}: {label}"
-                blocks.append(Lines(f"{name}-c{place_}-{len(blocks)}", title, kept, y=curve.unit, bands=bands, about=curve.about))
-    yield from blocks[:4]
-    if blocks[4:]:
-        yield Closed("All that was measured at each step", blocks[4:])
-
-
-def _acting(place: Place, name: str) -> Iterator[Block]:
     rows: list[Row] = []
-    for arm in _arms(place):
-        found: dict[str, list[dict[str, Any]]] = {}
-        for run in place.arms[arm]:
-            for acting in run.acting:
-                found.setdefault(str(acting.get("mechanism")), []).append(acting)
-        for mechanism, each in found.items():
-            acted = sum(bool(a.get("acts")) for a in each)
-            rows.append([arm, mechanism, Cell(f"{acted} of {len(each)} runs", acted / len(each)), str(each[0].get("evidence", ""))])
-    if rows:
-        yield Table(f"{name}-mechanisms", "What each mechanism did", ["arm", "mechanism", "acted", "measured, first seed"], rows)
-    cost: list[Row] = []
-    for arm in _arms(place):
-        runs = place.arms[arm]
-        seconds = [sum(v or 0.0 for v in run.telemetry.get("time/step", [])) for run in runs]
-        tokens = [sum(v or 0.0 for v in run.telemetry.get("completions/tokens", [])) for run in runs]
-        memory = [max((v or 0.0 for v in run.telemetry.get("memory/peak_bytes", [])), default=0.0) for run in runs]
-        phases = [_phase(runs, part) for part in ("sample", "score", "learn")]
-        gain = contrast(place, {arm: 1.0, BASE: -1.0})
-        mean = float(np.mean(seconds))
-        per_point = mean / (100 * gain.estimate) if gain is not None and gain.estimate > 0 else None
-        cost.append(
-            [arm, Cell(f"{mean:,.0f}", mean), *phases, Cell(f"{np.mean(tokens):,.0f}", float(np.mean(tokens))),
-             Cell(f"{np.mean(memory) / 2**30:.2f}", float(np.mean(memory)) / 2**30), Cell(number(per_point) if per_point else "", per_point)]
-        )  # fmt: skip
-    columns = ["arm", "training, s", "writing, s", "scoring, s", "learning, s", "tokens written", "peak GiB", "s a point gained"]
-    yield Table(f"{name}-cost", "Cost of a run", columns, cost, "Means over seeds, on the machine of the study.")
-
-
-def _phase(runs: Sequence[Run], part: str) -> Cell:
-    value = float(np.mean([sum(v or 0.0 for v in run.telemetry.get(f"time/{part}", [])) for run in runs]))
-    return Cell(f"{value:,.0f}", value)
+    for claim in chosen:
+        effects = [_effect_cell(each) for each in (claim.effect, claim.content, claim.format)]
+        values = [Cell(f"{p:.2g}", p) for p in (claim.effect.p, claim.adjusted_p)]
+        seen = Cell(f"{100 * claim.effect.detectable:.1f}", claim.effect.detectable)
+        seeds = Cell(str(claim.effect.seeds), claim.effect.seeds)
+        rows.append([claim.name, *effects, *values, claim.verdict, seen, seeds])
+    columns = ["", "effect", "content", "format", "p", "p, Holm", "said", "detectable", "seeds"]
+    note = (
+        "In points. Holm's p counts all claims of the study. Detectable: the true difference that 80 of 100 such "
+        "studies would see, by themselves."
+    )
+    return Table(name, title, columns, rows, note)
 
 
 def _settings(results: Results) -> Section:
@@ -322,11 +290,19 @@ def _settings(results: Results) -> Section:
 
     blocks: list[Block] = [Text(dumped(results.about).splitlines(), "code")]
     if results.chosen:
-        rows = [
+        rows: list[Row] = [
             [arm, task, model, Cell(value, None), Cell(f"{share:.1%}", share)]
             for (arm, task, model), shares in results.chosen.items()
             for value, share in shares.items()
         ]
         columns = ["arm", "task", "model", "value", "right of the validation items"]
-        blocks.append(Table("chosen", "How a setting was chosen", columns, rows, "On items that no run is trained on or tested with."))
+        blocks.append(
+            Table(
+                "chosen",
+                "How a setting was chosen",
+                columns,
+                rows,
+                "On items that no run is trained on or tested with.",
+            )
+        )
     return Section("about", "The study's file", blocks)
