@@ -72,7 +72,7 @@ class StudySettings:
     """What it is called; a folder of results belongs to one name."""
     description: str = ""
     """The question, in words."""
-    tasks: dict[str, dict[str, Any] | None] = Field(default_factory=dict, min_length=1)
+    tasks: dict[str, dict[str, Any] | None] = Field(default_factory=dict)
     """By name, with ``source``, ``items``, ``validation``, ``test`` and ``split``."""
     models: list[str] = Field(default_factory=lambda: ["smollm2-135m"], min_length=1)
     """Short names, hub ids or folders."""
@@ -131,6 +131,8 @@ class Study:
 
     def __init__(self, values: dict[str, Any], where: str = "study") -> None:
         self.about = build(StudySettings, values, where)
+        if not self.about.tasks:
+            raise UsageError(f"{where}: no task; give one under tasks:, such as tasks: {{cos_e: {{test: 300}}}}")
         name = self.about.name or Path(where).stem
         self.name = name
         self.tasks = {name: build(StudyTask, v or {}, f"{where}: tasks.{name}") for name, v in self.about.tasks.items()}

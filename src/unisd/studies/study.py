@@ -48,6 +48,7 @@ def plan(study: Study, without_data: bool = False) -> Jobs:
     jobs = Jobs(study, arms, without_data)
     for task, _, model in jobs.places():
         check_equal_work(study, arms, jobs.more(task, model, study.about.seeds[0]))
+    phases(jobs, {})  # reads all items
     return jobs
 
 
