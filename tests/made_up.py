@@ -1,6 +1,7 @@
 """A study's folder with random results: what analysis and report read, without any training."""
 
 import json
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -30,12 +31,25 @@ def answers(rng, item, shift, spread=0.7):
     return item + rng.normal(0, spread, len(item)) + shift > 0.8
 
 
-def write(folder: Path, arms=14, seeds=3, items=300, steps=(10, 20, 40), tasks=("house",), effects=None, of_seeds=0.05):
+def write(
+    folder: Path,
+    arms=14,
+    seeds=3,
+    items=300,
+    steps=(10, 20, 40),
+    tasks=("house",),
+    effects=None,
+    of_seeds=0.05,
+    pairs=False,
+):
     """Write ``arms`` × ``seeds`` × ``tasks`` runs; ``effects``: what a component adds to the latent score."""
     rng = np.random.default_rng(0)
     named = [("core", []), *((f"core+{p}", [p]) for p in PARTS)]
     named += [(f"unisd-{p}", [q for q in PARTS if q != p]) for p in PARTS]
     named = [*named, ("unisd", PARTS), ("sft", None)]
+    if pairs:
+        named += [(f"core+{p}+{q}", [p, q]) for p, q in combinations(PARTS, 2)]
+        arms = len(named)
     named += [(f"arm {number}", None) for number in range(len(named), arms)]
     index = []
 

@@ -53,6 +53,13 @@ def test_own_arms_settings_and_seeds(small):
     assert arms["sft"].seeds == (0, 1)
 
 
+def test_an_arm_of_a_design_may_have_other_seeds(small):
+    arms = named(small(designs=["one-at-a-time", "leave-one-out"], arms={"unisd": {"seeds": [0, 1, 2]}, "core": None}))
+    assert arms["unisd"].seeds == (0, 1, 2)
+    assert arms["unisd"].components == PARTS
+    assert arms["core"].seeds == (0, 1)
+
+
 def test_a_sweep_is_an_arm_for_each_value(small):
     study = small(designs=[{"sweep": "teacher.kind", "values": ["frozen", "ema"]}], arms=None)
     assert [arm.name for arm in study_arms(study)] == ["core teacher.kind=frozen", "core teacher.kind=ema"]

@@ -120,9 +120,7 @@ def test_arms_choose_by_validation_items_and_run_with_what_they_chose(small, tmp
     }
     tested = [job for job in engine.did if job["exam"]["part"] == "test" and job["run"]]
     assert len(tested) == 12
-    assert all(
-        job["run"]["training"]["learning_rate"] == (0.02 if job["arm"] == "core" else 0.03) for job in tested
-    )
+    assert all(job["run"]["training"]["learning_rate"] == (0.02 if job["arm"] == "core" else 0.03) for job in tested)
     parts = [job["exam"]["part"] for job in engine.did if job["arm"] == BASE]
     assert sorted(parts) == ["test", "validation"]
 
@@ -146,7 +144,9 @@ def test_estimates_come_from_what_was_measured_or_from_the_file(small, tmp_path)
     assert [phase.seconds for phase in estimate(plan(small()), tmp_path / "s")] == [None, 0, None]
     given = estimate(plan(small(seconds_per_step=5)), tmp_path / "s")
     assert [(phase.missing, phase.seconds) for phase in given] == [(1, 5), (0, 0), (12, 120)]
-    run_study(small(), tmp_path / "s", Instead(fails=lambda job: "x" if job["arm"] != "core" else ""), lambda line: None)
+    run_study(
+        small(), tmp_path / "s", Instead(fails=lambda job: "x" if job["arm"] != "core" else ""), lambda line: None
+    )
     assert [phase.seconds for phase in estimate(plan(small()), tmp_path / "s")] == [None, 0, 300]
 
 

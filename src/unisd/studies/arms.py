@@ -4,7 +4,7 @@ A component is a group of settings in which the full recipe differs from the con
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Any
 
@@ -65,7 +65,9 @@ def study_arms(study: Study) -> list[StudyArm]:
 
     def add(arm: StudyArm) -> None:
         if arm.name in arms and arms[arm.name] != arm:
-            raise UsageError(f"{study.name}: two arms are called '{arm.name}'; rename the one under arms")
+            raise UsageError(
+                f"{study.name}: two arms are called '{arm.name}'; rename the one under arms, or give it seeds alone"
+            )
         arms[arm.name] = arm
 
     if study.designs:
@@ -81,13 +83,14 @@ def study_arms(study: Study) -> list[StudyArm]:
             add(StudyArm(name, sweep.recipe, given, None, seeds, frozenset({sweep.sweep})))
     for name, arm in study.arms.items():
         own = seeds if arm.seeds is None else tuple(arm.seeds)
+        of_design = arms.get(name)
+        if of_design is not None and not arm.set and arm.recipe in (None, of_design.recipe):
+            arms[name] = replace(of_design, seeds=own)
+            continue
         given = about.settings
         for group_name, values in arm.set.items():
             given = merge(given, {group_name: values})
-        if name in arms and (arms[name].recipe, arms[name].given) == (arm.recipe, given):
-            arms[name] = StudyArm(name, arm.recipe, given, arms[name].components, own)
-        else:
-            add(StudyArm(name, arm.recipe, given, None, own))
+        add(StudyArm(name, arm.recipe or "core", given, None, own))
     if not arms:
         raise UsageError(f"{study.name}: no arm; give designs: [one-at-a-time] or arms: {{sft: {{recipe: sft}}}}")
     return list(arms.values())

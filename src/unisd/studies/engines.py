@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from unisd.errors import UniSDError, UsageError
-from unisd.studies.jobs import LOG_FILE, RESULT_FILE
+from unisd.studies.jobs import LOG_FILE, PARENT, RESULT_FILE
 
 ENGINES = ("local", "slurm", "ray")
 WORKER = (sys.executable, "-m", "unisd.studies.work")
@@ -64,7 +64,7 @@ def run_job(folder: str, environment: dict[str, str] | None = None, started: Any
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            env={**os.environ, **(environment or {})},
+            env={**os.environ, PARENT: str(os.getpid()), **(environment or {})},
         )
         if started is not None:
             started(process)

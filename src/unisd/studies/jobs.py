@@ -10,13 +10,15 @@ from unisd import __version__
 from unisd.errors import UniSDError, UsageError
 from unisd.files import contents, fingerprint, write_json
 from unisd.studies.arms import StudyArm
-from unisd.studies.settings import Study, StudyTask
+from unisd.studies.settings import Asking, Study, StudyTask
 from unisd.tasks import Example, get
 from unisd.training.prepare import held_out, load_examples
 
 JOB_FILE, RESULT_FILE, LOG_FILE = "job.json", "result.json", "log.txt"
 BASE = "base"
 """The arm that is not trained."""
+PARENT = "UNISD_STUDY_PARENT"
+"""The variable that tells a worker who started it: its parent may be dead before it can ask."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,10 @@ class Job:
     @property
     def key(self) -> str:
         """The name of the job, which does not hold the arm's: equal arms are one."""
-        asked = {name: value for name, value in self.asking.items() if self.run is not None or name != "at"}
+        # What stands at its default is left out: a measure that comes later makes no job another one.
+        usual, only_trained = vars(Asking()), ("at", "retention")
+        asked = {name: value for name, value in self.asking.items() if value != usual.get(name)}
+        asked = {name: value for name, value in asked.items() if self.run is not None or name not in only_trained}
         return fingerprint(self.run_key, vars(self.exam), asked)
 
     def folder(self, study: Path) -> Path:

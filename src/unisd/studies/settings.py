@@ -28,8 +28,8 @@ class StudyTask:
 class Arm:
     """One way to train."""
 
-    recipe: str = "core"
-    """Where its settings come from (``unisd list recipes``)."""
+    recipe: str | None = None
+    """Where its settings come from (``unisd list recipes``); null: those of the design's arm of this name, else core."""
     set: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Settings laid over the recipe's, as in a run file: a group's name, and in it fields with values."""
     seeds: list[int] | None = None
@@ -60,8 +60,6 @@ class Asking:
     """Answers written at a time."""
     retention: bool = True
     """Measure how far the model has moved from its base."""
-    instructions: int = Field(default=0, ge=0)
-    """After the last step, ask so many prompts with constraints that code can check; 0: none."""
 
 
 @group
@@ -91,7 +89,7 @@ class StudySettings:
     select: dict[str, Any] | None = None
     """A setting that each arm chooses by validation items: ``setting``, ``values``, ``seed``."""
     evaluate: dict[str, Any] = Field(default_factory=dict)
-    """When and how runs are asked: ``at``, ``max_new_tokens``, ``batch_size``, ``retention``, ``instructions``."""
+    """When and how runs are asked: ``at``, ``max_new_tokens``, ``batch_size``, ``retention``."""
     differ: list[str] = Field(default_factory=list)
     """Settings in which arms may differ although they decide how much work an arm gets: they are the question."""
     reference: list[str] = Field(default_factory=lambda: ["base", "sft", "core"])
@@ -149,7 +147,7 @@ class Study:
             else:
                 raise UsageError(f"{where}: designs: '{design}'; {unknown(str(design), [*DESIGNS, 'sweep'])}")
         for arm in self.arms.values():
-            _known("recipe", arm.recipe, recipe_names(), where)
+            _known("recipe", arm.recipe or "core", recipe_names(), where)
         for recipe in (self.about.control, self.about.full, *(s.recipe for s in self.sweeps)):
             _known("recipe", recipe, recipe_names(), where)
         for groups in (self.about.settings, *(arm.set for arm in self.arms.values())):

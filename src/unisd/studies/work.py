@@ -18,7 +18,7 @@ from typing import Any
 
 from unisd.errors import Stopped, UniSDError
 from unisd.files import fingerprint, read_jsonl, write_json, write_text
-from unisd.studies.jobs import JOB_FILE, RESULT_FILE, Exam
+from unisd.studies.jobs import JOB_FILE, PARENT, RESULT_FILE, Exam
 
 EVALUATIONS = "evaluation"
 
@@ -156,7 +156,7 @@ def main(folder: str) -> int:
     """Do a job; return 0, or 3 where it was stopped, or 1 with a line on standard error."""
     from unisd.training.signals import listening
 
-    _end_with(os.getppid())
+    _end_with(int(os.environ.get(PARENT, os.getppid())))
     try:
         with listening():
             work(Path(folder))
