@@ -89,8 +89,8 @@ def test_a_sweep_of_what_is_work_is_allowed_to_differ_in_that_alone(small):
 def test_unequal_work_is_refused_with_the_setting_and_both_values(small, group, field, value):
     more = {**MORE, "task": {"name": "cos_e"}}
     arms = {"other": {"set": {group: {field: value}}}}
+    study = small(arms=arms)
     with pytest.raises(UsageError, match=rf"{group}\.{field}: .* {value} in other; .*differ") as refused:
-        study = small(arms=arms)
         check_equal_work(study, study_arms(study), more)
     assert "\n" not in str(refused.value)
     study = small(arms=arms, differ=[f"{group}.{field}"])
@@ -118,5 +118,5 @@ def test_arms_that_cannot_be(small, changes, said):
 
 def test_a_wrong_setting_names_its_arm(small):
     study = small(arms={"odd": {"set": {"rollout": {"source": "nowhere"}}}})
-    with pytest.raises(UsageError, match="arm odd: .*nowhere"):
+    with pytest.raises(UsageError, match=r"arm odd: .*nowhere"):
         check_equal_work(study, study_arms(study), MORE)

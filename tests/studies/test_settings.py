@@ -56,7 +56,7 @@ def test_a_file_that_is_none(tmp_path, text):
 
 
 def test_a_file_that_is_missing(tmp_path):
-    with pytest.raises(UsageError, match="none.yaml"):
+    with pytest.raises(UsageError, match=r"none\.yaml"):
         read_study(tmp_path / "none.yaml")
 
 

@@ -31,6 +31,8 @@ class Exam:
     source: str | None
     split: str | None
     count: int | None
+    cluster: str | None = None
+    """The field whose values say which items were drawn together."""
 
     def examples(self) -> list[Example]:
         """Return them.
@@ -52,6 +54,9 @@ class Exam:
             found = drawn(task.load(split, self.source), self.count)
         if self.count is not None and len(found) < self.count:
             raise UsageError(f"{self.task}: {self.count} {self.part} items are asked for and {len(found)} are there")
+        if self.cluster is not None and any(self.cluster not in example.fields for example in found):
+            fields = ", ".join(sorted(found[0].fields)) or "no field"
+            raise UsageError(f"tasks.{self.task}.cluster: not all items have '{self.cluster}'; they have {fields}")
         return found
 
 
@@ -202,7 +207,7 @@ class Jobs:
         value: Any = None,
     ) -> Job:
         of = self.study.tasks[task]
-        exam = Exam(part, task, of.source, of.split, of.validation if part == "validation" else of.test)
+        exam = Exam(part, task, of.source, of.split, of.validation if part == "validation" else of.test, of.cluster)
         if isinstance(arm, str):
             data, settings, name, on = self._items(exam, None), None, arm, None
         else:

@@ -22,6 +22,9 @@ class StudyTask:
     """Ask this many items of the task's evaluation split; null: all."""
     split: str | None = None
     """Where the test items come from; null: the task's evaluation split."""
+    cluster: str | None = None
+    """A field of the items: those that share its value were drawn together (questions on one passage); null: none were.
+    Subjects are no clusters, unless other subjects could as well have been drawn."""
 
 
 @group
@@ -29,7 +32,7 @@ class Arm:
     """One way to train."""
 
     recipe: str | None = None
-    """Where its settings come from (``unisd list recipes``); null: those of the design's arm of this name, else core."""
+    """Where its settings come from (``unisd list recipes``); null: the design's arm of this name, else core."""
     set: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Settings laid over the recipe's, as in a run file: a group's name, and in it fields with values."""
     seeds: list[int] | None = None

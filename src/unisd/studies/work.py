@@ -99,7 +99,7 @@ def _asked(folder: Path, job: dict[str, Any], step: int, run: Path | None, last:
     asked = ask(loaded, Asked(exam.task, get(exam.task), examples), options, False, False)
     evaluation = asked.evaluation
     evaluation.write(folder / EVALUATIONS / f"step-{step}.json", asked.more())
-    point: dict[str, Any] = {"step": step, **_compact(evaluation, get(exam.task), examples)}
+    point: dict[str, Any] = {"step": step, **_compact(evaluation, get(exam.task), examples, exam.cluster)}
     if run is not None and asking["retention"]:
         before = read_evaluation(folder.parent / job["before"] / EVALUATIONS / "step-0.json")
         base, adapted = (lambda: loaded.weights(True)), (lambda: loaded.weights(False))
@@ -107,7 +107,7 @@ def _asked(folder: Path, job: dict[str, Any], step: int, run: Path | None, last:
     return point
 
 
-def _compact(evaluation: Any, task: Any, examples: list[Any]) -> dict[str, Any]:
+def _compact(evaluation: Any, task: Any, examples: list[Any], cluster: str | None) -> dict[str, Any]:
     """Return an evaluation without its texts: what a study is analysed from."""
     items = evaluation.items
     return {
@@ -115,7 +115,7 @@ def _compact(evaluation: Any, task: Any, examples: list[Any]) -> dict[str, Any]:
         "correct": [int(item.correct) for item in items],
         "parsed": [None if item.parsed is None else _short(item.parsed) for item in items],
         "gold": [_short(item.gold) for item in items],
-        "groups": [item.group for item in items],
+        "groups": ["" if cluster is None else str(example.fields[cluster]) for example in examples],
         "chance": [round(task.chance(example), 6) for example in examples],
         "mean_tokens": sum(len(item.ids) for item in items) / len(items),
         "finished": sum(item.finished for item in items) / len(items),
