@@ -112,7 +112,20 @@ def test_data_that_are_not_here_are_named_and_only_a_dry_run_counts_without(smal
     assert jobs.lacking.keys() == {"scienceqa"}
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"points": 3}', "null", '{"a": 1}', "[" * 100_000])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        '{"points": 3}',
+        '{"points": []}',
+        '{"points": [3], "seconds": 1}',
+        "null",
+        '{"a": 1}',
+        "[" * 100_000,
+    ],
+)
 def test_a_damaged_result_is_none(tmp_path, text):
     (tmp_path / "result.json").write_text(text)
     assert read_result(tmp_path) is None
@@ -130,5 +143,5 @@ def test_a_job_says_in_which_state_it_is(small, tmp_path):
     assert job.state(tmp_path) == "started"
     (folder / "failed").write_text("why")
     assert job.state(tmp_path) == "failed"
-    (folder / "result.json").write_text('{"points": []}')
+    (folder / "result.json").write_text('{"points": [{"ids": ["a"], "correct": [1], "parsed": ["x"]}], "seconds": 1}')
     assert job.state(tmp_path) == "finished"

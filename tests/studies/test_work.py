@@ -38,12 +38,19 @@ def job(small, tmp_path, monkeypatch):
 def test_what_cannot_be_done_is_one_line(job, capsys):
     values = json.loads((job / "job.json").read_text())
     values["run"]["model"]["name"] = str(job / "nothing")
+    values["asking"]["retention"] = False
     (job / "job.json").write_text(json.dumps(values))
     assert work.main(str(job)) == 1
     err = capsys.readouterr().err.strip().splitlines()
     assert err[-1].startswith("failed: ")
     assert str(job / "nothing") in err[-1]
     assert not (job / "result.json").exists()
+
+
+def test_a_run_is_not_trained_for_a_base_that_was_not_asked(job, capsys):
+    assert work.main(str(job)) == 1
+    assert "the base has not been asked" in capsys.readouterr().err
+    assert not (job.parent.parent / "runs").exists()
 
 
 def test_a_signal_is_no_failure(job, capsys, monkeypatch):

@@ -241,7 +241,17 @@ def read_result(folder: Path) -> dict[str, Any] | None:
         found = json.loads((folder / RESULT_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) and isinstance(found.get("points"), list) else None
+    return found if _is_whole(found) else None
+
+
+def _is_whole(result: Any) -> bool:
+    points = result.get("points") if isinstance(result, dict) else None
+    if not isinstance(points, list) or not points or not isinstance(result.get("seconds"), int | float):
+        return False
+    lists = [[point.get(name) for name in ("ids", "correct", "parsed")] for point in points if isinstance(point, dict)]
+    return len(lists) == len(points) and all(
+        all(isinstance(each, list) and each for each in three) and len(set(map(len, three))) == 1 for three in lists
+    )
 
 
 def is_damaged(folder: Path) -> bool:

@@ -144,16 +144,20 @@ def read_results(folder: Path) -> Results:
         place = places.setdefault((task, model), Place(task, model, None))
         job = folder / "jobs" / str(entry.get("key"))
         result = read_result(job)
+        what = f"{arm}, {task}, {model}, seed {entry.get('seed')}"
         if result is None:
-            what = f"{arm}, {task}, {model}, seed {entry.get('seed')}"
             found.notes.append(f"{what}: " + ("its result is damaged" if is_damaged(job) else "not finished"))
+            continue
+        try:
+            run = _run(entry, result)
+        except (LookupError, TypeError, ValueError, AttributeError):
+            found.notes.append(f"{what}: its result is damaged")
             continue
         if part == "validation":
             if arm != BASE:
                 scores = found.chosen.setdefault((arm, task, model), {})
-                scores[str(entry.get("value"))] = float(np.mean(result["points"][-1]["correct"]))
+                scores[str(entry.get("value"))] = float(run.last.correct.mean())
             continue
-        run = _run(entry, result)
         if arm == BASE:
             place.base = run
         else:

@@ -41,6 +41,8 @@ def work(folder: Path) -> None:
         if job["run"] is None:
             result["points"] = [_asked(folder, job, 0, None, 0)]
         else:
+            if job["asking"]["retention"] and not (folder.parent / job["before"] / RESULT_FILE).is_file():
+                raise UniSDError("the base has not been asked, which drift is measured from; see why its job failed")
             run = folder.parent.parent / "runs" / job["run_key"]
             steps = _trained(run, job)
             asked = [steps] if job["exam"]["part"] == "validation" else _steps(job, steps)

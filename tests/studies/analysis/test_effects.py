@@ -95,9 +95,11 @@ def test_results_that_are_missing_or_damaged_are_named(tmp_path: Path):
     made_up.write(tmp_path, items=20)
     (tmp_path / "jobs" / "house-0-1" / "result.json").write_text("{")
     (tmp_path / "jobs" / "house-1-0" / "result.json").unlink()
+    (tmp_path / "jobs" / "house-1-1" / "result.json").write_text('{"points": [{"step": 1}]}')
     results = read_results(tmp_path)
     assert results.notes == [
         "core, house, tiny, seed 1: its result is damaged",
         "core+clipping, house, tiny, seed 0: not finished",
+        "core+clipping, house, tiny, seed 1: its result is damaged",
     ]
     assert results.places[0].seeds("core") == [0, 2]
