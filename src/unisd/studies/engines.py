@@ -72,7 +72,7 @@ def run_job(folder: str, environment: dict[str, str] | None = None, started: Any
     if code == 0 and (place / RESULT_FILE).is_file():
         return ""
     why = _last_line(place / LOG_FILE) if code in (0, 1, 3) else _ending(code)
-    if code != 3:
+    if code not in (3, -signal.SIGTERM):  # it was stopped in order, or before it could listen
         failed.write_text(why, encoding="utf-8")
     return why
 
