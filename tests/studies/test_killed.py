@@ -48,7 +48,9 @@ def file(tmp_path_factory, tiny_folder):
 def undisturbed(tmp_path_factory, file):
     """The study's report where nothing came between."""
     folder = tmp_path_factory.mktemp("undisturbed") / "results"
-    run = run_study(read_study(file), folder, Here(), lambda line: None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("UNISD_CACHE", str(folder.parent / "cache"))
+        run = run_study(read_study(file), folder, Here(), lambda line: None)
     assert (run.finished, run.failed) == (RUNS + 1, {})
     return report(folder)
 
