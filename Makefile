@@ -10,6 +10,7 @@
 # make test-wheel  build wheel and sdist, install into an empty environment: demo, check, train, evaluate, push
 # make docs   build the documentation's site into site/, strictly: every link and anchor must hold
 # make test-kill  kill runs at file events and at random, damage their files: they end as if nothing had been (an hour)
+# make test-engines  a small study on a Ray cluster that is started for it (installs ray, 79 MB)
 # make bench  the short forms of the benchmarks; with TRL installed (pip install --no-deps 'trl==1.16.*') beside it
 
 PYTHON ?= python3
@@ -27,7 +28,7 @@ WHEEL ?= build/wheel-test
 GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 GPU_WHEELS := build/gpu-wheels
 
-.PHONY: install demo test test-fast test-oldest test-newest test-wheel test-kill gpu-check gpu-wheels docs format bench clean
+.PHONY: install demo test test-fast test-oldest test-newest test-wheel test-kill test-engines gpu-check gpu-wheels docs format bench clean
 
 install: $(VENV)/.installed
 
@@ -69,6 +70,10 @@ docs: $(DOCS)/.installed
 
 test-kill: $(VENV)/.installed-dev
 	$(BIN)/python tests/training/kills.py
+
+test-engines: $(VENV)/.installed-dev
+	$(PIP) --constraint constraints.txt --editable '.[gguf,dev,ray,slurm]'
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 0 -m engine tests/studies
 
 CORE := objective mechanisms teacher rollout models contexts training
 

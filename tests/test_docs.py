@@ -1,7 +1,7 @@
 """The pages: generated ones are fresh, links and anchors lead somewhere, and every code block is what it says.
 
 Commands of `unisd` are read by its real parser, settings in them are assembled, make's targets and files must exist;
-Python compiles, and runs where `<!-- run -->` stands above it; YAML is a run file, a part of one, or a task.
+Python compiles, and runs where `<!-- run -->` stands above it; YAML is a run file, a part of one, a task, or a study.
 """
 
 import os
@@ -19,6 +19,8 @@ import yaml
 
 from unisd.cli.main import parser
 from unisd.errors import UsageError
+from unisd.studies.arms import study_arms
+from unisd.studies.settings import Study, read_study
 from unisd.tasks.custom import load_custom
 from unisd.training.runfile import all_groups, assemble
 
@@ -126,6 +128,8 @@ def check_unisd(words: list[str], whole: bool) -> None:
             file = None  # my_run.yaml: a reader's own
         recipe = getattr(chosen, "recipe", None) or ("core" if file is None else None)
         assemble(recipe, ROOT / file if file else None, chosen.set)
+    if words[0] == "study" and (ROOT / chosen.file).is_file():
+        study_arms(read_study(ROOT / chosen.file))
     for task in [getattr(chosen, "task", None) or []]:
         for name in [task] if isinstance(task, str) else task:
             if name.startswith("examples/"):
@@ -272,12 +276,14 @@ def test_python_compiles_and_runs_where_it_is_marked(block, tmp_path):
 
 
 @pytest.mark.parametrize("block", [block for block in BLOCKS if block.language in ("yaml", "yml")], ids=str)
-def test_yaml_is_a_task_or_settings(block, tmp_path):
+def test_yaml_is_a_task_a_study_or_settings(block, tmp_path):
     values = yaml.safe_load(block.text)
     file = tmp_path / "block.yaml"
     file.write_text(block.text, encoding="utf-8")
     if "answer" in values and "prompt" in values:
         load_custom(file)
+    elif set(values) & {"tasks", "designs", "arms", "select"}:
+        study_arms(Study({"tasks": {"cos_e": {"validation": 5}}, "designs": ["one-at-a-time"]} | values))
     elif set(values) & {*all_groups(), "recipe"}:
         assemble("core" if "recipe" not in values else None, file)
     elif set(values) <= {"data", "prompt", "answer", "system", "on_error", "rationale", "demonstration", "id", "name"}:
@@ -285,7 +291,7 @@ def test_yaml_is_a_task_or_settings(block, tmp_path):
         file.write_text(yaml.safe_dump(whole | values), encoding="utf-8")
         load_custom(file)
     else:
-        assert set(values) <= {"base", "description", *all_groups()}, f"{block}: neither a task nor settings"
+        assert set(values) <= {"base", "description", *all_groups()}, f"{block}: neither a task, a study nor settings"
 
 
 @pytest.mark.parametrize("block", [block for block in BLOCKS if block.language in ("toml", "json")], ids=str)

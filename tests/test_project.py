@@ -103,7 +103,7 @@ def test_every_package_that_the_source_imports_at_the_top_is_asked_for():
 
 def test_extras_are_used_and_make_both_ends():
     extras = PROJECT["project"]["optional-dependencies"]
-    assert extras.keys() == {"gguf", "demo", "dense", "math", "bnb", "report", "docs", "dev"}
+    assert extras.keys() == {"gguf", "demo", "dense", "math", "bnb", "report", "study", "slurm", "ray", "docs", "dev"}
     for package, module in (("sentence-transformers", "sentence_transformers"), ("math-verify", "math_verify")):
         assert any(needed.startswith(package) for extra in extras.values() for needed in extra)
         assert any(f"from {module}" in path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.py"))

@@ -26,6 +26,7 @@ WORDS = {
     "prepare": ["--recipe", "core", *COS_E, "--model", "{model}", "--output", "rows.jsonl", *SMALL],
     "check": ["cos_e", "--source", "sample", "--split", "validation", "--model", "{model}"],
     "report": ["answers"],
+    "study": ["study.yaml", "--dry-run"],
     "push": ["run", "--dry-run"],
     "list": ["settings", "temperature"],
     "doctor": [],
@@ -35,7 +36,8 @@ RESULTS = {
     "demo": {"seconds"}, "train": {"steps", "mechanisms"}, "evaluate": {"results", "comparisons", "left_out"},
     "audit": {"verdict", "evaluations"}, "prepare": {"items", "dropped"}, "list": {"sort", "entries"},
     "doctor": {"checks"}, "check": {"name", "counts", "lengths", "answers", "grading", "findings", "errors", "seen"},
-    "report": {"pages"}, "push": {"published", "files", "bytes", "left"},
+    "report": {"pages"}, "study": {"arms", "phases", "hours", "cost"},
+    "push": {"published", "files", "bytes", "left"},
 }  # fmt: skip
 """What its result has among others, as docs/json.md says."""
 PAGE = Path(__file__).parents[2] / "docs/json.md"
@@ -64,6 +66,10 @@ def test_what_is_found_has_the_one_shape(command, tmp_path, monkeypatch, model_f
     monkeypatch.chdir(tmp_path)
     if command == "report":
         answer(capsys, "evaluate", *(word.format(model=model_folder) for word in WORDS["evaluate"]))
+    if command == "study":
+        tasks = "{cos_e: {source: sample, test: 4}}"
+        text = f"tasks: {tasks}\nmodels: ['{model_folder}']\ndesigns: [one-at-a-time]\n"
+        Path("study.yaml").write_text(text + "settings: {training: {max_steps: 2}}\n")
     if command == "push":  # a finished run
         assert main(["train", *(word.format(model=model_folder) for word in WORDS["train"]), "--quiet"]) == 0
     found, _ = answer(capsys, command, *(word.format(model=model_folder) for word in WORDS[command]))

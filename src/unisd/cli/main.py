@@ -24,7 +24,8 @@ COMMANDS = {
     "evaluate": "ask models the questions of one or many tasks, grade the answers, compare",
     "check": "look at a task or at rows before anything is trained: what a model would see, and what is wrong",
     "audit": "measure before training what the teacher has to teach, in every layout and context",
-    "report": "write the page of a run, an evaluation or an audit",
+    "report": "write the page of a run, an evaluation, an audit or a study",
+    "study": "run many arms, tasks, models and seeds from one file, and say what differs and how sure that is",
     "prepare": "build the contexts of a run ahead",
     "push": "publish a finished run on the hub, with its model card",
     "list": "list recipes, tasks, models, mechanisms, contexts, readers or settings, or look for a word in them",
@@ -37,6 +38,7 @@ _STOPPED = {
     "evaluate": "answers that were written are kept: the same command asks for the others alone",
     "audit": "answers that were written are kept: the same command asks for the others alone",
     "prepare": "contexts that were written are kept: the same command writes the others alone",
+    "study": "finished jobs are kept, others as far as they got: the same command goes on",
     "push": "what was sent stays there: the same command with --update sends the rest",
     "demo": "start it again with another --output, or remove the folder",
 }

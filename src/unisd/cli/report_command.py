@@ -12,7 +12,7 @@ EXAMPLE = """example:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("folder", nargs="+", type=Path, help="what train, evaluate, audit or demo wrote")
+    parser.add_argument("folder", nargs="+", type=Path, help="what train, evaluate, audit, demo or study wrote")
     parser.add_argument(
         "--format",
         default="html,md,csv",

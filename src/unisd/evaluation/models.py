@@ -117,14 +117,17 @@ class Loaded:
         name: as a user names it; see :func:`find_model`.
         device: where it is placed: auto, or as PyTorch names it.
         device_map: how it is spread over several devices, as transformers reads it.
+        found: where its parts lie, where the caller knows it.
 
     Raises:
         UniSDError: there is no such model, or no such device.
     """
 
-    def __init__(self, name: str, device: str = "auto", device_map: str | None = None) -> None:
+    def __init__(
+        self, name: str, device: str = "auto", device_map: str | None = None, found: Found | None = None
+    ) -> None:
         self.name = name
-        self.found = find_model(name)
+        self.found = found or find_model(name)
         self._where: dict[str, Any] = {"device": chosen_device(device, "--device"), "device_map": device_map}
         found, weights, trust = self.found, self.found.weights, self.found.trust_remote_code
         self.tokenizer: Any = load_tokenizer(found.tokenizer, trust)

@@ -215,10 +215,10 @@ def run_session(
         for exam in exams:
             before, against = first.get(exam.label), models[0]
             if with_base and loaded.has_base:
-                asked = _ask(loaded, exam, options, True, progress)
+                asked = ask(loaded, exam, options, True, progress)
                 before, against = asked.evaluation, asked.model
                 _keep(report, asked, keep, loaded)
-            result = _ask(loaded, exam, options, False, progress)
+            result = ask(loaded, exam, options, False, progress)
             if options.retention and before is not None and loaded.has_base:
                 kept = retention(
                     lambda loaded=loaded: loaded.weights(True),  # type: ignore[misc]
@@ -281,7 +281,8 @@ def _named(loaded: Loaded, base: bool) -> str:
     return f"{loaded.name} ({BASE})" if base else loaded.name
 
 
-def _ask(loaded: Loaded, exam: Exam, options: Options, base: bool, progress: bool) -> Result:
+def ask(loaded: Loaded, exam: Exam, options: Options, base: bool = False, progress: bool = True) -> Result:
+    """Ask one model, or the base that it was adapted from, the items of one exam; answers that were kept are used."""
     name = _named(loaded, base)
     builder, room = loaded.builder(options.template_kwargs), options.max_new_tokens or exam.max_new_tokens
     asked: dict[str, Any] = {key: getattr(options, key) for key in DECODING}

@@ -72,12 +72,21 @@ def load_examples(settings: RunSettings) -> tuple[Task, list[Example]]:
     """
     task = get(settings.task.name)
     examples = task.load(settings.task.split or task.splits[0], settings.task.source)
+    kept_out = {example.id for example in held_out(examples, settings.task.hold_out)}
+    examples = [example for example in examples if example.id not in kept_out]
+    if not examples:
+        raise UsageError(f"task.hold_out: {settings.task.hold_out} items are all that {task.name} has; keep fewer")
     seed = int(settings.training.get("seed", 42))
     if settings.task.limit is not None and settings.task.limit < len(examples):
         examples = sorted(examples, key=lambda e: stable_integer(seed, "train", e.id))[: settings.task.limit]
     if any(example.demonstration is None for example in examples):
         raise UsageError(f"task.name: {task.name} has items without a demonstration; it is for evaluation only")
     return task, examples
+
+
+def held_out(examples: Sequence[Example], count: int) -> list[Example]:
+    """Return ``count`` examples, by a stable hash of their ids: those that ``task.hold_out`` keeps from training."""
+    return sorted(examples, key=lambda e: stable_integer("hold out", e.id))[:count]
 
 
 def prepare(

@@ -35,6 +35,8 @@ class TaskSettings:
     """null: the task's training split."""
     limit: int | None = Field(default=None, ge=1)
     """Train on this many items, drawn by ``training.seed``; null: all."""
+    hold_out: int = Field(default=0, ge=0)
+    """Keep this many items of the split from training, the same for every seed: to choose settings on."""
 
 
 STARTED_IN = "started_in"
@@ -206,8 +208,17 @@ def read_run_file(file: Path) -> dict[str, Any]:
     Raises:
         UsageError: it is missing or not a YAML mapping.
     """
+    return _placed(moved(read_yaml(file)))
+
+
+def read_yaml(file: Path) -> dict[str, Any]:
+    """Read a YAML file that holds a mapping.
+
+    Raises:
+        UsageError: it is missing, or no such file.
+    """
     try:
-        return _placed(moved(_yaml(file.read_text(encoding="utf-8"), str(file))))
+        return _yaml(file.read_text(encoding="utf-8"), str(file))
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"cannot read {file}: {error}; give a YAML file") from error
 

@@ -25,7 +25,7 @@ def write_report(folder: Path, formats: Sequence[str] = ("html",), output: Path 
     """Write the report of a folder: ``report.html`` there, and what else is asked for.
 
     Args:
-        folder: what ``unisd demo``, ``train``, ``evaluate`` or ``audit`` wrote.
+        folder: what ``unisd demo``, ``train``, ``evaluate``, ``audit`` or ``study`` wrote.
         formats: which of `FORMATS`.
         output: another folder to write into.
 
@@ -36,7 +36,12 @@ def write_report(folder: Path, formats: Sequence[str] = ("html",), output: Path 
         UsageError: nothing lies there that a report could be made of, or an unknown format.
         UniSDError: the report cannot be written.
     """
-    return write_page(page_of(read_folder(folder)), output or folder, formats)
+    from unisd.studies.report.study import study_page
+    from unisd.studies.results import read_results
+    from unisd.studies.study import STUDY_FILE
+
+    page = study_page(read_results(folder)) if (folder / STUDY_FILE).is_file() else page_of(read_folder(folder))
+    return write_page(page, output or folder, formats)
 
 
 def page_of(folder: Folder) -> Page:

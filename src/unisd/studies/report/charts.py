@@ -236,6 +236,49 @@ class Scatter:
         return 2.7 + 0.18 * _legend_rows(self.points)
 
 
+@dataclass(frozen=True)
+class Heat:
+    """A value for each pair of labels."""
+
+    name: str
+    title: str
+    labels: Sequence[str]
+    values: Mapping[tuple[str, str], float]
+    """Shares, by pair; of a pair and its mirror one is enough."""
+    unit: str
+    about: str = ""
+
+    def draw(self, axes: Any) -> None:
+        """Draw a square a pair, the stronger the colour the larger its size, with its figure inside."""
+        largest = max((abs(value) for value in self.values.values()), default=0.0) or 1.0
+        places = {label: place for place, label in enumerate(self.labels)}
+        for pair, value in self.values.items():
+            low, high = sorted(places[label] for label in pair)
+            colour = SERIES[0] if value > 0 else SERIES[1]
+            axes.fill_between(
+                [low - 0.5, low + 0.5],
+                high - 0.5,
+                high + 0.5,
+                color=colour,
+                alpha=0.08 + 0.5 * abs(value) / largest,
+                linewidth=0,
+            )
+            axes.text(low, high, f"{100 * value:+.1f}", ha="center", va="center", color=INK)
+        axes.set_xticks(range(len(self.labels)), [_short(label, 12) for label in self.labels], rotation=40, ha="right")
+        axes.set_yticks(range(len(self.labels)), [_short(label, 12) for label in self.labels])
+        axes.set_xlim(-0.5, len(self.labels) - 0.5)
+        axes.set_ylim(len(self.labels) - 0.5, -0.5)
+
+    def table(self) -> Table:
+        """Return a row a pair."""
+        rows: list[Row] = [[f"{a} and {b}", _cell(100 * value)] for (a, b), value in self.values.items()]
+        return Table(self.name, self.title, ["", self.unit], rows, main=False)
+
+    def height(self) -> float:
+        """Return the height in inches."""
+        return 1.1 + 0.42 * len(self.labels)
+
+
 def _named(unit: str) -> Any:
     return lambda label: f"{label} ({unit})" if unit and unit != label else label
 
