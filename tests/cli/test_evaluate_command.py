@@ -188,7 +188,7 @@ def test_instructions_are_a_task_that_needs_no_source(model_folder, adapter_fold
     asked = found(capsys, model_folder, "--task", "instructions", *FEW)
     assert (asked["label"], asked["n"], asked["metric"]) == ("instructions", 3, "all constraints followed")
     assert main(["evaluate", adapter_folder, *COS_E, *FEW, "--retention", "--instructions", "2"]) == 0
-    assert "instructions followed, of 2 prompts" in capsys.readouterr().out
+    assert "instructions followed, of 2 prompts" in " ".join(capsys.readouterr().out.split())
 
 
 def test_two_models_are_compared_and_written_apart(tmp_path, model_folder, capsys):

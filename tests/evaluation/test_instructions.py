@@ -55,7 +55,7 @@ def test_the_room_is_the_tasks_own_or_more_and_fits_into_what_a_model_reads(buil
 
 
 def test_what_was_written_is_kept(builder, tokenizer, tmp_path):
-    sampler, store = make_sampler(tiny.model(), tokenizer), CompletionStore(tmp_path / "kept")
+    sampler, store = make_sampler(tiny.model(), tokenizer), CompletionStore(tmp_path / "kept", "tiny")
     first = instruction_following(sampler, builder, 2, store)
     silenced = Scripted(silent)
     silenced.decode = sampler.decode

@@ -254,12 +254,12 @@ def _instructed(loaded: Loaded, options: Options, progress: bool) -> dict[str, A
     """Return what became of following instructions, where that is to be measured: once a model."""
     if not (options.retention and loaded.has_base) or options.instructions == 0:
         return {}
-    builder, replies = loaded.builder(options.template_kwargs), []
-    for base in (True, False):
+
+    def asked(base: bool) -> Evaluation:
         with loaded.weights(base) as model:
-            found = instruction_following(
+            return instruction_following(
                 make_sampler(model, loaded.tokenizer, options.batch_size),
-                builder,
+                loaded.builder(options.template_kwargs),
                 options.instructions,
                 _store(loaded, options, Instructions.name, base),
                 max_new_tokens=options.max_new_tokens,
@@ -267,8 +267,9 @@ def _instructed(loaded: Loaded, options: Options, progress: bool) -> dict[str, A
                 thoughts=options.thoughts,
                 progress=f"{Instructions.name}, {_named(loaded, base)}" if progress else None,
             )
-        replies.append(found)
-    return {"instructions": {"asked": options.instructions, **instruction_change(*replies, options.thoughts)}}
+
+    found = instruction_change(asked(True), asked(False), options.thoughts)
+    return {"instructions": {"asked": options.instructions, **found}}
 
 
 def _store(loaded: Loaded, options: Options, task: str, base: bool) -> CompletionStore | None:

@@ -131,7 +131,7 @@ def without_words(text: str, words: Sequence[str]) -> bool:
 
 def word_times(text: str, rule: Mapping[str, Any]) -> bool:
     """The word ``rule["word"]`` stands in it exactly ``rule["times"]`` times, whatever its case."""
-    return occurrences(text, rule["word"]) == rule["times"]
+    return occurrences(text, rule["word"]) == int(rule["times"])
 
 
 # Characters
