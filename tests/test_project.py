@@ -174,7 +174,7 @@ def test_make_test_leaves_out_what_needs_an_accelerator_and_test_fast_the_slow_o
     assert 'pytest -n 2 -m "not gpu"\n' in targets()["test"]
     assert 'pytest -n 2 -m "not slow and not gpu"\n' in targets()["test-fast"]
     marks = [mark.partition(":")[0] for mark in PROJECT["tool"]["pytest"]["ini_options"]["markers"]]
-    assert marks == ["slow", "gpu"]
+    assert marks == ["slow", "gpu", "engine"]
 
 
 def test_hooks_call_the_tools_of_the_environment():

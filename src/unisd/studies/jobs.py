@@ -250,7 +250,8 @@ def _is_whole(result: Any) -> bool:
         return False
     lists = [[point.get(name) for name in ("ids", "correct", "parsed")] for point in points if isinstance(point, dict)]
     return len(lists) == len(points) and all(
-        all(isinstance(each, list) and each for each in three) and len(set(map(len, three))) == 1 for three in lists
+        all(isinstance(each, list) and each for each in three) and len({len(each) for each in three}) == 1
+        for three in lists
     )
 
 

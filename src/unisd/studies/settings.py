@@ -1,7 +1,7 @@
 """A study as its file says it: what is compared, on what, how often, and when it is asked."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from unisd.errors import UsageError
 from unisd.settings import Field, build, group, unknown
@@ -115,8 +115,7 @@ class Sweep:
     """What it is laid over."""
 
 
-Design = Literal["one-at-a-time", "leave-one-out", "pairs", "factorial"]
-DESIGNS: tuple[str, ...] = ("one-at-a-time", "leave-one-out", "pairs", "factorial")
+GRIDS: tuple[str, ...] = ("one-at-a-time", "leave-one-out", "pairs", "factorial")
 
 
 class Study:
@@ -145,10 +144,10 @@ class Study:
         for design in self.about.designs:
             if isinstance(design, dict):
                 self.sweeps.append(build(Sweep, design, f"{where}: designs"))
-            elif design in DESIGNS:
+            elif design in GRIDS:
                 self.designs.append(design)
             else:
-                raise UsageError(f"{where}: designs: '{design}'; {unknown(str(design), [*DESIGNS, 'sweep'])}")
+                raise UsageError(f"{where}: designs: '{design}'; {unknown(str(design), [*GRIDS, 'sweep'])}")
         for arm in self.arms.values():
             _known("recipe", arm.recipe or "core", recipe_names(), where)
         for recipe in (self.about.control, self.about.full, *(s.recipe for s in self.sweeps)):
