@@ -104,7 +104,7 @@ def test_json_is_all_that_is_printed(canned, tmp_path, capsys):
 def test_options_reach_the_quickstart(canned, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["demo", "--json"]) == 0
-    assert (str(canned.output), canned.items, canned.headroom, canned.against) == ("runs/demo", 84, 14, True)
+    assert (str(canned.output), canned.items, canned.headroom, canned.against) == ("runs/demo", 56, 7, True)
     assert canned.settings == assemble("quickstart")
     words = ["demo", "--output", "other", "--items", "7", "--headroom-items", "5", "--set", "training.max_steps=40"]
     assert main([*words, "--against", "nothing", "--seed", "7", "--json"]) == 0

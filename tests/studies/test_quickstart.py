@@ -114,12 +114,12 @@ def test_imitation_ends_when_it_has_gained_as_much():
     given = iter([answers(False, True), answers(True, True)])
     until = _Until(lambda: next(given), goal=2)
     model, ended = SimpleNamespace(eval=lambda: None), []
-    for step in range(1, 17):
+    for step in range(1, 11):
         control = SimpleNamespace(should_training_stop=False)
         until.on_step_end(None, SimpleNamespace(global_step=step, max_steps=100), control, model=model)
         ended.append(control.should_training_stop)
-    assert ended == [False] * 15 + [True]
-    assert until.points == [{"steps": 8, "correct": 1, "readable": 2}, {"steps": 16, "correct": 2, "readable": 2}]
+    assert ended == [False] * 9 + [True]
+    assert until.points == [{"steps": 5, "correct": 1, "readable": 2}, {"steps": 10, "correct": 2, "readable": 2}]
     assert until.latest.correct == 2
 
 

@@ -201,7 +201,9 @@ def push(
             if private and not there.private:
                 raise UsageError(f"--to {name}: it is there already, and public; make it private on the hub first")
         with contextlib.nullcontext() if progress else _without_bars():
-            api.upload_folder(repo_id=name, folder_path=found.folder, commit_message=f"Weights and card of {run.name}")
+            api.upload_folder(
+                repo_id=name, folder_path=found.folder, commit_message=f"Weights and card of {Path(run).name}"
+            )
     return f"{api.endpoint}/{name}"
 
 

@@ -248,7 +248,8 @@ def _is_whole(result: Any) -> bool:
     points = result.get("points") if isinstance(result, dict) else None
     if not isinstance(points, list) or not points or not isinstance(result.get("seconds"), int | float):
         return False
-    lists = [[point.get(name) for name in ("ids", "correct", "parsed")] for point in points if isinstance(point, dict)]
+    names = ("ids", "correct", "parsed")
+    lists: list[list[Any]] = [[point.get(name) for name in names] for point in points if isinstance(point, dict)]
     return len(lists) == len(points) and all(
         all(isinstance(each, list) and each for each in three) and len({len(each) for each in three}) == 1
         for three in lists
