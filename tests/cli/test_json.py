@@ -18,7 +18,8 @@ TINY = {
 }  # fmt: skip
 SMALL = [word for name, value in TINY.items() for word in ("--set", f"{name}={value}")]
 WORDS = {
-    "demo": ["--task", "cos_e", "--set", "model.name={model}", "--output", "demo", "--items", "2", "--headroom-items", "2", *SMALL],
+    "demo": ["--task", "cos_e", "--set", "model.name={model}", "--output", "demo", "--items", "2",
+             "--headroom-items", "2", *SMALL],
     "train": ["--recipe", "core", *COS_E, "--model", "{model}", "--output", "run", *SMALL],
     "evaluate": ["{model}", *COS_E, "--limit", "2", "--max-new-tokens", "3", "--output", "answers"],
     "audit": [*COS_E, "--model", "{model}", "--items", "2", "--max-new-tokens", "2", "--layout", "turn",

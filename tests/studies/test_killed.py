@@ -61,7 +61,7 @@ def report(folder: Path) -> dict[str, bytes]:
         result = json.loads(file.read_text())
         result["seconds"] = 0.0
         for name, values in (result.get("telemetry") or {}).items():
-            if name.startswith(("time/", "memory/")):
+            if name.startswith(("time/", "speed/", "memory/")):
                 result["telemetry"][name] = [0.0] * len(values)
         file.write_text(json.dumps(result))
     write_report(folder, ("html", "md", "csv"))

@@ -248,12 +248,12 @@ def _is_whole(result: Any) -> bool:
     points = result.get("points") if isinstance(result, dict) else None
     if not isinstance(points, list) or not points or not isinstance(result.get("seconds"), int | float):
         return False
-    names = ("ids", "correct", "parsed")
-    lists: list[list[Any]] = [[point.get(name) for name in names] for point in points if isinstance(point, dict)]
-    return len(lists) == len(points) and all(
-        all(isinstance(each, list) and each for each in three) and len({len(each) for each in three}) == 1
-        for three in lists
-    )
+    return all(isinstance(point, dict) and _is_asked(point) for point in points)
+
+
+def _is_asked(point: dict[str, Any]) -> bool:
+    lengths = {len(each) if isinstance(each := point.get(name), list) else 0 for name in ("ids", "correct", "parsed")}
+    return len(lengths) == 1 and 0 not in lengths
 
 
 def is_damaged(folder: Path) -> bool:

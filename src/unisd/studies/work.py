@@ -67,7 +67,8 @@ def _trained(run: Path, job: dict[str, Any]) -> int:
         return train_run(assemble(file=run / CONFIG_FILE), run, resume=True, quiet=True).steps
     values = job["run"]
     distance = math.gcd(*job["asking"]["at"], int(values["training"]["max_steps"]))
-    values["training"] |= {"save_strategy": "steps", "save_steps": distance, "save_total_limit": None}
+    saving = {"save_strategy": "steps", "save_steps": distance, "save_total_limit": None}
+    values = {**values, "training": {**values["training"], **saving}}
     file = run.with_suffix(".yaml")
     write_text(file, dumped(values))
     return train_run(assemble(file=file), run, quiet=True).steps
