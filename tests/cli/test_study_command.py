@@ -78,3 +78,18 @@ def test_an_analysis_that_cannot_be_is_said_before_anything_is_run(study, monkey
     assert main(["study", study()]) == 1
     assert "needs scipy, which is not installed; pip install 'unisd[study]'" in capsys.readouterr().err
     assert not (tmp_path / "studies").exists()
+
+
+def test_quiet_says_nothing_of_single_jobs_and_still_what_failed(study, monkeypatch, capsys):
+    class Broken:
+        def run(self, folders):
+            yield from ((folder, "no such device") for folder in folders)
+
+    monkeypatch.setattr("unisd.studies.engines.make_engine", lambda *_: Broken())
+    assert main(["study", study()]) == 1
+    loud = capsys.readouterr()
+    assert "failed: no such device" in loud.out
+    assert main(["study", study(), "--quiet"]) == 1
+    calm = capsys.readouterr()
+    assert "failed: no such device" not in calm.out
+    assert "no such device" in calm.err

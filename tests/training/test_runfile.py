@@ -23,7 +23,7 @@ def test_every_recipe_is_complete_and_valid(name, tmp_path):
     settings = assemble(name)
     assert settings.description
     config = settings.config(tmp_path / "out")
-    assert config.rollout.max_completion_length == {"quickstart": 32, "quickstart_cos_e": 40}.get(name, 1024)
+    assert config.rollout.max_completion_length == {"quickstart": 28, "quickstart_cos_e": 40}.get(name, 1024)
 
 
 def test_table_rows_have_recipes():

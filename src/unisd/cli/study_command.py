@@ -1,6 +1,7 @@
 """``unisd study``."""
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,10 @@ def _run(arguments: argparse.Namespace, study: Any, folder: Path) -> Answer:
         several = f"{len(failed)} of {len(failed) + found.finished} jobs failed, the first in {first}"
         message = f"{several}: {why}; the same command tries them again"
     if not arguments.json:
-        print(f"{found.finished} jobs finished; report: {files[0]}")
+        page = f"; report: {files[0]}" if len(files) > 1 else ""
+        print(f"{found.finished} jobs finished{page}")
+    if message is not None and not arguments.json:
+        print(f"unisd: {message}", file=sys.stderr)
     return Answer({"finished": found.finished, "failed": failed}, files, 1 if failed else 0, message)
 
 
