@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -14,6 +15,12 @@ import torch
 import tiny
 
 torch.set_num_threads(1)
+for name, usual in (("SIGINT", signal.default_int_handler), ("SIGHUP", signal.SIG_DFL), ("SIGTERM", signal.SIG_DFL)):
+    number = getattr(signal, name, None)  # Windows has no SIGHUP
+    if (
+        number is not None and signal.getsignal(number) is signal.SIG_IGN
+    ):  # a shell's choice for what is in the background
+        signal.signal(number, usual)
 
 
 def pytest_collection_finish():

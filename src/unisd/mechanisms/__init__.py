@@ -4,6 +4,7 @@ from unisd.mechanisms.active import Mechanisms, former_names
 from unisd.mechanisms.base import (
     GOLD,
     Acting,
+    Curve,
     Mean,
     Mechanism,
     Reading,
@@ -20,6 +21,7 @@ from unisd.mechanisms.teacher import InitialTeacher, LiveTeacher
 __all__ = [
     "GOLD",
     "Acting",
+    "Curve",
     "InitialTeacher",
     "LiveTeacher",
     "Mean",

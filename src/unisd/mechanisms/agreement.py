@@ -12,7 +12,7 @@ from torch import Tensor
 
 from unisd.contexts import Need
 from unisd.errors import UsageError
-from unisd.mechanisms.base import Acting, Mean, Mechanism, Run, Step, View, Weights
+from unisd.mechanisms.base import Acting, Curve, Mean, Mechanism, Run, Step, View, Weights
 from unisd.objective import effective_sample_size, quantile
 from unisd.settings import Field, group
 
@@ -49,6 +49,13 @@ class Agreement(Mechanism):
     name = "agreement"
     summary = "tokens or completions on which several contexts disagree count less"
     Settings = AgreementSettings
+    curves = (
+        Curve("Agreement: weights", "weight",
+              {"agreement/weight_max": "largest", "agreement/weight_mean": "mean", "agreement/weight_min": "smallest"},
+              "Where several contexts disagree, weights are small."),
+        Curve("Agreement: tokens that count", "share", {"agreement/effective_sample_size": "effective sample size"},
+              "1: all weigh alike."),
+    )  # fmt: skip
     settings: AgreementSettings
 
     def check(self, others: Sequence[Mechanism]) -> None:

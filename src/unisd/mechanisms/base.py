@@ -24,7 +24,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -176,6 +176,18 @@ class Acting:
             object.__setattr__(self, "remedy", "")
 
 
+class Curve(NamedTuple):
+    """Metrics that a report shows in one chart, in words."""
+
+    title: str
+    unit: str
+    lines: Mapping[str, str]
+    """Metric to label."""
+    about: str = ""
+    first: bool = True
+    """Whether it is shown at once, and not only among the others."""
+
+
 class Mechanism:
     """One idea. Subclasses answer what they have an answer to.
 
@@ -195,6 +207,8 @@ class Mechanism:
     needs_teacher: ClassVar[bool] = True
     """Whether it only makes sense beside a teacher."""
 
+    curves: ClassVar[Sequence[Curve]] = ()
+    """How reports show its metrics; one that stands in none gets a chart by its name."""
     needs_grades: ClassVar[bool] = False
     """Whether it weighs completions by their grades."""
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from unisd.errors import UsageError
-from unisd.mechanisms.base import Acting, Mean, Mechanism, Run, Step
+from unisd.mechanisms.base import Acting, Curve, Mean, Mechanism, Run, Step
 from unisd.objective import divergence_bound, quantile
 from unisd.settings import Field, group
 
@@ -40,6 +40,11 @@ class Clipping(Mechanism):
     name = "clipping"
     summary = "tokens with an extreme divergence give no gradient"
     Settings = ClippingSettings
+    curves = (
+        Curve("Clipping: tokens clipped", "share", {"clip/rate": "clipped"},
+              "Tokens whose distance from the teacher is above the cap give no gradient."),
+        Curve("Clipping: the cap", "nats", {"clip/cap": "cap"}, first=False),
+    )  # fmt: skip
     settings: ClippingSettings
     formerly = {"divergence.clip": "cap", "divergence.clip_quantile": "quantile"}  # noqa: RUF012
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from unisd.contexts import Need
-from unisd.mechanisms.base import Acting, Mean, Mechanism, Run, Step, View
+from unisd.mechanisms.base import Acting, Curve, Mean, Mechanism, Run, Step, View
 from unisd.objective import Seen, TokenTerm
 from unisd.settings import Field, group
 
@@ -45,6 +45,11 @@ class Contrast(Mechanism):
     name = "contrast"
     summary = "the student keeps off what a wrong demonstration would have it say"
     Settings = ContrastSettings
+    curves = (
+        Curve("Contrast: tokens pushed away", "share",
+              {"contrast/live": "of those with a wrong demonstration", "contrast/tokens_with_negative": "have one"}),
+        Curve("Contrast: hinge", "nats", {"contrast/hinge": "hinge"}, first=False),
+    )  # fmt: skip
     settings: ContrastSettings
 
     def needs(self) -> list[Need]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from unisd.errors import UsageError
-from unisd.mechanisms.base import Acting, Mean, Mechanism, Run, StateTerm, Step
+from unisd.mechanisms.base import Acting, Curve, Mean, Mechanism, Run, StateTerm, Step
 from unisd.settings import Field, group
 
 
@@ -39,6 +39,7 @@ class Features(Mechanism):
     name = "features"
     summary = "final hidden states are matched, beside the distributions or alone"
     Settings = FeaturesSettings
+    curves = (Curve("Feature matching", "mean squared distance", {"features/distance": "final hidden states"}),)
     settings: FeaturesSettings
 
     @property

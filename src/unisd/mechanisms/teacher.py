@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from unisd.devices import wide
 from unisd.errors import UniSDError, UsageError
-from unisd.mechanisms.base import Acting, Mechanism, Run, TeacherWeights
+from unisd.mechanisms.base import Acting, Curve, Mechanism, Run, TeacherWeights
 from unisd.models import has_adapter
 from unisd.models.adapters import start_is_off, switched_off, trained
 from unisd.settings import Field, group
@@ -49,6 +49,11 @@ class Teacher(Mechanism):
     name = "teacher"
     summary = "the teacher is the student as it is, or an average of past students"
     Settings = TeacherSettings
+    curves = (
+        Curve("EMA teacher: relative distances", "relative distance",
+              {"ema/ema_to_student": "teacher to student", "ema/ema_to_start": "teacher to start"}),
+        Curve("EMA teacher: updates", "updates", {"ema/updates": "updates"}, first=False),
+    )  # fmt: skip
     settings: TeacherSettings
     average: "AverageTeacher | None" = None
 

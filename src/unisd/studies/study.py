@@ -86,7 +86,7 @@ def run_study(study: Study, folder: Path, engine: Engine, say: Say = print) -> S
     with run_lock(folder):
         write_text(folder / STUDY_FILE, dumped({**plain(study.about), "name": study.name}))
         run, index = StudyRun(folder), list[dict[str, Any]]()
-        for title, _ in phases(jobs, run.chosen):
+        for title in PHASES:
             wanted = dict(phases(jobs, run.chosen, whole=False))[title]
             index += [_entry(title, job) for job in wanted]
             write_json(folder / INDEX_FILE, index)
@@ -100,11 +100,12 @@ def run_study(study: Study, folder: Path, engine: Engine, say: Say = print) -> S
 
 
 CHOOSING = "runs to choose by"
+PHASES = ("bases", CHOOSING, "runs")
 
 
 def phases(jobs: Jobs, chosen: Mapping[tuple[str, str, str], Any], whole: bool = True) -> list[tuple[str, list[Job]]]:
     """Return the jobs of a study phase by phase, each of which needs those before it; see `Jobs.runs`."""
-    return [("bases", jobs.bases()), (CHOOSING, jobs.choosing()), ("runs", jobs.runs(chosen, whole))]
+    return list(zip(PHASES, (jobs.bases(), jobs.choosing(), jobs.runs(chosen, whole)), strict=True))
 
 
 def _entry(phase: str, job: Job) -> dict[str, Any]:

@@ -40,13 +40,11 @@ def _of(task: str, model: str, found: Sequence[Claim], results: Results) -> Iter
                 yield Judged(text, where, _verdict(claim), str(claim.effect))
     for claim in own:
         if claim.kind == "adding":
-            part = claim.name.removeprefix("adding ").split(" to ")[0]
-            yield Judged(f"{part} helps by itself", where, _verdict(claim), str(claim.effect))
+            yield Judged(f"{claim.parts[0]} helps by itself", where, _verdict(claim), str(claim.effect))
     for claim in own:
         if claim.kind == "removing":
-            part = claim.name.removeprefix("removing ").split(" from ")[0]
             verdict = {"supports": "contradicts", "contradicts": "supports"}.get(_verdict(claim), "cannot see")
-            yield Judged(f"{part} is needed in the whole", where, verdict, str(claim.effect))
+            yield Judged(f"{claim.parts[0]} is needed in the whole", where, verdict, str(claim.effect))
 
 
 def _verdict(claim: Claim) -> str:

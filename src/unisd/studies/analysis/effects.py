@@ -21,6 +21,8 @@ class Claim:
     name: str
     task: str
     model: str
+    parts: tuple[str, ...]
+    """The components that it is about; none where it compares whole arms."""
     weights: tuple[tuple[str, float], ...]
     """Arms with their signs."""
     effect: Effect
@@ -77,7 +79,7 @@ def contrast(place: Place, weights: Mapping[str, float], what: str = "correct") 
 
 def _of_place(place: Place, results: Results) -> Iterator[Claim]:
     seen: set[tuple[tuple[str, float], ...]] = set()
-    for kind, name, weights in _contrasts(place, results):
+    for kind, name, parts, weights in _contrasts(place, results):
         key = tuple(sorted(weights.items()))
         if key in seen:
             continue
@@ -86,10 +88,11 @@ def _of_place(place: Place, results: Results) -> Iterator[Claim]:
         if effects[0] is None or effects[1] is None or effects[2] is None:
             continue
         form = _scaled(effects[1], place.constant)
-        yield Claim(kind, name, place.task, place.model, tuple(weights.items()), effects[0], form, effects[2])
+        signs = tuple(weights.items())
+        yield Claim(kind, name, place.task, place.model, parts, signs, effects[0], form, effects[2])
 
 
-def _contrasts(place: Place, results: Results) -> Iterator[tuple[str, str, dict[str, float]]]:
+def _contrasts(place: Place, results: Results) -> Iterator[tuple[str, str, tuple[str, ...], dict[str, float]]]:
     by_parts = {runs[0].components: arm for arm, runs in place.arms.items() if runs[0].components is not None}
     parts = sorted(set().union(*by_parts)) if by_parts else []
     everything = frozenset(parts)
@@ -100,17 +103,18 @@ def _contrasts(place: Place, results: Results) -> Iterator[tuple[str, str, dict[
                 high, low = by_parts[rest | {part}], by_parts[rest]
                 sign = 1.0 if kind == "adding" else -1.0
                 what = f"{kind} {part} {'to' if kind == 'adding' else 'from'} {low if kind == 'adding' else high}"
-                yield kind, what, {high: sign, low: -sign}
+                yield kind, what, (part,), {high: sign, low: -sign}
     for first in parts:
         for second in parts[parts.index(first) + 1 :]:
             four = [frozenset({first, second}), frozenset({first}), frozenset({second}), frozenset[str]()]
             if all(each in by_parts for each in four):
                 both, one, other, none = (by_parts[each] for each in four)
-                yield "together", f"{first} and {second} together", {both: 1.0, one: -1.0, other: -1.0, none: 1.0}
+                weights = {both: 1.0, one: -1.0, other: -1.0, none: 1.0}
+                yield "together", f"{first} and {second} together", (first, second), weights
     for reference in results.about.get("reference") or []:
         for arm in place.arms:
             if arm != reference and (reference in place.arms or reference == BASE):
-                yield f"against {reference}", f"{arm} against {reference}", {arm: 1.0, reference: -1.0}
+                yield f"against {reference}", f"{arm} against {reference}", (), {arm: 1.0, reference: -1.0}
 
 
 def _scaled(effect: Effect, factor: float) -> Effect:

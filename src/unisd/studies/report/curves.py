@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
+from unisd.mechanisms import Curve, known
 from unisd.studies.report.blocks import Block, Cell, Closed, Row, Section, Table, number
 from unisd.studies.report.charts import Lines
 
@@ -12,19 +13,7 @@ _POINTS = 200
 _ABOUT = "What was measured at each optimizer step. Of long runs each point is the mean of a stretch of steps."
 
 
-class Curve(NamedTuple):
-    """Metrics that are shown in one chart."""
-
-    title: str
-    unit: str
-    lines: Mapping[str, str]
-    """Metric to label."""
-    about: str = ""
-    first: bool = True
-    """Whether it is shown at once, and not only among the others."""
-
-
-CURVES = (
+_OF_ALL_RUNS = (
     Curve("Loss", "loss", {"loss": "loss"}, "What training makes small."),
     Curve("Distance from the teacher", "nats a token", {"divergence/mean": "mean", "divergence/p95": "95 % lie below"},
           "How far the student's next-token distribution is from its teacher's."),
@@ -34,32 +23,23 @@ CURVES = (
     Curve("Cut off, repeated, left out", "share",
           {"completions/unfinished": "cut off", "completions/repetition": "repeats itself",
            "completions/left_out": "left out"}),
-    Curve("Agreement: weights", "weight",
-          {"agreement/weight_max": "largest", "agreement/weight_mean": "mean", "agreement/weight_min": "smallest"},
-          "Where several contexts disagree, weights are small."),
-    Curve("Agreement: tokens that count", "share", {"agreement/effective_sample_size": "effective sample size"},
-          "1: all weigh alike."),
-    Curve("EMA teacher: relative distances", "relative distance",
-          {"ema/ema_to_student": "teacher to student", "ema/ema_to_start": "teacher to start",
-           "ema/student_to_start": "student to start"}),
-    Curve("Contrast: tokens pushed away", "share", {"contrast/live": "of those with a wrong demonstration",
-                                                    "contrast/tokens_with_negative": "have one"}),
-    Curve("Feature matching", "mean squared distance", {"features/distance": "final hidden states"}),
-    Curve("Clipping: tokens clipped", "share", {"clip/rate": "clipped"},
-          "Tokens whose distance from the teacher is above the cap give no gradient."),
     Curve("Gradient norm", "norm", {"grad_norm": "before clipping of gradients"}),
-    Curve("Clipping: the cap", "nats", {"clip/cap": "cap"}, first=False),
-    Curve("Contrast: hinge", "nats", {"contrast/hinge": "hinge"}, first=False),
     Curve("Largest distance of one token", "nats", {"divergence/max": "largest"}, first=False),
     Curve("Learning rate", "rate", {"learning_rate": "learning rate"}, first=False),
     Curve("Time of a step", "seconds",
           {"time/sample": "write", "time/score": "score", "time/learn": "learn", "time/weigh": "weigh",
            "time/update": "update", "time/other": "other"}, first=False),
-    Curve("EMA teacher: updates", "updates", {"ema/updates": "updates"}, first=False),
     Curve("Tokens written in a step", "tokens", {"completions/tokens": "tokens"}, first=False),
     Curve("Speed", "tokens a second", {"speed/tokens_per_second": "written and learned"}, first=False),
     Curve("Peak memory", "GiB", {"memory/peak_bytes": "peak so far"}, first=False),
 )  # fmt: skip
+
+
+def described() -> list[Curve]:
+    """Return what is known of metrics: of those of every run, and of every mechanism's that is installed."""
+    return [*_OF_ALL_RUNS, *(curve for mechanism in known().values() for curve in mechanism.curves)]
+
+
 _SCALE = {"memory/peak_bytes": 2.0**-30}
 _COUNTS = ("step", "epoch", "time/step")
 
@@ -68,21 +48,21 @@ def curves_section(rows: Sequence[Mapping[str, Any]]) -> Section | None:
     """Return the curves of a run's metrics; None where there are none."""
     if not rows:
         return None
-    found = _series(rows)
+    found, told = _series(rows), described()
     steady = {name: line[0][1] for name, line in found.items() if len({y for _, y in line}) == 1 and len(line) > 1}
     moving = {name: line for name, line in found.items() if name not in steady}
     if len(rows) == 1:
         moving, steady = {}, {name: line[0][1] for name, line in found.items()}
     first: list[Block] = []
     others: list[Block] = []
-    for place, curve in enumerate([*CURVES, *_unknown(moving)]):
+    for place, curve in enumerate([*told, *_unknown(moving, told)]):
         lines = {label: moving[name] for name, label in curve.lines.items() if name in moving}
         if lines:
             chart = Lines(f"curve-{place + 1}", curve.title, lines, y=curve.unit, about=curve.about)
             (first if curve.first else others).append(chart)
     blocks = first
     if steady:
-        label = {name: f"{c.title}: {text}" for c in CURVES for name, text in c.lines.items()}
+        label = {name: f"{c.title}: {text}" for c in told for name, text in c.lines.items()}
         listed: list[Row] = [
             [label.get(name, _words(name)), Cell(number(value, 4), value)] for name, value in steady.items()
         ]
@@ -112,10 +92,9 @@ def _thinned(line: list[tuple[float, float]]) -> list[tuple[float, float]]:
     return [(part[-1][0], sum(y for _, y in part) / len(part)) for part in parts]
 
 
-def _unknown(found: Mapping[str, Any]) -> Iterator[Curve]:
+def _unknown(found: Mapping[str, Any], told: Sequence[Curve]) -> Iterator[Curve]:
     """Yield a curve for each metric that has no words of its own, as of mechanisms that others wrote."""
-    known = {name for curve in CURVES for name in curve.lines}
-    for name in sorted(set(found) - known):
+    for name in sorted(set(found) - {name for curve in told for name in curve.lines}):
         yield Curve(_words(name), "", {name: name}, first="/" in name and not name.startswith(("speed", "time")))
 
 

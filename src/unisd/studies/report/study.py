@@ -243,27 +243,17 @@ def _effect_blocks(place: Place, own: Sequence[Claim], name: str) -> Iterator[Bl
         chosen = [claim for claim in own if claim.kind == kind]
         if not chosen:
             continue
-        bars = [(_component(c), c.effect.estimate, c.effect.low, c.effect.high) for c in chosen]
+        bars = [(" and ".join(c.parts), c.effect.estimate, c.effect.low, c.effect.high) for c in chosen]
         yield Whiskers(f"{name}-{kind}", title, bars, "points", [("no effect", 0.0)])
         if kind == "together":
             yield _heat(chosen, f"{name}-interactions")
         yield _claims_table(chosen, f"{name}-{kind}-table", title)
 
 
-def _component(claim: Claim) -> str:
-    return (
-        claim.name.removeprefix("adding ")
-        .removeprefix("removing ")
-        .removesuffix(" together")
-        .split(" to ")[0]
-        .split(" from ")[0]
-    )
-
-
 def _heat(chosen: Sequence[Claim], name: str) -> Heat:
     values: dict[tuple[str, str], float] = {}
     for claim in chosen:
-        first, second = _component(claim).split(" and ")
+        first, second = claim.parts
         values[first, second] = claim.effect.estimate
     labels = list(dict.fromkeys(label for pair in values for label in pair))
     return Heat(name, "Interactions of pairs", labels, values, "points")

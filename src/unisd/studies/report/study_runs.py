@@ -9,7 +9,7 @@ from unisd.studies.analysis.effects import contrast
 from unisd.studies.jobs import BASE
 from unisd.studies.report.blocks import Block, Cell, Closed, Row, Table, number
 from unisd.studies.report.charts import Lines
-from unisd.studies.report.curves import CURVES
+from unisd.studies.report.curves import described
 from unisd.studies.results import Place, Run
 
 DRAWN = 6
@@ -19,7 +19,7 @@ DRAWN = 6
 def curves(place: Place, arms: Sequence[str], name: str) -> Iterator[Block]:
     """Yield charts of what was measured while training, a line an arm; ``name`` begins the charts' names."""
     blocks: list[Block] = []
-    for place_, curve in enumerate(CURVES):
+    for place_, curve in enumerate(described()):
         for metric, label in curve.lines.items():
             lines: dict[str, list[tuple[float, float]]] = {}
             bands: dict[str, list[tuple[float, float, float]]] = {}
